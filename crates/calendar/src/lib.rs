@@ -1,0 +1,1 @@
+//! When things are due: cron, intervals, calendars, RRULE, time zones, and words for them.

@@ -1,0 +1,1 @@
+//! Shell, exec, Python, HTTP and SQL executors, the spawner and run logs.

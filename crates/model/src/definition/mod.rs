@@ -1,0 +1,17 @@
+//! Definitions: what a task is, in the form that is stored and run.
+//!
+//! Definition *files* have shorthands, defaults at three levels and places to point errors at; `ostler-timetable`
+//! reads them and lowers them to the types here, in which every default is filled in, every duration is a
+//! [`Span`](crate::Span) and a sequence of steps has explicit `needs`.
+
+mod policy;
+mod schedule;
+mod step;
+mod task;
+
+pub use policy::{
+    Backoff, Concurrency, Lost, OnConflict, Policy, Priority, RateLimit, Retry, Timeouts,
+};
+pub use schedule::{Missed, MissedPolicy, Overlap, ScheduleDef};
+pub use step::{Matrix, StepDef};
+pub use task::{Activation, ActivationMode, Expect, PresetDef, Source, TaskDef, Timetable};

@@ -1,0 +1,1 @@
+//! The store contract: commands, replies, queries and the conformance suite.

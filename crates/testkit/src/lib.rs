@@ -1,0 +1,1 @@
+//! A test kit: fake clock, run until idle, crash here.

@@ -1,0 +1,1 @@
+//! Definition files: YAML, JSON, TOML and Python headers, with errors that point at the line.
