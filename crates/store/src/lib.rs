@@ -1,1 +1,82 @@
 //! The store contract: commands, replies, queries and the conformance suite.
+//!
+//! A store is changed by [`Command`]s and by nothing else. [`Store::apply`] takes a batch and carries it out in one
+//! transaction with a savepoint for each command, so that a refused command does not take its neighbours with it, and
+//! what was answered `Ok` is on disk. Reading goes through [`Queries`], which never waits for the writer.
+//!
+//! Moments are microseconds since 1970 ([`Micros`]); the caller says what time it is.
+//!
+//! ```
+//! use ostler_store::{Claim, Command, NodeId};
+//! let claim = Command::Claim(Claim { node: NodeId(1), want: 16, shared: true });
+//! assert!(serde_json::to_string(&claim).unwrap().contains("\"want\":16"));
+//! ```
+
+mod command;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod error;
+mod query;
+mod rows;
+mod writer;
+
+pub use command::{
+    Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine, Next, OnFull,
+    Prune, Pruned, Push, PushTask, Pushed, RateLimit, Reply, Rescued, StartOutcome,
+};
+pub use error::StoreError;
+pub use query::{Cursor, EventPage, Page, Queries, RunFilter};
+pub use rows::{
+    EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, Phase, PresetRow, StoreStats, TaskRow, TickRow,
+};
+use serde::{Deserialize, Serialize};
+pub use writer::{Answer, Writer, WriterClosed};
+
+/// Microseconds since 1970, by whoever is asked for the time.
+pub type Micros = i64;
+
+/// A moment that never comes: due only when woken.
+pub const NEVER: Micros = i64::MAX;
+
+/// One lifetime of one process that uses the store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub i64);
+
+/// A store's writing side. Not shared: whoever holds it is the writer of this process.
+pub trait Store: Send {
+    /// Carries out a batch in one transaction and answers each command in its place.
+    ///
+    /// # Errors
+    /// Each answer is its own; when the transaction as a whole cannot be committed (disk full, I/O error, locked by
+    /// another process for too long) every answer is that error and nothing was changed.
+    fn apply(&mut self, now: Micros, batch: &[Command]) -> Vec<Result<Reply, StoreError>>;
+
+    /// The earliest moment at which something that waits for time is due; `None` when nothing does. Includes what is
+    /// ready now.
+    fn next_due(&mut self) -> Result<Option<Micros>, StoreError>;
+
+    /// A number that changes when another process has written.
+    fn data_version(&mut self) -> Result<i64, StoreError>;
+
+    /// A reading side of the same store.
+    fn queries(&self) -> Result<Box<dyn Queries>, StoreError>;
+}
+
+impl<S: Store + ?Sized> Store for Box<S> {
+    fn apply(&mut self, now: Micros, batch: &[Command]) -> Vec<Result<Reply, StoreError>> {
+        (**self).apply(now, batch)
+    }
+
+    fn next_due(&mut self) -> Result<Option<Micros>, StoreError> {
+        (**self).next_due()
+    }
+
+    fn data_version(&mut self) -> Result<i64, StoreError> {
+        (**self).data_version()
+    }
+
+    fn queries(&self) -> Result<Box<dyn Queries>, StoreError> {
+        (**self).queries()
+    }
+}

@@ -1,0 +1,478 @@
+//! Commands: everything that changes a store, and what it answers.
+
+use std::collections::BTreeMap;
+
+use ostler_model::{Kind, MachineId};
+use serde::{Deserialize, Serialize};
+
+use crate::{Micros, NodeId};
+
+/// A change of the store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Makes machines. Answer: [`Reply::Started`], one outcome each.
+    Start(Vec<NewMachine>),
+    /// Takes ready machines for a node. Answer: [`Reply::Claimed`].
+    Claim(Claim),
+    /// Makes machines and takes them for a node in the same breath, where nothing else is ready and no limit is in
+    /// the way. Answer: [`Reply::StartedClaimed`].
+    StartClaimed {
+        /// The machine.
+        machine: Box<NewMachine>,
+        /// For whom.
+        node: NodeId,
+    },
+    /// Ends ticks. Answer: [`Reply::Committed`], one outcome each.
+    Commit(Vec<Commit>),
+    /// Puts letters into mailboxes and wakes their owners. Answer: [`Reply::Sent`].
+    Send(Vec<(MachineId, Letter)>),
+    /// A process begins to use the store. Answer: [`Reply::Node`].
+    Register {
+        /// Host and process, for people.
+        name: String,
+        /// Whether it is the owner.
+        owner: bool,
+    },
+    /// A process shows that it lives. Answer: [`Reply::Done`].
+    Renew {
+        /// Which.
+        node: NodeId,
+    },
+    /// A process ends in order. What it still holds becomes ready again, as lost. Answer: [`Reply::Rescued`].
+    Close {
+        /// Which.
+        node: NodeId,
+    },
+    /// A process is known to be dead: what it held becomes ready again, as lost. Answer: [`Reply::Rescued`].
+    Rescue {
+        /// Which.
+        node: NodeId,
+    },
+    /// Gives back claims that were not begun (shutdown): they are ready again, and not lost. Answer: [`Reply::Done`].
+    Release {
+        /// By whom.
+        node: NodeId,
+        /// Which, with their fences.
+        machines: Vec<(MachineId, u64)>,
+    },
+    /// Makes the definitions of one origin what they are now. Answer: [`Reply::Pushed`].
+    Push(Box<Push>),
+    /// Holds back or lets go what belongs to a namespace, a task or a schedule. Answer: [`Reply::Held`].
+    Hold {
+        /// What.
+        what: Hold,
+        /// True: hold back.
+        on: bool,
+    },
+    /// Deletes a bounded batch of old history. Answer: [`Reply::Pruned`].
+    Prune(Prune),
+}
+
+/// Makes the definitions of one origin what they are now.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Push {
+    /// The namespace.
+    pub namespace: String,
+    /// True when nobody named it.
+    pub ephemeral: bool,
+    /// Where the definitions come from; tasks of the same origin that are not in the list become `missing`.
+    pub origin: String,
+    /// Who pushes, as in `cli:alice`.
+    pub actor: String,
+    /// Whether tasks of this origin that are not in the list become missing.
+    pub complete: bool,
+    /// Tasks.
+    pub tasks: Vec<PushTask>,
+    /// Presets: name to (task, body).
+    pub presets: BTreeMap<String, (String, String)>,
+}
+
+/// One task to push.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PushTask {
+    /// Its id.
+    pub name: String,
+    /// Digest of what counts when it runs.
+    pub digest: String,
+    /// The lowered definition as JSON.
+    pub body: String,
+    /// Whether its runs and schedules are let go.
+    pub enabled: bool,
+    /// Its schedules: id, and the digest of what decides when they are due.
+    pub schedules: Vec<(String, String)>,
+}
+
+/// What a push changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pushed {
+    /// Names of new tasks.
+    pub added: Vec<String>,
+    /// Names of tasks with a new version.
+    pub changed: Vec<String>,
+    /// Names of tasks that are as they were.
+    pub unchanged: Vec<String>,
+    /// Names of tasks of this origin that are gone from it.
+    pub missing: Vec<String>,
+    /// Names of tasks that were missing and are back.
+    pub relinked: Vec<String>,
+    /// Schedules made, changed and ended.
+    pub schedules: (u32, u32, u32),
+    /// Definition ids of all tasks pushed.
+    pub definitions: BTreeMap<String, i64>,
+}
+
+/// What is held back or let go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// All of a namespace.
+    Namespace(String),
+    /// A task: its runs and schedules.
+    Task(String, String),
+    /// One machine, such as a schedule.
+    Machine(MachineId),
+}
+
+/// A machine to be made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NewMachine {
+    /// What sort.
+    pub kind: u8,
+    /// Its namespace; made when it is new.
+    pub namespace: String,
+    /// Row of its task; 0 for none.
+    #[serde(default)]
+    pub task: i64,
+    /// Row of the definition it is pinned to; 0 for none.
+    #[serde(default)]
+    pub definition: i64,
+    /// JSON of its fields.
+    pub fields: String,
+    /// Rank of its priority: the smaller goes first.
+    pub priority: i64,
+    /// When its first tick is due; [`crate::NEVER`] for not before a letter comes.
+    pub due_at: Micros,
+    /// State to begin with: 0, or a final one for what is recorded and never ticks.
+    #[serde(default)]
+    pub state: i64,
+    /// The machine it is a part of.
+    #[serde(default)]
+    pub parent: Option<MachineId>,
+    /// Which part.
+    #[serde(default)]
+    pub child_key: Option<String>,
+    /// The machine that gets its last letter.
+    #[serde(default)]
+    pub watcher: Option<MachineId>,
+    /// Only this node may claim it (a guest's own run).
+    #[serde(default)]
+    pub home: Option<NodeId>,
+    /// Concurrency limit it comes under.
+    #[serde(default)]
+    pub concurrency: Option<Concurrency>,
+    /// Rate limit it comes under.
+    #[serde(default)]
+    pub rate: Option<RateLimit>,
+    /// While a machine of the namespace with this key lives, it is not made.
+    #[serde(default)]
+    pub unique_key: Option<String>,
+    /// While a machine of the namespace with this key is on record, it is not made.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
+    /// The first event.
+    pub event: EventBody,
+}
+
+/// A concurrency limit: so many machines with this key at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Concurrency {
+    /// The key, within the namespace.
+    pub key: String,
+    /// How many; the newest word counts for all.
+    pub limit: u32,
+    /// What happens to one too many.
+    pub on_full: OnFull,
+}
+
+/// What happens to a ready machine whose limit is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFull {
+    /// It waits.
+    Wait,
+    /// It is claimed with [`Claimed::refused`] set, so that its tick can end it.
+    Refuse,
+    /// Those that hold the permits get a letter that cancels them; it waits.
+    CancelHolders,
+}
+
+/// A rate limit: a token bucket, kept as the theoretical arrival time of GCRA.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// The key, within the namespace.
+    pub key: String,
+    /// Microseconds for each start.
+    pub interval: Micros,
+    /// How many may start at once after a pause.
+    pub burst: u32,
+}
+
+/// A kind of event and its JSON body.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventBody {
+    /// One word, as in `created`, `attempt_failed`.
+    pub kind: String,
+    /// JSON; may be empty.
+    #[serde(default)]
+    pub body: String,
+}
+
+impl EventBody {
+    /// An event with a body; `null` becomes an empty one.
+    #[must_use]
+    pub fn new(kind: &str, body: &serde_json::Value) -> Self {
+        Self { kind: kind.to_owned(), body: if body.is_null() { String::new() } else { body.to_string() } }
+    }
+}
+
+/// What became of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartOutcome {
+    /// It was made.
+    Started(MachineId),
+    /// A machine with its unique key lives.
+    AlreadyRunning(MachineId),
+    /// A machine with its idempotency key is on record.
+    Repeated(MachineId),
+}
+
+impl StartOutcome {
+    /// The machine it speaks of.
+    #[must_use]
+    pub fn id(self) -> MachineId {
+        match self {
+            Self::Started(id) | Self::AlreadyRunning(id) | Self::Repeated(id) => id,
+        }
+    }
+}
+
+/// A wish for ready machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// For whom.
+    pub node: NodeId,
+    /// At most so many.
+    pub want: u32,
+    /// Also what no node calls its own (the owner does; guests do not).
+    pub shared: bool,
+}
+
+/// A machine taken for a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Claimed {
+    /// Which.
+    pub id: MachineId,
+    /// What sort.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: std::sync::Arc<str>,
+    /// Row of its task.
+    pub task: i64,
+    /// Row of its definition.
+    pub definition: i64,
+    /// Its step: the commit must name it.
+    pub step: u64,
+    /// The fence of this claim: the commit must name it.
+    pub fence: u64,
+    /// JSON of its fields.
+    pub fields: String,
+    /// When it was due.
+    pub due_at: Micros,
+    /// When it first started, if it did.
+    pub started_at: Option<Micros>,
+    /// A node held it and died.
+    pub lost: bool,
+    /// Its limit is full and [`OnFull::Refuse`] holds.
+    pub refused: bool,
+    /// The machine it is a part of.
+    pub parent: Option<MachineId>,
+    /// Which part.
+    pub child_key: Option<String>,
+    /// The machine that gets its last letter.
+    pub watcher: Option<MachineId>,
+    /// The node it belongs to.
+    pub home: Option<NodeId>,
+    /// Its letters, oldest first.
+    pub mail: Vec<(i64, Letter)>,
+}
+
+/// What one machine tells another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Letter {
+    /// End, please.
+    Cancel {
+        /// Who wants it and why.
+        reason: String,
+    },
+    /// A part of you has ended.
+    ChildEnded {
+        /// Which machine.
+        child: MachineId,
+        /// Which part.
+        key: String,
+        /// Its final state.
+        state: i64,
+        /// JSON of its output, error and so on, as its machine tells it.
+        body: String,
+    },
+    /// Your definition is another one now.
+    Redefined,
+    /// You were held back and are let go.
+    Resumed,
+    /// A named signal from outside.
+    Signal {
+        /// Its name.
+        name: String,
+        /// JSON.
+        body: String,
+    },
+}
+
+/// The end of one tick: all of it is written, or none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Which machine.
+    pub id: MachineId,
+    /// Who held it.
+    pub node: NodeId,
+    /// The step it was at.
+    pub step: u64,
+    /// The fence of the claim.
+    pub fence: u64,
+    /// New fields; `None` leaves them.
+    pub fields: Option<String>,
+    /// What comes next.
+    pub next: Next,
+    /// When its work first started.
+    pub started_at: Option<Micros>,
+    /// The transition.
+    pub event: EventBody,
+    /// Machines to make.
+    pub start: Vec<NewMachine>,
+    /// Letters to send.
+    pub send: Vec<(MailTo, Letter)>,
+    /// Letters up to this one were read.
+    pub read_mail: Option<i64>,
+}
+
+/// What comes after a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Next {
+    /// It lives on.
+    Stay {
+        /// Its next tick; a letter brings it forward.
+        until: Micros,
+        /// It keeps its permit (a flow) or gives it back meanwhile (a run that waits to try again).
+        keep_permit: bool,
+    },
+    /// It has ended, in this state.
+    End {
+        /// The final state.
+        state: i64,
+    },
+}
+
+/// To whom a letter goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MailTo {
+    /// That machine.
+    Machine(MachineId),
+    /// The watcher of the machine that commits, if there is one.
+    Watcher,
+    /// Every living part of the machine that commits.
+    Children,
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommitOutcome {
+    /// It is written.
+    Committed {
+        /// What became of the starts.
+        started: Vec<StartOutcome>,
+    },
+    /// The machine has moved on, or another holds it.
+    Conflict {
+        /// The step and fence that were named.
+        expected: (u64, u64),
+        /// The step and fence it has; `None` when it is gone or has ended.
+        actual: Option<(u64, u64)>,
+    },
+}
+
+/// How much history to keep. Deletes at most `batch` machines with their events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prune {
+    /// Ended machines older than this go.
+    pub before: Option<Micros>,
+    /// Only so many ended machines stay.
+    pub keep: Option<u64>,
+    /// The file should not hold more than so many bytes of pages in use.
+    pub max_bytes: Option<u64>,
+    /// Events of living machines before this moment go.
+    pub events_before: Option<Micros>,
+    /// At most so many machines in this transaction.
+    pub batch: u32,
+}
+
+/// What a prune did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Machines deleted, by which their logs may go too.
+    pub machines: Vec<MachineId>,
+    /// Events deleted.
+    pub events: u64,
+    /// There is more to delete.
+    pub more: bool,
+}
+
+/// What a rescue found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescued {
+    /// Claims that were taken back.
+    pub lost: u64,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Command::Start`].
+    Started(Vec<StartOutcome>),
+    /// To [`Command::StartClaimed`]: the claim is missing where it had to queue.
+    StartedClaimed(StartOutcome, Option<Box<Claimed>>),
+    /// To [`Command::Claim`].
+    Claimed(Vec<Claimed>),
+    /// To [`Command::Commit`].
+    Committed(Vec<CommitOutcome>),
+    /// To [`Command::Send`]: for each letter whether its machine lives.
+    Sent(Vec<bool>),
+    /// To [`Command::Register`].
+    Node(NodeId),
+    /// To [`Command::Rescue`] and [`Command::Close`].
+    Rescued(Rescued),
+    /// To [`Command::Push`].
+    Pushed(Box<Pushed>),
+    /// To [`Command::Hold`]: how many machines it touched.
+    Held(u64),
+    /// To [`Command::Prune`].
+    Pruned(Pruned),
+    /// Done.
+    Done,
+}

@@ -1,0 +1,135 @@
+//! Queries: reading a store.
+
+use ostler_model::{Kind, MachineId, RunState};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, PresetRow, StoreError, StoreStats, TaskRow,
+};
+
+/// Where the next page of a list begins. Opaque to callers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(pub String);
+
+/// One page of a list.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next one begins; `None` when this is the last.
+    pub next: Option<Cursor>,
+}
+
+impl<T> Page<T> {
+    /// True when the list ends with this page.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.next.is_none()
+    }
+}
+
+/// Which runs a list shows.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct RunFilter {
+    /// Only of this namespace.
+    pub namespace: Option<String>,
+    /// Only of the task with this row.
+    pub task_row: Option<i64>,
+    /// Only in one of these states; empty: any.
+    pub states: Vec<RunState>,
+    /// Only parts of this machine; `None`: only machines that are no part.
+    pub parent: Option<MachineId>,
+    /// Only made at or after this machine's moment.
+    pub since: Option<MachineId>,
+    /// Only made before.
+    pub until: Option<MachineId>,
+}
+
+/// A page of events, or where to begin again.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventPage {
+    /// Events after the cursor, in order.
+    Events {
+        /// What came.
+        items: Vec<EventRow>,
+        /// Where to go on; nothing will ever appear before it (decision 18).
+        next: i64,
+    },
+    /// Retention has taken events after the cursor.
+    Gone {
+        /// The oldest one still there.
+        oldest: i64,
+    },
+}
+
+/// The reading side of a store. Never waits for the writer; each call sees one consistent state.
+pub trait Queries: Send {
+    /// The store's salt, by which public ids are made.
+    fn salt(&self) -> u64;
+
+    /// One machine.
+    fn machine(&self, id: MachineId) -> Result<Option<MachineRow>, StoreError>;
+
+    /// Runs and flows, newest first.
+    fn runs(&self, filter: &RunFilter, after: Option<&Cursor>, limit: u32) -> Result<Page<MachineRow>, StoreError>;
+
+    /// Living and ended machines of a kind (schedules), oldest first, of one task when given.
+    fn machines(
+        &self,
+        kind: Kind,
+        task_row: Option<i64>,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<MachineRow>, StoreError>;
+
+    /// Machines of these among the given that a node holds and that have unread letters.
+    fn claimed_with_mail(&self, node: crate::NodeId) -> Result<Vec<(MachineId, Vec<crate::Letter>)>, StoreError>;
+
+    /// Events after a number, in order.
+    fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError>;
+
+    /// The events of one machine that are still there, oldest first, at most `limit` of the newest.
+    fn history(&self, machine: MachineId, limit: u32) -> Result<Vec<EventRow>, StoreError>;
+
+    /// One task by name.
+    fn task(&self, namespace: &str, name: &str) -> Result<Option<TaskRow>, StoreError>;
+
+    /// Tasks by namespace and name.
+    fn tasks(
+        &self,
+        namespace: Option<&str>,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<TaskRow>, StoreError>;
+
+    /// The lowered definition of a row, with its task's row, name and namespace: (task row, namespace, task, body).
+    fn definition(&self, row: i64) -> Result<Option<(i64, String, String, String)>, StoreError>;
+
+    /// One preset.
+    fn preset(&self, namespace: &str, name: &str) -> Result<Option<PresetRow>, StoreError>;
+
+    /// Presets by namespace and name.
+    fn presets(
+        &self,
+        namespace: Option<&str>,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<PresetRow>, StoreError>;
+
+    /// All namespaces by name.
+    fn namespaces(&self, after: Option<&Cursor>, limit: u32) -> Result<Page<NamespaceRow>, StoreError>;
+
+    /// The lane a machine stands in.
+    fn lane(&self, lane: i64) -> Result<Option<LaneRow>, StoreError>;
+
+    /// The limits of a lane.
+    fn limits(&self, lane: i64) -> Result<Vec<LimitRow>, StoreError>;
+
+    /// Processes that use the store or did lately.
+    fn nodes(&self) -> Result<Vec<NodeRow>, StoreError>;
+
+    /// Numbers about the store.
+    fn stats(&self) -> Result<StoreStats, StoreError>;
+}

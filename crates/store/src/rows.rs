@@ -1,0 +1,281 @@
+//! What queries answer with.
+
+use ostler_model::{Kind, MachineId, RunState};
+use serde::{Deserialize, Serialize};
+
+use crate::{Micros, NodeId};
+
+/// Where a machine stands in the tick queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Due later, or when woken.
+    Later,
+    /// Due.
+    Ready,
+    /// A node has it.
+    Claimed,
+    /// Held back by a pause.
+    Held,
+}
+
+impl Phase {
+    /// The stored number.
+    #[must_use]
+    pub const fn code(self) -> i64 {
+        match self {
+            Self::Later => 0,
+            Self::Ready => 1,
+            Self::Claimed => 2,
+            Self::Held => 3,
+        }
+    }
+
+    /// The phase of a stored number.
+    #[must_use]
+    pub const fn from_code(code: i64) -> Self {
+        match code {
+            0 => Self::Later,
+            1 => Self::Ready,
+            2 => Self::Claimed,
+            _ => Self::Held,
+        }
+    }
+}
+
+/// A row of the tick queue.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TickRow {
+    /// Lane it stands in.
+    pub lane: i64,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it is due.
+    pub due_at: Micros,
+    /// Who has it.
+    pub node: Option<NodeId>,
+    /// The fence of the last claim.
+    pub fence: u64,
+    /// Letters that wait.
+    pub letters: u64,
+    /// A node held it and died.
+    pub lost: bool,
+    /// Rank of its priority.
+    pub priority: i64,
+}
+
+/// A machine with its place in the queue.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MachineRow {
+    /// Which.
+    pub id: MachineId,
+    /// What sort.
+    pub kind: Kind,
+    /// Namespace.
+    pub namespace: String,
+    /// Task id; empty for none.
+    pub task: String,
+    /// Row of its task.
+    pub task_row: i64,
+    /// Row of the definition it is pinned to.
+    pub definition: i64,
+    /// Stored state: 0 while it lives.
+    pub state: i64,
+    /// Its step.
+    pub step: u64,
+    /// The machine it is a part of.
+    pub parent: Option<MachineId>,
+    /// Which part.
+    pub child_key: Option<String>,
+    /// When its work first started.
+    pub started_at: Option<Micros>,
+    /// When it ended.
+    pub finished_at: Option<Micros>,
+    /// Its fields as JSON.
+    pub fields: String,
+    /// Its last event.
+    pub last_event: i64,
+    /// Its place in the tick queue while it lives.
+    pub tick: Option<TickRow>,
+}
+
+impl MachineRow {
+    /// The state that people see (decision 7): stored when final, else derived from the queue. A flow or a run that
+    /// has begun and stands in the queue is waiting.
+    #[must_use]
+    pub fn run_state(&self) -> RunState {
+        if let Some(state) = RunState::from_code(self.state) {
+            return state;
+        }
+        let begun = self.started_at.is_some();
+        match self.tick.as_ref().map(|t| t.phase) {
+            Some(Phase::Claimed) => RunState::Running,
+            Some(_) if begun => RunState::Waiting,
+            Some(Phase::Ready) => RunState::Ready,
+            Some(Phase::Later) => RunState::Scheduled,
+            Some(Phase::Held) | None => RunState::Waiting,
+        }
+    }
+}
+
+/// A task.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TaskRow {
+    /// Row.
+    pub row: i64,
+    /// Namespace.
+    pub namespace: String,
+    /// Id.
+    pub name: String,
+    /// Row of the current definition.
+    pub definition: i64,
+    /// How many versions there were.
+    pub version: u32,
+    /// Digest of the current definition.
+    pub digest: String,
+    /// Lowered definition as JSON.
+    pub body: String,
+    /// Let go by its definition.
+    pub enabled: bool,
+    /// Held back by hand.
+    pub paused: bool,
+    /// Its origin does not hold it any more.
+    pub missing: bool,
+    /// Where it comes from.
+    pub origin: String,
+    /// First pushed.
+    pub created_at: Micros,
+    /// Last changed.
+    pub updated_at: Micros,
+}
+
+/// A preset.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PresetRow {
+    /// Namespace.
+    pub namespace: String,
+    /// Id.
+    pub name: String,
+    /// Its task.
+    pub task: String,
+    /// Definition as JSON.
+    pub body: String,
+    /// Its origin does not hold it any more.
+    pub missing: bool,
+    /// First pushed.
+    pub created_at: Micros,
+    /// Last changed.
+    pub updated_at: Micros,
+}
+
+/// A namespace.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NamespaceRow {
+    /// Name.
+    pub name: String,
+    /// Where its definitions came from last.
+    pub origin: String,
+    /// Who pushed them last.
+    pub actor: String,
+    /// Nobody named it.
+    pub ephemeral: bool,
+    /// Held back.
+    pub paused: bool,
+    /// First seen.
+    pub created_at: Micros,
+    /// Last pushed.
+    pub seen_at: Micros,
+    /// Tasks in it.
+    pub tasks: u64,
+}
+
+/// An event: a fact in the outbox.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EventRow {
+    /// Its number; grows.
+    pub seq: i64,
+    /// When.
+    pub at: Micros,
+    /// Which machine.
+    pub machine: MachineId,
+    /// The step of the machine after it.
+    pub step: u64,
+    /// What sort.
+    pub kind: String,
+    /// JSON; may be empty.
+    pub body: String,
+}
+
+/// A limit and who holds its permits.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LimitRow {
+    /// Namespace.
+    pub namespace: String,
+    /// Key.
+    pub key: String,
+    /// True: a rate; false: a number at a time.
+    pub is_rate: bool,
+    /// How many at a time, or the burst of a rate.
+    pub max: u32,
+    /// Microseconds for each start of a rate.
+    pub interval: Micros,
+    /// When a rate has room again.
+    pub free_at: Micros,
+    /// Machines that hold a permit.
+    pub holders: Vec<MachineId>,
+}
+
+/// A lane: a sub-queue of the tick queue.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LaneRow {
+    /// Row.
+    pub lane: i64,
+    /// Namespace.
+    pub namespace: String,
+    /// Whether the namespace is held back.
+    pub paused: bool,
+    /// Key of its concurrency limit.
+    pub concurrency: Option<String>,
+    /// Key of its rate limit.
+    pub rate: Option<String>,
+    /// The node it belongs to.
+    pub home: Option<NodeId>,
+    /// Ready machines in it.
+    pub ready: u64,
+}
+
+/// A process that uses the store.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// Which.
+    pub node: NodeId,
+    /// Host and process.
+    pub name: String,
+    /// The owner.
+    pub owner: bool,
+    /// When it came.
+    pub started_at: Micros,
+    /// How often it has shown that it lives.
+    pub renewals: i64,
+    /// It has gone in order, or was rescued.
+    pub closed: bool,
+    /// Machines it has now.
+    pub claims: u64,
+}
+
+/// Numbers about the store.
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StoreStats {
+    /// Schema version.
+    pub schema: i64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Bytes of pages that are free.
+    pub free_bytes: u64,
+    /// Machines in the queue, by phase: later, ready, claimed, held.
+    pub queue: [u64; 4],
+    /// The last event.
+    pub last_event: i64,
+    /// The oldest event still there.
+    pub first_event: i64,
+}
