@@ -24,7 +24,7 @@ pub trait Clock: Send + Sync {
     /// The moment, by the wall clock. May jump.
     fn now(&self) -> Timestamp;
 
-    /// Time since some fixed moment of this process; never jumps back, whatever the wall clock does.
+    /// Time since some fixed moment of this boot, time asleep included; never jumps, whatever the wall clock does.
     fn elapsed(&self) -> Duration;
 }
 
@@ -40,25 +40,8 @@ pub trait Entropy: Send + Sync {
 }
 
 /// The clock of the machine.
-#[derive(Debug)]
-pub struct SystemClock {
-    started: std::time::Instant,
-}
-
-impl SystemClock {
-    /// The clock, with [`Clock::elapsed`] counted from now.
-    #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the one place")]
-    pub fn new() -> Self {
-        Self { started: std::time::Instant::now() }
-    }
-}
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place")]
@@ -66,8 +49,10 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 
+    /// `CLOCK_BOOTTIME`: leases must not stand still while the machine sleeps.
     fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
     }
 }
 

@@ -396,6 +396,8 @@ pub enum MailTo {
     Watcher,
     /// Every living part of the machine that commits.
     Children,
+    /// Every living machine whose watcher is the machine that commits (runs of a schedule).
+    Watched,
 }
 
 /// What became of a commit.

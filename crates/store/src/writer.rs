@@ -7,8 +7,9 @@ use std::{
 
 use crate::{Command, Micros, Reply, Store, StoreError};
 
-/// Takes the answer to a command, on the writer's thread, after the transaction is on disk.
-pub type Answer = Box<dyn FnOnce(Result<Reply, StoreError>) + Send>;
+/// Takes a command back with its answer, on the writer's thread, after the transaction is on disk (or refused: then
+/// the command can be tried again).
+pub type Answer = Box<dyn FnOnce(Command, Result<Reply, StoreError>) + Send>;
 
 /// How many commands one transaction takes at most; bounds how long the first one waits for the last.
 const MAX_BATCH: usize = 2048;
@@ -60,8 +61,8 @@ impl Writer {
                 }
                 if !commands.is_empty() {
                     let replies = store.apply(now(), &commands);
-                    for (answer, reply) in answers.into_iter().zip(replies) {
-                        answer(reply);
+                    for ((command, answer), reply) in commands.into_iter().zip(answers).zip(replies) {
+                        answer(command, reply);
                     }
                 }
                 if let Some(look) = inspect {
@@ -88,11 +89,19 @@ impl Writer {
     pub fn call(&self, command: Command) -> Result<Reply, StoreError> {
         let (send, receive) = mpsc::sync_channel(1);
         let gone = |_| StoreError::Unavailable(WriterClosed.to_string());
-        let answer: Answer = Box::new(move |reply| {
+        let answer: Answer = Box::new(move |_, reply| {
             let _ = send.send(reply);
         });
         self.post(vec![command], vec![answer]).map_err(|e| StoreError::Unavailable(e.to_string()))?;
         receive.recv().map_err(gone)?
+    }
+
+    /// Runs a function on the writer's thread between two transactions, some time soon.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub fn visit(&self, look: impl FnOnce(&mut dyn Store) + Send + 'static) -> Result<(), WriterClosed> {
+        self.posts.send(Post::Inspect(Box::new(look))).map_err(|_| WriterClosed)
     }
 
     /// Runs a function on the writer's thread between two transactions and waits for what it gives.
@@ -104,10 +113,9 @@ impl Writer {
         look: impl FnOnce(&mut dyn Store) -> T + Send + 'static,
     ) -> Result<T, WriterClosed> {
         let (send, receive) = mpsc::sync_channel(1);
-        let post = Post::Inspect(Box::new(move |store| {
+        self.visit(move |store| {
             let _ = send.send(look(store));
-        }));
-        self.posts.send(post).map_err(|_| WriterClosed)?;
+        })?;
         receive.recv().map_err(|_| WriterClosed)
     }
 }

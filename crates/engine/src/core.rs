@@ -1,0 +1,408 @@
+//! The loop, without I/O: claim what is due, tick it, commit the outcome.
+//!
+//! [`Core`] is told what happened (replies of the store, ends of executions, letters, the time) and answers with
+//! [`Effect`]s. It reads no clock and starts no thread: the shell in [`crate::node`] drives it for real, the
+//! simulation drives it with a seed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use ostler_clock::Entropy;
+use ostler_execution::{CancelReason, ExecEnd, ExecRequest};
+use ostler_model::{Kind, MachineId, Span, TypedError};
+use ostler_store::{
+    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, Letter, Next, NodeId, Reply, StoreError,
+};
+
+use crate::{
+    Task,
+    machine::{Change, Decision, Execution, Input, Machine, Outcome, World},
+    time::{after, due, micros},
+};
+
+/// Ticks that are not executions, claimed beyond the free slots in one go.
+const SPARE_CLAIMS: u32 = 64;
+
+/// How long the loop waits before it tries a refused store again.
+const STORE_RETRY: Span = Span::from_millis(500);
+
+/// Finds the pinned version of a task by its definition row.
+pub trait Tasks: Send + Sync {
+    /// The version; `None` when the store has it no more.
+    fn task(&self, definition: i64) -> Option<Arc<Task>>;
+}
+
+/// What the loop needs to know once.
+pub struct Config {
+    /// Who claims.
+    pub node: NodeId,
+    /// Whether it claims what no node calls its own.
+    pub shared: bool,
+    /// How many executions at a time.
+    pub slots: u32,
+    /// The store's salt.
+    pub salt: u64,
+    /// Kinds of machines.
+    pub machines: Vec<Arc<dyn Machine>>,
+    /// Finds tasks.
+    pub tasks: Arc<dyn Tasks>,
+    /// Draws jitter.
+    pub entropy: Arc<dyn Entropy>,
+    /// Whether an executor repeats lost attempts by custom.
+    pub reruns_lost: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+/// Something the shell must do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Hand this to the store and give [`Core::replied`] the command and its answer.
+    Apply(Command),
+    /// Carry this out and give [`Core::executed`] its end.
+    Execute(Box<ExecRequest>),
+    /// Cut an execution short.
+    Interrupt(MachineId, CancelReason),
+    /// Something that onlookers may want to know.
+    Notice(Notice),
+}
+
+/// Something that onlookers may want to know. Told after the fact is on disk, except `Executing`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// An attempt begins.
+    Executing {
+        /// The run.
+        id: MachineId,
+        /// The machine it is a part of.
+        parent: Option<MachineId>,
+        /// The attempt.
+        attempt: u32,
+        /// Task and step.
+        task: String,
+        /// Which step.
+        step: String,
+    },
+    /// A machine has moved on.
+    Committed {
+        /// Which.
+        id: MachineId,
+        /// The machine it is a part of.
+        parent: Option<MachineId>,
+        /// Its final state code, or `None` while it lives.
+        ended: Option<i64>,
+        /// The event's word.
+        event: String,
+        /// The event's body.
+        body: String,
+    },
+    /// A commit came too late: the machine had moved on.
+    Stale {
+        /// Which.
+        id: MachineId,
+    },
+    /// The store refused for now.
+    StoreTrouble(StoreError),
+}
+
+struct Held {
+    row: Claimed,
+    execution: Option<Executing>,
+}
+
+struct Executing {
+    started: Timestamp,
+    stop_at: Option<Timestamp>,
+    interrupted: Option<CancelReason>,
+}
+
+/// The loop's state.
+pub struct Core {
+    config: Config,
+    machines: BTreeMap<Kind, Arc<dyn Machine>>,
+    held: HashMap<MachineId, Held>,
+    executing: u32,
+    stops: BTreeSet<(Timestamp, MachineId)>,
+    commits: Vec<Commit>,
+    hungry: bool,
+    claiming: bool,
+    draining: bool,
+    store_retry_at: Option<Timestamp>,
+    effects: Vec<Effect>,
+}
+
+impl Core {
+    /// A loop that holds nothing and wants work.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let machines = config.machines.iter().map(|m| (m.kind(), m.clone())).collect();
+        Self {
+            config,
+            machines,
+            held: HashMap::new(),
+            executing: 0,
+            stops: BTreeSet::new(),
+            commits: Vec::new(),
+            hungry: true,
+            claiming: false,
+            draining: false,
+            store_retry_at: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Something may be ready: look at the next [`Core::turn`].
+    pub fn wake(&mut self) {
+        self.hungry = true;
+    }
+
+    /// Claims nothing more; what is held is brought to its end.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether nothing is held any more.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.commits.is_empty()
+    }
+
+    /// Executions under way.
+    #[must_use]
+    pub fn executing(&self) -> u32 {
+        self.executing
+    }
+
+    /// Whether another execution could begin at once.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.draining && self.executing < self.config.slots
+    }
+
+    /// Machines held, for tests and shutdown.
+    pub fn held(&self) -> impl Iterator<Item = (MachineId, u64)> + '_ {
+        self.held.iter().map(|(id, held)| (*id, held.row.fence))
+    }
+
+    /// When the loop wants a turn although nothing happens: the next timeout or retry of the store.
+    #[must_use]
+    pub fn next_stop(&self) -> Option<Timestamp> {
+        [self.stops.first().map(|(at, _)| *at), self.store_retry_at].into_iter().flatten().min()
+    }
+
+    /// One turn: cuts short what is over time, sends commits, claims. Returns everything to be done, this and what
+    /// earlier calls left.
+    pub fn turn(&mut self, now: Timestamp) -> Vec<Effect> {
+        while let Some((at, id)) = self.stops.first().copied().filter(|(at, _)| *at <= now) {
+            self.stops.remove(&(at, id));
+            self.interrupt(id, CancelReason::TimedOut);
+        }
+        if self.store_retry_at.is_some_and(|at| at <= now) {
+            self.store_retry_at = None;
+        }
+        if self.store_retry_at.is_none() {
+            if !self.commits.is_empty() {
+                self.effects.push(Effect::Apply(Command::Commit(std::mem::take(&mut self.commits))));
+            }
+            let free = self.config.slots.saturating_sub(self.executing);
+            if self.hungry && !self.claiming && !self.draining && free > 0 {
+                self.claiming = true;
+                self.hungry = false;
+                self.effects.push(Effect::Apply(Command::Claim(Claim {
+                    node: self.config.node,
+                    want: free.saturating_add(SPARE_CLAIMS.min(free)),
+                    shared: self.config.shared,
+                })));
+            }
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The store has answered.
+    pub fn replied(&mut self, now: Timestamp, command: Command, answer: Result<Reply, StoreError>) {
+        match (command, answer) {
+            (Command::Claim(claim), Ok(Reply::Claimed(rows))) => {
+                self.claiming = false;
+                self.hungry |= rows.len() as u32 >= claim.want;
+                for row in rows {
+                    self.claimed(now, row);
+                }
+            }
+            (Command::Commit(commits), Ok(Reply::Committed(outcomes))) => {
+                for (commit, outcome) in commits.into_iter().zip(outcomes) {
+                    self.committed(now, commit, &outcome);
+                }
+            }
+            (command, Err(error)) => {
+                self.store_retry_at = Some(after(now, STORE_RETRY));
+                self.effects.push(Effect::Notice(Notice::StoreTrouble(error)));
+                match command {
+                    Command::Claim(_) => {
+                        self.claiming = false;
+                        self.hungry = true;
+                    }
+                    // What was decided stays decided; the fence says whether it still counts when it gets through.
+                    Command::Commit(mut commits) => {
+                        commits.append(&mut self.commits);
+                        self.commits = commits;
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A row was claimed for this node.
+    pub fn claimed(&mut self, now: Timestamp, row: Claimed) {
+        let id = row.id;
+        let decision = self.tick(now, &row, Input::Due);
+        let mut held = Held { row, execution: None };
+        match decision {
+            Decision::Execute(work) => {
+                held.execution = Some(Executing { started: now, stop_at: work.stop_at, interrupted: None });
+                if let Some(at) = work.stop_at {
+                    self.stops.insert((at, id));
+                }
+                self.executing += 1;
+                self.effects.push(Effect::Notice(Notice::Executing {
+                    id,
+                    parent: held.row.parent,
+                    attempt: work.request.attempt,
+                    task: work.request.task.clone(),
+                    step: work.request.step.clone(),
+                }));
+                self.effects.push(Effect::Execute(Box::new(work.request)));
+            }
+            Decision::Commit(change) => self.commits.push(self.record(&held.row, *change)),
+        }
+        self.held.insert(id, held);
+    }
+
+    /// An execution has ended. One of an older claim, or of a machine that is not held any more, is dropped.
+    pub fn executed(&mut self, now: Timestamp, id: MachineId, fence: u64, end: ExecEnd) {
+        let Some(held) = self.held.get_mut(&id).filter(|h| h.row.fence == fence) else { return };
+        let Some(executing) = held.execution.take() else { return };
+        if let Some(at) = executing.stop_at {
+            self.stops.remove(&(at, id));
+        }
+        self.executing -= 1;
+        self.hungry = true;
+        let row = held.row.clone();
+        let execution = Execution { end, interrupted: executing.interrupted, started: executing.started };
+        match self.tick(now, &row, Input::Executed(&execution)) {
+            Decision::Commit(change) => self.commits.push(self.record(&row, *change)),
+            // A machine that wants to execute again without a commit in between would lose its record; it is ended.
+            Decision::Execute(_) => {
+                let error = TypedError::new("internal", "a machine asked for two executions in one tick");
+                let event = EventBody::new("failed", &serde_json::json!({ "error": error }));
+                let outcome = Outcome::Panic(ostler_model::RunState::Failed, Box::new(error));
+                let commit = self.record(&row, Change::new(outcome, event));
+                self.commits.push(commit);
+            }
+        }
+    }
+
+    /// A letter has come for a machine that this node holds.
+    pub fn letter(&mut self, id: MachineId, letter: &Letter) {
+        if matches!(letter, Letter::Cancel { .. }) {
+            self.interrupt(id, CancelReason::Cancelled);
+        }
+    }
+
+    /// Cuts short everything that is being executed: the lease is lost, or the node must go down now.
+    pub fn interrupt_all(&mut self, reason: CancelReason) {
+        let ids: Vec<_> = self.held.iter().filter(|(_, h)| h.execution.is_some()).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.interrupt(id, reason);
+        }
+    }
+
+    /// Forgets everything held: the lease has been lost, others may have it, and no commit of it would count.
+    pub fn abandon(&mut self) {
+        self.held.clear();
+        self.stops.clear();
+        self.commits.clear();
+        self.executing = 0;
+    }
+
+    fn interrupt(&mut self, id: MachineId, reason: CancelReason) {
+        if let Some(execution) = self.held.get_mut(&id).and_then(|h| h.execution.as_mut())
+            && (execution.interrupted.is_none() || reason == CancelReason::Kill)
+        {
+            execution.interrupted.get_or_insert(reason);
+            self.effects.push(Effect::Interrupt(id, reason));
+        }
+    }
+
+    fn tick(&self, now: Timestamp, row: &Claimed, input: Input<'_>) -> Decision {
+        let Some(machine) = self.machines.get(&row.kind) else {
+            let error = TypedError::new("internal", format!("this ostler knows no machines of kind {}", row.kind.0));
+            let event = EventBody::new("failed", &serde_json::json!({ "error": error }));
+            return Decision::Commit(Box::new(Change::new(
+                Outcome::Panic(ostler_model::RunState::Failed, Box::new(error)),
+                event,
+            )));
+        };
+        let world = World {
+            now,
+            entropy: &*self.config.entropy,
+            salt: self.config.salt,
+            reruns_lost: &*self.config.reruns_lost,
+        };
+        let task = self.config.tasks.task(row.definition);
+        machine.tick(row, task.as_ref(), &world, input)
+    }
+
+    /// A change as the store takes it.
+    fn record(&self, row: &Claimed, change: Change) -> Commit {
+        let next = match change.outcome {
+            Outcome::Stay { until, keep_permit } => Next::Stay { until: due(until), keep_permit },
+            Outcome::Stop(state) | Outcome::Panic(state, _) => Next::End { state: state.code() },
+        };
+        Commit {
+            id: row.id,
+            node: self.config.node,
+            step: row.step,
+            fence: row.fence,
+            fields: change.set,
+            next,
+            started_at: change.started.map(micros),
+            event: change.event,
+            start: change.start,
+            send: change.send,
+            read_mail: row.mail.last().map(|(seq, _)| *seq),
+        }
+    }
+
+    fn committed(&mut self, now: Timestamp, commit: Commit, outcome: &CommitOutcome) {
+        let parent = self.held.get(&commit.id).and_then(|h| h.row.parent);
+        if self.held.get(&commit.id).is_some_and(|h| h.row.fence == commit.fence) {
+            self.held.remove(&commit.id);
+        }
+        match outcome {
+            CommitOutcome::Committed { .. } => {
+                let ended = match commit.next {
+                    Next::End { state } => Some(state),
+                    Next::Stay { until, .. } => {
+                        self.hungry |= until <= micros(now);
+                        None
+                    }
+                };
+                // Children and letters make others ready; a full limit may have room again.
+                self.hungry |= ended.is_some() || !commit.start.is_empty() || !commit.send.is_empty();
+                self.effects.push(Effect::Notice(Notice::Committed {
+                    id: commit.id,
+                    parent,
+                    ended,
+                    event: commit.event.kind,
+                    body: commit.event.body,
+                }));
+            }
+            CommitOutcome::Conflict { .. } => {
+                self.effects.push(Effect::Notice(Notice::Stale { id: commit.id }));
+            }
+        }
+    }
+}

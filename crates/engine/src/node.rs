@@ -1,0 +1,416 @@
+//! A node: the shell that drives the loop with a real clock, a store's writer and executors.
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::FutureExt;
+use ostler_clock::Clock;
+use ostler_execution::{
+    Cancel, CancelReason, ExecContext, ExecEnd, ExecRequest, Executors, LogSink, ProgressSink, Secrets,
+};
+use ostler_model::{MachineId, Span};
+use ostler_store::{Answer, Claimed, Command, Letter, Micros, NodeId, Queries, Reply, StoreError, Writer};
+use tokio::sync::mpsc;
+
+use crate::{
+    core::{Config, Core, Effect, Notice},
+    time::timestamp,
+};
+
+/// The longest sleep: the wall clock may jump forward meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// What a node works with, beside what its loop needs.
+pub struct NodeConfig {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// The writing side of the store.
+    pub writer: Writer,
+    /// A reading side of the store.
+    pub queries: Box<dyn Queries>,
+    /// Do the work.
+    pub executors: Executors,
+    /// Make a place for the output of each attempt.
+    pub sinks: Arc<dyn Sinks>,
+    /// Give the values of secrets.
+    pub secrets: Arc<dyn Secrets>,
+    /// After how long without renewal others may take what this node holds.
+    pub lease: Span,
+    /// How often to look whether another process has written; `None`: nobody else does, or nothing of theirs concerns
+    /// this node.
+    pub poll: Option<Span>,
+    /// Is told what happens.
+    pub observer: Arc<dyn Fn(&Notice) + Send + Sync>,
+}
+
+/// Makes a place for the output of an attempt.
+pub trait Sinks: Send + Sync {
+    /// The places for one attempt.
+    fn open(&self, request: &ExecRequest) -> (Arc<dyn LogSink>, Arc<dyn ProgressSink>);
+
+    /// The attempt has ended; what it wrote should be readable now.
+    fn close(&self, request: MachineId);
+}
+
+/// Why a node has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// It was told to, and everything it held has ended.
+    Drained,
+    /// It could not show for too long that it lives; what it held was killed and belongs to others now.
+    LeaseLost,
+}
+
+enum Post {
+    Replied(Command, Result<Reply, StoreError>),
+    Executed(MachineId, u64, ExecEnd),
+    Claimed(Box<Claimed>),
+    Wake,
+    CheckMail,
+    NextDue(Option<Micros>),
+    DataVersion(i64),
+    Drain,
+    Interrupt(CancelReason),
+}
+
+/// A handle on a running node.
+#[derive(Clone)]
+pub struct NodeHandle {
+    id: NodeId,
+    posts: mpsc::UnboundedSender<Post>,
+    has_room: Arc<AtomicBool>,
+}
+
+impl NodeHandle {
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Something may be ready.
+    pub fn wake(&self) {
+        let _ = self.posts.send(Post::Wake);
+    }
+
+    /// Letters were written to machines that the node may hold.
+    pub fn check_mail(&self) {
+        let _ = self.posts.send(Post::CheckMail);
+    }
+
+    /// Whether a start may be claimed at once for this node.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.has_room.load(Ordering::Relaxed)
+    }
+
+    /// A machine was claimed for this node by its start.
+    pub fn claimed(&self, row: Box<Claimed>) {
+        let _ = self.posts.send(Post::Claimed(row));
+    }
+
+    /// Ends when all that is held has ended; claims nothing more.
+    pub fn drain(&self) {
+        let _ = self.posts.send(Post::Drain);
+    }
+
+    /// Cuts short everything that is being executed.
+    pub fn interrupt(&self, reason: CancelReason) {
+        let _ = self.posts.send(Post::Interrupt(reason));
+    }
+}
+
+/// A node, ready to run.
+pub struct Node {
+    id: NodeId,
+    config: NodeConfig,
+    core: Core,
+    posts: mpsc::UnboundedSender<Post>,
+    inbox: mpsc::UnboundedReceiver<Post>,
+    cancels: Arc<Mutex<HashMap<MachineId, Cancel>>>,
+    has_room: Arc<AtomicBool>,
+    next_due: Option<Micros>,
+    data_version: Option<i64>,
+    last_renewal: Arc<AtomicU64>,
+}
+
+impl Node {
+    /// A node and a handle on it.
+    #[must_use]
+    pub fn new(core: Config, config: NodeConfig) -> (Self, NodeHandle) {
+        let (posts, inbox) = mpsc::unbounded_channel();
+        let has_room = Arc::new(AtomicBool::new(true));
+        let id = core.node;
+        let handle = NodeHandle { id, posts: posts.clone(), has_room: has_room.clone() };
+        let last_renewal = Arc::new(AtomicU64::new(as_millis(config.clock.elapsed())));
+        let node = Self {
+            id,
+            config,
+            core: Core::new(core),
+            posts,
+            inbox,
+            cancels: Arc::default(),
+            has_room,
+            next_due: None,
+            data_version: None,
+            last_renewal,
+        };
+        (node, handle)
+    }
+
+    /// Runs until drained or until the lease is lost.
+    pub async fn run(mut self) -> Shutdown {
+        let renewal = self.start_renewals();
+        let mut draining = false;
+        let mut buffer = Vec::with_capacity(1024);
+        let mut poll = self.config.poll.map(|every| {
+            let mut interval = tokio::time::interval(every.as_duration());
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            interval
+        });
+        let ended = loop {
+            self.turn();
+            if draining && self.core.is_idle() {
+                break Shutdown::Drained;
+            }
+            if self.lease_is_lost() {
+                self.core.interrupt_all(CancelReason::Shutdown);
+                self.turn();
+                self.core.abandon();
+                self.wait_for_executions().await;
+                break Shutdown::LeaseLost;
+            }
+            let sleep = self.sleep();
+            tokio::select! {
+                count = self.inbox.recv_many(&mut buffer, 4096) => {
+                    if count == 0 {
+                        break Shutdown::Drained;
+                    }
+                    for post in buffer.drain(..) {
+                        draining |= matches!(post, Post::Drain);
+                        self.take(post);
+                    }
+                }
+                () = tick(&mut poll) => self.look_for_others(),
+                () = tokio::time::sleep(sleep) => {
+                    let now = self.config.clock.now().as_microsecond();
+                    if self.next_due.is_some_and(|at| at <= now) {
+                        self.next_due = None;
+                        self.core.wake();
+                    }
+                }
+            }
+        };
+        renewal.abort();
+        ended
+    }
+
+    fn take(&mut self, post: Post) {
+        let now = self.config.clock.now();
+        match post {
+            Post::Replied(command, answer) => {
+                let cancels = matches!(&command, Command::Commit(commits)
+                    if commits.iter().any(|c| c.send.iter().any(|(_, l)| matches!(l, Letter::Cancel { .. }))));
+                let claimed = matches!((&command, &answer), (Command::Claim(_), Ok(_)));
+                self.core.replied(now, command, answer);
+                if cancels {
+                    self.check_mail();
+                }
+                if claimed {
+                    self.ask_next_due();
+                }
+            }
+            Post::Executed(id, fence, end) => {
+                self.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                self.core.executed(now, id, fence, end);
+            }
+            Post::Claimed(row) => self.core.claimed(now, *row),
+            Post::Wake => self.core.wake(),
+            Post::CheckMail => self.check_mail(),
+            Post::NextDue(at) => {
+                self.next_due = at;
+                if at.is_some_and(|at| at <= now.as_microsecond()) && self.core.has_room() {
+                    self.next_due = None;
+                    self.core.wake();
+                }
+            }
+            Post::DataVersion(version) => {
+                if self.data_version.replace(version).is_some_and(|known| known != version) {
+                    self.core.wake();
+                    self.check_mail();
+                }
+            }
+            Post::Drain => self.core.drain(),
+            Post::Interrupt(reason) => self.core.interrupt_all(reason),
+        }
+    }
+
+    fn turn(&mut self) {
+        let effects = self.core.turn(self.config.clock.now());
+        let mut commands: Vec<Command> = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Apply(command) => commands.push(command),
+                Effect::Execute(request) => self.execute(*request),
+                Effect::Interrupt(id, reason) => {
+                    if let Some(cancel) = self.cancels.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+                        cancel.fire(reason);
+                    }
+                }
+                Effect::Notice(notice) => (self.config.observer)(&notice),
+            }
+        }
+        self.has_room.store(self.core.has_room(), Ordering::Relaxed);
+        if commands.is_empty() {
+            return;
+        }
+        let answers = commands
+            .iter()
+            .map(|_| {
+                let posts = self.posts.clone();
+                let answer: Answer = Box::new(move |command, reply| {
+                    let _ = posts.send(Post::Replied(command, reply));
+                });
+                answer
+            })
+            .collect();
+        if self.config.writer.post(commands, answers).is_err() {
+            tracing::error!("the store's writer has stopped");
+        }
+    }
+
+    fn execute(&self, request: ExecRequest) {
+        let (id, fence) = (request.machine, request.fence);
+        let posts = self.posts.clone();
+        let Some(executor) = self.config.executors.get(&request.uses).cloned() else {
+            let names: Vec<_> = self.config.executors.names().collect();
+            let message = format!("this node has no executor `{}`; it has {}", request.uses, names.join(", "));
+            let _ = posts.send(Post::Executed(id, fence, ExecEnd::error("spawn", message)));
+            return;
+        };
+        let cancel = Cancel::new();
+        self.cancels.lock().unwrap_or_else(PoisonError::into_inner).insert(id, cancel.clone());
+        let (log, progress) = self.config.sinks.open(&request);
+        let context = ExecContext { cancel, log, progress, secrets: self.config.secrets.clone() };
+        let sinks = self.config.sinks.clone();
+        tokio::spawn(async move {
+            let end = AssertUnwindSafe(executor.execute(request, context)).catch_unwind().await;
+            sinks.close(id);
+            let end = end.unwrap_or_else(|_| ExecEnd::error("internal", "the executor panicked"));
+            let _ = posts.send(Post::Executed(id, fence, end));
+        });
+    }
+
+    fn sleep(&self) -> Duration {
+        let now = self.config.clock.now();
+        let due = self.next_due.filter(|_| self.core.has_room()).map(timestamp);
+        let next = [self.core.next_stop(), due].into_iter().flatten().min();
+        next.map_or(LONGEST_SLEEP, |at| {
+            Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
+        })
+    }
+
+    fn ask_next_due(&self) {
+        let posts = self.posts.clone();
+        let _ = self.config.writer.visit(move |store| {
+            if let Ok(at) = store.next_due() {
+                let _ = posts.send(Post::NextDue(at));
+            }
+        });
+    }
+
+    fn look_for_others(&self) {
+        let posts = self.posts.clone();
+        let _ = self.config.writer.visit(move |store| {
+            if let Ok(version) = store.data_version() {
+                let _ = posts.send(Post::DataVersion(version));
+            }
+        });
+    }
+
+    fn check_mail(&mut self) {
+        match self.config.queries.claimed_with_mail(self.id) {
+            Ok(found) => {
+                for (id, letters) in found {
+                    for letter in &letters {
+                        self.core.letter(id, letter);
+                    }
+                }
+            }
+            Err(error) => (self.config.observer)(&Notice::StoreTrouble(error)),
+        }
+    }
+
+    /// Renews at a third of the lease from a thread of its own, so that a busy runtime cannot fake a death.
+    fn start_renewals(&self) -> RenewalThread {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let (writer, clock, node) = (self.config.writer.clone(), self.config.clock.clone(), self.id);
+        let every = self.config.lease.as_duration() / 3;
+        let last = self.last_renewal.clone();
+        let spawned = std::thread::Builder::new().name("ostler-lease".into()).spawn(move || {
+            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
+                // Counted from before the store was asked: what it grants begins no earlier.
+                let asked = as_millis(clock.elapsed());
+                let last = last.clone();
+                let answer: Answer = Box::new(move |_, reply| {
+                    if reply.is_ok() {
+                        last.fetch_max(asked, Ordering::Relaxed);
+                    }
+                });
+                if writer.post(vec![Command::Renew { node }], vec![answer]).is_err() {
+                    return;
+                }
+            }
+        });
+        if let Err(error) = spawned {
+            tracing::error!(%error, "no thread for lease renewals");
+        }
+        RenewalThread(stop)
+    }
+
+    fn lease_is_lost(&self) -> bool {
+        let since = as_millis(self.config.clock.elapsed()).saturating_sub(self.last_renewal.load(Ordering::Relaxed));
+        since > as_millis(self.config.lease.as_duration()) / 4 * 3
+    }
+
+    /// After the lease is lost nothing of ours may go on; executors end their processes within their grace.
+    async fn wait_for_executions(&mut self) {
+        while !self.cancels.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            match self.inbox.recv().await {
+                Some(Post::Executed(id, ..)) => {
+                    self.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                }
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+struct RenewalThread(std::sync::mpsc::Sender<()>);
+
+impl RenewalThread {
+    fn abort(self) {
+        drop(self.0);
+    }
+}
+
+async fn tick(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn as_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
