@@ -1,0 +1,406 @@
+//! Definitions: push, compare, list, hold back.
+
+use std::collections::BTreeMap;
+
+use ostler_engine::time::timestamp;
+use ostler_model::{TaskDef, digest::digest, definition::Timetable};
+use ostler_store::{Command, Cursor, Hold, Push, PushTask, Pushed, Reply, StoreError, TaskRow};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    Actor, ListPage, NamespaceView, PresetView, Service, ServiceError, TaskView, Verb, retention::unexpected,
+};
+
+/// What a push would change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Diff {
+    /// One entry a task that would be added, changed, or become missing.
+    pub changes: Vec<Change>,
+    /// How many tasks would stay as they are.
+    pub unchanged: usize,
+}
+
+/// What a push would change about one task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum Change {
+    /// It is new.
+    Added {
+        /// Task id.
+        task: String,
+    },
+    /// It is another one.
+    Changed {
+        /// Task id.
+        task: String,
+        /// Paths in the definition with the value before and after (`null`: absent).
+        fields: BTreeMap<String, (Value, Value)>,
+    },
+    /// The file does not hold it any more.
+    Missing {
+        /// Task id.
+        task: String,
+    },
+    /// It was missing and is back.
+    Relinked {
+        /// Task id.
+        task: String,
+    },
+}
+
+impl Service {
+    /// Makes the definitions of one file what the file says.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn push(&self, actor: &Actor, timetable: &Timetable) -> Result<Pushed, ServiceError> {
+        self.authorise(actor, Verb::Change, Some(timetable.namespace.as_str()))?;
+        let push = to_push(timetable, &actor.to_string(), true)?;
+        match self.write(Command::Push(Box::new(push)))? {
+            Reply::Pushed(pushed) => {
+                self.wake();
+                Ok(*pushed)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Pushes tasks without saying anything about others of their origin: for commands that make a task of what was
+    /// typed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn push_some(&self, actor: &Actor, timetable: &Timetable) -> Result<Pushed, ServiceError> {
+        self.authorise(actor, Verb::Change, Some(timetable.namespace.as_str()))?;
+        let push = to_push(timetable, &actor.to_string(), false)?;
+        match self.write(Command::Push(Box::new(push)))? {
+            Reply::Pushed(pushed) => Ok(*pushed),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What a push would change, field by field.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn diff(&self, actor: &Actor, timetable: &Timetable) -> Result<Diff, ServiceError> {
+        self.authorise(actor, Verb::View, Some(timetable.namespace.as_str()))?;
+        let mut known = BTreeMap::new();
+        let mut cursor = None;
+        loop {
+            let page = self.read(|q| q.tasks(Some(timetable.namespace.as_str()), cursor.as_ref(), 500))?;
+            known.extend(page.items.into_iter().map(|row| (row.name.clone(), row)));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let mut diff = Diff::default();
+        for def in &timetable.tasks {
+            let task = def.id.to_string();
+            match known.remove(&task) {
+                None => diff.changes.push(Change::Added { task }),
+                Some(row) => {
+                    let after = as_json(def)?;
+                    let before: Value = serde_json::from_str(&row.body).unwrap_or_default();
+                    let mut fields = BTreeMap::new();
+                    compare("", &counted(&before), &counted(&after), &mut fields);
+                    match (fields.is_empty(), row.missing) {
+                        (true, false) => diff.unchanged += 1,
+                        (true, true) => diff.changes.push(Change::Relinked { task }),
+                        (false, _) => diff.changes.push(Change::Changed { task, fields }),
+                    }
+                }
+            }
+        }
+        let gone = known.into_values().filter(|row| row.origin == timetable.origin && !row.missing);
+        diff.changes.extend(gone.map(|row| Change::Missing { task: row.name }));
+        Ok(diff)
+    }
+
+    /// One task by namespace and id.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn task(&self, actor: &Actor, namespace: &str, name: &str) -> Result<TaskView, ServiceError> {
+        self.authorise(actor, Verb::View, Some(namespace))?;
+        task_view(self.task_row(namespace, name)?)
+    }
+
+    /// A page of tasks.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn tasks(
+        &self,
+        actor: &Actor,
+        namespace: Option<&str>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<ListPage<TaskView>, ServiceError> {
+        self.authorise(actor, Verb::View, namespace)?;
+        let cursor = after.map(|text| Cursor(text.to_owned()));
+        let page = self.read(|q| q.tasks(namespace, cursor.as_ref(), limit))?;
+        let next = page.next.map(|c| c.0);
+        let items = page.items.into_iter().map(task_view).collect::<Result<Vec<_>, _>>()?;
+        Ok(ListPage { complete: next.is_none(), items, next })
+    }
+
+    /// A page of presets.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn presets(
+        &self,
+        actor: &Actor,
+        namespace: Option<&str>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<ListPage<PresetView>, ServiceError> {
+        self.authorise(actor, Verb::View, namespace)?;
+        let cursor = after.map(|text| Cursor(text.to_owned()));
+        let page = self.read(|q| q.presets(namespace, cursor.as_ref(), limit))?;
+        Ok(ListPage::from_store(page, |row| PresetView {
+            namespace: row.namespace,
+            id: row.name,
+            task: row.task,
+            missing: row.missing,
+            definition: serde_json::from_str(&row.body).unwrap_or_default(),
+            created_at: timestamp(row.created_at),
+            updated_at: timestamp(row.updated_at),
+        }))
+    }
+
+    /// A page of namespaces.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn namespaces(
+        &self,
+        actor: &Actor,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<ListPage<NamespaceView>, ServiceError> {
+        self.authorise(actor, Verb::View, None)?;
+        let cursor = after.map(|text| Cursor(text.to_owned()));
+        let page = self.read(|q| q.namespaces(cursor.as_ref(), limit))?;
+        Ok(ListPage::from_store(page, |row| NamespaceView {
+            name: row.name,
+            origin: row.origin,
+            actor: row.actor,
+            ephemeral: row.ephemeral,
+            paused: row.paused,
+            tasks: row.tasks,
+            created_at: timestamp(row.created_at),
+            seen_at: timestamp(row.seen_at),
+        }))
+    }
+
+    /// The namespace of a name, or of a prefix that fits only one.
+    ///
+    /// # Errors
+    /// None fits, or several do.
+    pub fn resolve_namespace(&self, actor: &Actor, text: &str) -> Result<String, ServiceError> {
+        self.authorise(actor, Verb::View, None)?;
+        let mut fitting = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = self.read(|q| q.namespaces(cursor.as_ref(), 500))?;
+            for row in page.items {
+                if row.name == text {
+                    return Ok(row.name);
+                }
+                if row.name.starts_with(text) {
+                    fitting.push(row.name);
+                }
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        match fitting.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => Err(ServiceError::NotFound(format!(
+                "there is no namespace `{text}`; `ostler namespaces list` shows those that are there"
+            ))),
+            several => Err(ServiceError::BadInput(format!("`{text}` fits several namespaces: {}", several.join(", ")))),
+        }
+    }
+
+    /// Holds back a namespace or task, or lets it go. Gives how many machines it touched.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn hold(&self, actor: &Actor, namespace: &str, task: Option<&str>, on: bool) -> Result<u64, ServiceError> {
+        self.authorise(actor, Verb::Activate, Some(namespace))?;
+        let what = match task {
+            Some(task) => {
+                self.task_row(namespace, task)?;
+                Hold::Task(namespace.to_owned(), task.to_owned())
+            }
+            None => Hold::Namespace(namespace.to_owned()),
+        };
+        self.hold_what(what, on)
+    }
+
+    pub(crate) fn hold_what(&self, what: Hold, on: bool) -> Result<u64, ServiceError> {
+        match self.write(Command::Hold { what, on })? {
+            Reply::Held(count) => {
+                self.wake();
+                Ok(count)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(crate) fn task_row(&self, namespace: &str, name: &str) -> Result<TaskRow, ServiceError> {
+        self.read(|q| q.task(namespace, name))?.ok_or_else(|| {
+            let near = self.nearest_task(namespace, name);
+            let hint = near.map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
+            ServiceError::NotFound(format!("there is no task `{name}` in namespace `{namespace}`{hint}"))
+        })
+    }
+
+    /// The task of an id that only one namespace has.
+    ///
+    /// # Errors
+    /// No namespace has it, or several do.
+    pub(crate) fn find_task(&self, name: &str) -> Result<TaskRow, ServiceError> {
+        let mut found: Vec<TaskRow> = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = self.read(|q| q.namespaces(cursor.as_ref(), 500))?;
+            for namespace in page.items {
+                found.extend(self.read(|q| q.task(&namespace.name, name))?);
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let living: Vec<_> = found.iter().filter(|t| !t.missing).cloned().collect();
+        let mut fitting = if living.is_empty() { found } else { living };
+        match fitting.len() {
+            0 => Err(ServiceError::NotFound(format!(
+                "there is no task `{name}`; `ostler tasks list` shows those that are there, and `./{name}` would be a file"
+            ))),
+            1 => Ok(fitting.remove(0)),
+            _ => {
+                let names: Vec<_> = fitting.iter().map(|t| format!("{}:{}", t.namespace, t.name)).collect();
+                Err(ServiceError::BadInput(format!("several namespaces have a task `{name}`: {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// Namespace and id of a task spelled `task` or `namespace:task`.
+    ///
+    /// # Errors
+    /// It is not there, or its id alone fits several.
+    pub fn resolve_task(&self, actor: &Actor, text: &str) -> Result<(String, String), ServiceError> {
+        self.authorise(actor, Verb::View, None)?;
+        let row = match text.split_once(':') {
+            Some((namespace, task)) => self.task_row(&self.resolve_namespace(actor, namespace)?, task)?,
+            None => self.find_task(text)?,
+        };
+        Ok((row.namespace, row.name))
+    }
+
+    fn nearest_task(&self, namespace: &str, name: &str) -> Option<String> {
+        let page = self.read(|q| q.tasks(Some(namespace), None, 500)).ok()?;
+        page.items
+            .into_iter()
+            .map(|row| (strsim::damerau_levenshtein(&row.name, name), row.name))
+            .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
+            .min()
+            .map(|(_, candidate)| candidate)
+    }
+}
+
+fn task_view(row: TaskRow) -> Result<TaskView, ServiceError> {
+    let definition: TaskDef = serde_json::from_str(&row.body)
+        .map_err(|e| StoreError::Corrupt(format!("the definition of task `{}` does not read: {e}", row.name)))?;
+    Ok(TaskView {
+        namespace: row.namespace,
+        id: row.name,
+        enabled: row.enabled,
+        paused: row.paused,
+        missing: row.missing,
+        version: row.version,
+        digest: row.digest,
+        origin: row.origin,
+        created_at: timestamp(row.created_at),
+        updated_at: timestamp(row.updated_at),
+        definition,
+    })
+}
+
+fn as_json<T: Serialize>(value: &T) -> Result<Value, ServiceError> {
+    serde_json::to_value(value).map_err(|e| ServiceError::BadInput(format!("a definition that cannot be stored: {e}")))
+}
+
+/// What counts when definitions are compared: not where in its file a task stands.
+fn counted(definition: &Value) -> Value {
+    let mut value = definition.clone();
+    if let Some(source) = value.get_mut("source").and_then(Value::as_object_mut) {
+        source.remove("line");
+    }
+    value
+}
+
+/// A timetable as the store takes it.
+fn to_push(timetable: &Timetable, actor: &str, complete: bool) -> Result<Push, ServiceError> {
+    let mut tasks = Vec::with_capacity(timetable.tasks.len());
+    for def in &timetable.tasks {
+        let body = as_json(def)?;
+        let mut schedules = Vec::with_capacity(def.schedules.len());
+        for schedule in &def.schedules {
+            // What decides when it is due: a change of anything else must not reschedule it (ledger C6).
+            let timing = json!([schedule.trigger, def.timezone, def.calendars, schedule.enabled]);
+            schedules.push((schedule.id.to_string(), digest(&timing)));
+        }
+        tasks.push(PushTask {
+            name: def.id.to_string(),
+            digest: digest(&counted(&body)),
+            body: body.to_string(),
+            enabled: def.enabled,
+            schedules,
+        });
+    }
+    let mut presets = BTreeMap::new();
+    for preset in &timetable.presets {
+        presets.insert(preset.id.to_string(), (preset.task.to_string(), as_json(preset)?.to_string()));
+    }
+    Ok(Push {
+        namespace: timetable.namespace.to_string(),
+        ephemeral: timetable.ephemeral,
+        origin: timetable.origin.clone(),
+        actor: actor.to_owned(),
+        complete,
+        tasks,
+        presets,
+    })
+}
+
+/// Notes every leaf in which two values differ.
+fn compare(path: &str, before: &Value, after: &Value, found: &mut BTreeMap<String, (Value, Value)>) {
+    match (before, after) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                compare(&path, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), found);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (i, (a, b)) in a.iter().zip(b).enumerate() {
+                compare(&format!("{path}[{i}]"), a, b, found);
+            }
+        }
+        _ if before != after => {
+            found.insert(path.to_owned(), (before.clone(), after.clone()));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,77 @@
+//! Events: reading the outbox.
+
+use jiff::Timestamp;
+use ostler_engine::time::timestamp;
+use ostler_model::Uid;
+use ostler_store::{EventPage, EventRow};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Actor, Service, ServiceError, Verb};
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    /// Where to go on after it.
+    pub cursor: String,
+    /// When.
+    pub at: Timestamp,
+    /// Which machine.
+    pub machine: Uid,
+    /// Its step after it.
+    pub step: u64,
+    /// What happened, in a word.
+    pub kind: String,
+    /// The details.
+    pub body: Value,
+}
+
+/// A page of events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventsPage {
+    /// Events in order.
+    pub items: Vec<EventView>,
+    /// Where to go on; nothing will ever appear before it.
+    pub next: String,
+    /// True when these were all there are now.
+    pub complete: bool,
+}
+
+impl Service {
+    /// Events after a cursor (or from the oldest), in order.
+    ///
+    /// # Errors
+    /// The cursor is not one, or retention has taken events after it.
+    pub fn events(&self, actor: &Actor, after: Option<&str>, limit: u32) -> Result<EventsPage, ServiceError> {
+        self.authorise(actor, Verb::View, None)?;
+        let after = match after {
+            None => self.read(|q| q.stats())?.first_event.max(1) - 1,
+            Some(cursor) => cursor
+                .strip_prefix('e')
+                .and_then(|n| n.parse::<i64>().ok())
+                .ok_or_else(|| ServiceError::BadInput(format!("`{cursor}` is not an event cursor")))?,
+        };
+        match self.read(|q| q.events(after, limit))? {
+            EventPage::Events { items, next } => Ok(EventsPage {
+                complete: items.len() < limit as usize,
+                items: items.into_iter().map(|e| self.event_view(e)).collect(),
+                next: format!("e{next}"),
+            }),
+            EventPage::Gone { oldest } => Err(ServiceError::NotFound(format!(
+                "events after e{after} were removed by retention; the oldest one left comes after e{}",
+                oldest - 1
+            ))),
+        }
+    }
+
+    pub(crate) fn event_view(&self, event: EventRow) -> EventView {
+        EventView {
+            cursor: format!("e{}", event.seq),
+            at: timestamp(event.at),
+            machine: self.uid(event.machine),
+            step: event.step,
+            kind: event.kind,
+            body: serde_json::from_str(&event.body).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Schedules: list, preview, replay, hold back.
+
+use jiff::Timestamp;
+use ostler_calendar::{Calendars, Shift, Trigger};
+use ostler_engine::{
+    Tasks, compile_trigger,
+    fields::{self, ScheduleFields},
+};
+use ostler_model::{Kind, TaskDef, Uid, definition::ScheduleDef};
+use ostler_store::{Cursor, Hold, MachineRow, Phase};
+use serde::{Deserialize, Serialize};
+
+use crate::{Actor, ListPage, Service, ServiceError, Verb};
+
+/// A schedule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleView {
+    /// Its machine.
+    pub id: Uid,
+    /// Namespace.
+    pub namespace: String,
+    /// Task id.
+    pub task: String,
+    /// Its id within the task.
+    pub schedule: String,
+    /// When it is due, in words.
+    pub words: String,
+    /// The zone it is read in.
+    pub timezone: String,
+    /// The next due moment.
+    pub next: Option<Timestamp>,
+    /// The last due moment that was dealt with.
+    pub last: Option<Timestamp>,
+    /// How often it has fired.
+    pub fired: u64,
+    /// Held back: by hand, or because its task is disabled or missing.
+    pub paused: bool,
+    /// Why it does not fire any more.
+    pub ended: Option<String>,
+    /// The definition.
+    pub definition: Option<ScheduleDef>,
+}
+
+/// One firing in a preview.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FiringView {
+    /// Task id.
+    pub task: String,
+    /// Schedule id.
+    pub schedule: String,
+    /// When.
+    pub at: Timestamp,
+    /// The local time in the schedule's zone.
+    pub local: String,
+    /// What the change of the clocks did to it.
+    pub dst: Option<String>,
+}
+
+impl Service {
+    /// A page of schedules, oldest first.
+    ///
+    /// # Errors
+    /// The task is not there.
+    pub fn schedules(
+        &self,
+        actor: &Actor,
+        task: Option<&(String, String)>,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<ListPage<ScheduleView>, ServiceError> {
+        self.authorise(actor, Verb::View, task.map(|(ns, _)| ns.as_str()))?;
+        let row = task.map(|(namespace, name)| self.task_row(namespace, name)).transpose()?.map(|t| t.row);
+        let cursor = after.map(|text| Cursor(text.to_owned()));
+        let page = self.read(|q| q.machines(Kind::SCHEDULE, row, cursor.as_ref(), limit))?;
+        Ok(ListPage::from_store(page, |row| self.schedule_view(&row)))
+    }
+
+    fn schedule_view(&self, row: &MachineRow) -> ScheduleView {
+        let state: ScheduleFields = fields::read(&row.fields).unwrap_or_default();
+        let task = self.tasks.task(row.definition);
+        let definition = task.as_ref().and_then(|t| t.schedule(&state.schedule).cloned());
+        let trigger = match (&task, &definition) {
+            (Some(task), Some(def)) => task.trigger(def).ok(),
+            _ => None,
+        };
+        ScheduleView {
+            id: self.uid(row.id),
+            namespace: row.namespace.clone(),
+            task: row.task.clone(),
+            schedule: state.schedule,
+            words: trigger.as_ref().map(Trigger::describe).unwrap_or_default(),
+            timezone: trigger.as_ref().map(|t| t.zone().to_owned()).unwrap_or_default(),
+            next: Self::view_time(state.next.filter(|_| row.state == 0)),
+            last: Self::view_time(state.last.filter(|_| state.fired > 0)),
+            fired: state.fired,
+            paused: row.tick.as_ref().is_some_and(|t| t.phase == Phase::Held),
+            ended: state.reason.filter(|_| row.state != 0),
+            definition,
+        }
+    }
+
+    /// Holds back one schedule, or lets it go.
+    ///
+    /// # Errors
+    /// It is not there, or has ended.
+    pub fn hold_schedule(
+        &self,
+        actor: &Actor,
+        task: &(String, String),
+        schedule: Option<&str>,
+        on: bool,
+    ) -> Result<u64, ServiceError> {
+        self.authorise(actor, Verb::Activate, Some(&task.0))?;
+        let mut touched = 0;
+        let mut found = false;
+        let mut cursor: Option<String> = None;
+        loop {
+            let page = self.schedules(actor, Some(task), cursor.as_deref(), 500)?;
+            for view in page.items.iter().filter(|v| v.ended.is_none()) {
+                if schedule.is_none_or(|s| s == view.schedule) {
+                    found = true;
+                    touched += self.hold_what(Hold::Machine(self.machine_of(view.id)?), on)?;
+                }
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        if !found {
+            let which = schedule.map_or_else(|| "no schedule".to_owned(), |s| format!("no schedule `{s}`"));
+            return Err(ServiceError::NotFound(format!("task `{}:{}` has {which}", task.0, task.1)));
+        }
+        Ok(touched)
+    }
+}
+
+/// What the schedules of some tasks would do between two moments, in order, at most `limit` firings; `anchor` is where
+/// the grids of intervals begin. The second part says whether that was all.
+///
+/// # Errors
+/// A trigger that does not compile.
+pub fn preview(
+    tasks: &[TaskDef],
+    namespace: &str,
+    from: Timestamp,
+    until: Timestamp,
+    limit: usize,
+) -> Result<(Vec<FiringView>, bool), ServiceError> {
+    let mut all = Vec::new();
+    let mut complete = true;
+    for task in tasks {
+        for schedule in task.schedules.iter().filter(|s| s.enabled && task.enabled) {
+            let trigger = compile_trigger(task, schedule, namespace)
+                .map_err(|e| ServiceError::BadInput(format!("schedule `{}/{}`: {e}", task.id, schedule.id)))?;
+            let count = schedule.trigger.count.unwrap_or(u64::MAX);
+            let mut taken = 0;
+            for due in trigger.between(from, until, from) {
+                let due = due.map_err(|e| ServiceError::BadInput(format!("schedule `{}/{}`: {e}", task.id, schedule.id)))?;
+                if taken >= limit || taken as u64 >= count {
+                    complete &= taken as u64 >= count;
+                    break;
+                }
+                taken += 1;
+                all.push(firing(task.id.as_str(), schedule.id.as_str(), trigger.zone(), due.at, due.shift));
+            }
+        }
+    }
+    all.sort_by(|a, b| (a.at, &a.task, &a.schedule).cmp(&(b.at, &b.task, &b.schedule)));
+    complete &= all.len() <= limit;
+    all.truncate(limit);
+    Ok((all, complete))
+}
+
+fn firing(task: &str, schedule: &str, zone: &str, at: Timestamp, shift: Shift) -> FiringView {
+    let local = at.in_tz(zone).map_or_else(|_| at.to_string(), |z| z.strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string());
+    FiringView {
+        task: task.to_owned(),
+        schedule: schedule.to_owned(),
+        at,
+        local,
+        dst: match shift {
+            Shift::None => None,
+            Shift::Gap => Some("moved: this local time does not exist on that day".into()),
+            Shift::FoldFirst => Some("this local time comes twice; this is the first".into()),
+            Shift::FoldLast => Some("this local time comes twice; this is the second".into()),
+        },
+    }
+}
+
+/// A trigger by itself, as `calendar explain` takes it.
+///
+/// # Errors
+/// It does not compile.
+pub fn explain_trigger(spec: &ostler_model::TriggerSpec, zone: &str) -> Result<Trigger, ServiceError> {
+    Trigger::compile(spec, zone, &Calendars::default(), 0).map_err(|e| ServiceError::BadInput(e.to_string()))
+}

@@ -1,0 +1,346 @@
+//! Why: explains any machine in words, from what is on record.
+
+use jiff::{SignedDuration, Timestamp};
+use ostler_engine::{
+    fields::{self, FlowFields, ScheduleFields},
+    time::timestamp,
+};
+use ostler_model::{Cause, Kind, RunState, Span, Uid};
+use ostler_store::{MachineRow, NEVER, NodeId, Phase, TickRow};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{Actor, Service, ServiceError, Verb};
+
+/// Why a machine is as it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// Which.
+    pub id: Uid,
+    /// What it is: `run of demo:pull`, `schedule demo:pull/s1`.
+    pub what: String,
+    /// Its state in a word.
+    pub state: String,
+    /// Why it exists, why it waits or how it ended, in sentences, the most telling first.
+    pub because: Vec<String>,
+    /// What one can do about it.
+    pub hints: Vec<String>,
+    /// The facts behind the sentences.
+    pub facts: Value,
+}
+
+impl Service {
+    /// Explains a machine.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn why(&self, actor: &Actor, id: Uid) -> Result<Explanation, ServiceError> {
+        let row = self.machine_row(id)?;
+        self.authorise(actor, Verb::View, Some(&row.namespace))?;
+        if row.kind == Kind::SCHEDULE { self.why_schedule(&row) } else { self.why_run(&row, 0) }
+    }
+
+    fn why_run(&self, row: &MachineRow, depth: u32) -> Result<Explanation, ServiceError> {
+        let all: FlowFields = fields::read(&row.fields).map_err(|e| ServiceError::BadInput(e.message))?;
+        let state = row.run_state();
+        let mut story = Story { service: self, now: self.now(), because: Vec::new(), hints: Vec::new(), facts: json!({}) };
+        match state {
+            RunState::Succeeded | RunState::Failed | RunState::TimedOut | RunState::Cancelled | RunState::Skipped => {
+                story.ended(row, &all, state);
+            }
+            RunState::Running => story.running(row)?,
+            RunState::Scheduled => story.scheduled(row),
+            RunState::Ready => story.ready(row)?,
+            RunState::Waiting => story.waiting(row, &all, depth)?,
+        }
+        story.origin(&all);
+        Ok(Explanation {
+            id: self.uid(row.id),
+            what: format!(
+                "{} of {}:{}{}",
+                row.kind.word(),
+                row.namespace,
+                row.task,
+                row.parent.and(row.child_key.as_ref()).map_or_else(String::new, |k| format!(", step {k}"))
+            ),
+            state: state.word().into(),
+            because: story.because,
+            hints: story.hints,
+            facts: story.facts,
+        })
+    }
+
+    fn why_schedule(&self, row: &MachineRow) -> Result<Explanation, ServiceError> {
+        let state: ScheduleFields = fields::read(&row.fields).map_err(|e| ServiceError::BadInput(e.message))?;
+        let mut story = Story { service: self, now: self.now(), because: Vec::new(), hints: Vec::new(), facts: json!({}) };
+        let word = if row.state != 0 {
+            story.say(format!("it has ended: {}", state.reason.as_deref().unwrap_or("its task let it go")));
+            "ended"
+        } else if row.tick.as_ref().is_some_and(|t| t.phase == Phase::Held) {
+            story.held(row)?;
+            "held"
+        } else {
+            match state.next {
+                Some(next) => story.say(format!("it is due {}", story.moment(timestamp(next)))),
+                None if !state.live.is_empty() => story.say("it waits for its run to end".to_owned()),
+                None => story.say("it has not been looked at yet".to_owned()),
+            }
+            story.nobody_at_work()?;
+            "waiting"
+        };
+        if state.queued.is_some() {
+            story.say("a firing waits until the run before has ended (overlap: queue)".to_owned());
+        }
+        story.say(format!("it has fired {} times", state.fired));
+        story.facts["fields"] = serde_json::from_str(&row.fields).unwrap_or_default();
+        Ok(Explanation {
+            id: self.uid(row.id),
+            what: format!("schedule {}:{}/{}", row.namespace, row.task, state.schedule),
+            state: word.into(),
+            because: story.because,
+            hints: story.hints,
+            facts: story.facts,
+        })
+    }
+}
+
+struct Story<'a> {
+    service: &'a Service,
+    now: Timestamp,
+    because: Vec<String>,
+    hints: Vec<String>,
+    facts: Value,
+}
+
+impl Story<'_> {
+    fn say(&mut self, sentence: String) {
+        self.because.push(sentence);
+    }
+
+    /// A moment with its distance from now.
+    fn moment(&self, at: Timestamp) -> String {
+        let distance = at.duration_since(self.now);
+        let span = Span::from(std::time::Duration::from_secs(distance.unsigned_abs().as_secs()));
+        if distance > SignedDuration::ZERO { format!("at {at}, in {span}") } else { format!("since {at}, for {span}") }
+    }
+
+    fn origin(&mut self, all: &FlowFields) {
+        let sentence = match &all.run.cause {
+            Some(Cause::Actor { actor }) => format!("it exists because {actor} started it"),
+            Some(Cause::Schedule { schedule, due }) => {
+                format!("it exists because schedule `{schedule}` was due at {due}")
+            }
+            Some(Cause::Rerun { of, actor }) => format!("it exists because {actor} ran {of} again"),
+            Some(Cause::Event { name, .. }) => format!("it exists because of event `{name}`"),
+            Some(Cause::Step { step }) => format!("it is step `{step}` of a flow"),
+            None => "it is a step of a flow".to_owned(),
+        };
+        self.say(sentence);
+    }
+
+    fn ended(&mut self, row: &MachineRow, all: &FlowFields, state: RunState) {
+        let run = &all.run;
+        let attempts = match run.attempts {
+            0 => String::new(),
+            1 => " in its first attempt".to_owned(),
+            n => format!(" in attempt {n}"),
+        };
+        let reason = run.reason.as_deref().unwrap_or("no reason is on record");
+        match (state, &run.error) {
+            (RunState::Succeeded, _) => self.say(format!("it ended well{attempts}")),
+            (RunState::Skipped, _) => self.say(format!("it was not run: {reason}")),
+            (RunState::Cancelled, _) => self.say(format!("it was ended: {reason}")),
+            (_, Some(error)) => {
+                self.say(format!("it ended badly{attempts}: {} ({})", error.message, error.class));
+                self.no_retry(row, all);
+            }
+            (_, None) => self.say(format!("it ended badly{attempts}")),
+        }
+        match run.as_expected {
+            Some(true) => self.say("that is how its file says it should end".to_owned()),
+            Some(false) => self.say("its file says it should end otherwise (`expect`)".to_owned()),
+            None => {}
+        }
+        let bad: Vec<_> = all.parts.iter().filter(|(_, p)| p.state.is_some() && !p.good).map(|(k, _)| k.as_str()).collect();
+        if !bad.is_empty() {
+            self.say(format!("steps that ended badly: {}", bad.join(", ")));
+            self.hints.push(format!("ostler runs retry {} --from-failed", self.service.uid(row.id)));
+        } else if matches!(state, RunState::Failed | RunState::TimedOut) {
+            self.hints.push(format!("ostler runs retry {}", self.service.uid(row.id)));
+        }
+        if row.started_at.is_some() && row.kind == Kind::RUN {
+            self.hints.push(format!("ostler logs {}", self.service.uid(row.id)));
+        }
+        self.facts["finished_at"] = json!(row.finished_at.map(timestamp));
+    }
+
+    fn no_retry(&mut self, row: &MachineRow, all: &FlowFields) {
+        if row.kind != Kind::RUN {
+            return;
+        }
+        let Ok(task) = self.service.pinned_task(row.definition) else { return };
+        let step = row.child_key.as_deref().and_then(|k| task.step(k));
+        let retry = step
+            .and_then(|s| s.retry.clone())
+            .or_else(|| all.run.policy.as_ref()?.retry.clone())
+            .or_else(|| task.def.policy.retry.clone());
+        let Some(error) = &all.run.error else { return };
+        self.say(match retry {
+            None => "it is not tried again: its task says nothing of `retry`".to_owned(),
+            Some(retry) if !retry.covers(&error.class) => {
+                format!("it is not tried again: `retry` does not cover errors of class {}", error.class)
+            }
+            Some(retry) if all.run.attempts >= retry.attempts => {
+                format!("it is not tried again: all {} attempts are used up", retry.attempts)
+            }
+            Some(_) => "it is not tried again: the next attempt would come after its time is up".to_owned(),
+        });
+    }
+
+    fn running(&mut self, row: &MachineRow) -> Result<(), ServiceError> {
+        let Some(tick) = &row.tick else { return Ok(()) };
+        let node = self.node_words(tick.node)?;
+        let since = row.started_at.map(timestamp);
+        self.say(match since {
+            Some(at) => format!("{node} is at it; it first started {at}"),
+            None => format!("{node} is at it"),
+        });
+        self.facts["fence"] = json!(tick.fence);
+        if tick.letters > 0 {
+            self.say("it has been asked to end and has not yet".to_owned());
+        }
+        Ok(())
+    }
+
+    fn node_words(&self, node: Option<NodeId>) -> Result<String, ServiceError> {
+        let nodes = self.service.read(|q| q.nodes())?;
+        Ok(nodes
+            .into_iter()
+            .find(|n| Some(n.node) == node)
+            .map_or_else(|| "a node that is not known any more".to_owned(), |n| format!("node {} ({})", n.node.0, n.name)))
+    }
+
+    fn scheduled(&mut self, row: &MachineRow) {
+        if let Some(tick) = &row.tick {
+            self.say(format!("it is due {}", self.moment(timestamp(tick.due_at))));
+        }
+    }
+
+    fn ready(&mut self, row: &MachineRow) -> Result<(), ServiceError> {
+        let Some(tick) = &row.tick else { return Ok(()) };
+        self.say(format!("it has been due {}", self.moment(timestamp(tick.due_at))));
+        if tick.lost {
+            self.say("the node that had it died; it is to be looked after".to_owned());
+        }
+        self.blocked(tick)?;
+        Ok(())
+    }
+
+    /// What keeps a ready machine from being claimed.
+    fn blocked(&mut self, tick: &TickRow) -> Result<(), ServiceError> {
+        for limit in self.service.read(|q| q.limits(tick.lane))? {
+            if limit.is_rate {
+                let free = timestamp(limit.free_at);
+                if free > self.now {
+                    self.say(format!("rate limit `{}` is used up; it has room again {}", limit.key, self.moment(free)));
+                }
+            } else if limit.holders.len() >= limit.max as usize {
+                let holders: Vec<_> = limit.holders.iter().map(|h| self.service.uid(*h).to_string()).collect();
+                self.say(format!(
+                    "concurrency limit `{}` is full: {} of {} places are held by {}",
+                    limit.key,
+                    holders.len(),
+                    limit.max,
+                    holders.join(", ")
+                ));
+                self.facts["holders"] = json!(holders);
+            }
+        }
+        if let Some(lane) = self.service.read(|q| q.lane(tick.lane))? {
+            if lane.paused {
+                self.say(format!("namespace `{}` is paused", lane.namespace));
+                self.hints.push(format!("ostler namespaces resume {}", lane.namespace));
+            }
+            if let Some(home) = lane.home {
+                let node = self.node_words(Some(home))?;
+                self.say(format!("it belongs to {node}, the command that started it"));
+            }
+            if lane.ready > 1 {
+                self.say(format!("{} are ready in its lane; order is by priority, then by due moment", lane.ready));
+            }
+        }
+        self.nobody_at_work()
+    }
+
+    fn nobody_at_work(&mut self) -> Result<(), ServiceError> {
+        let nodes = self.service.read(|q| q.nodes())?;
+        let owner = nodes.iter().find(|n| n.owner && !n.closed);
+        match owner {
+            None => {
+                self.say("no `ostler serve` works on this store".to_owned());
+                self.hints.push("ostler serve".to_owned());
+            }
+            Some(owner) => self.say(format!("node {} ({}) serves this store and has {} machines", owner.node.0, owner.name, owner.claims)),
+        }
+        Ok(())
+    }
+
+    fn held(&mut self, row: &MachineRow) -> Result<(), ServiceError> {
+        let task = self.service.read(|q| q.task(&row.namespace, &row.task))?;
+        let name = format!("{}:{}", row.namespace, row.task);
+        match task {
+            Some(task) if task.paused => {
+                self.say(format!("task `{name}` is paused"));
+                self.hints.push(format!("ostler tasks resume {name}"));
+            }
+            Some(task) if task.missing => {
+                self.say(format!("task `{name}` is missing: {} does not hold it any more", task.origin));
+            }
+            Some(task) if !task.enabled => self.say(format!("task `{name}` is disabled in {}", task.origin)),
+            _ => {
+                self.say("it is paused, or its namespace is".to_owned());
+                self.hints.push(format!("ostler namespaces resume {}", row.namespace));
+            }
+        }
+        Ok(())
+    }
+
+    fn waiting(&mut self, row: &MachineRow, all: &FlowFields, depth: u32) -> Result<(), ServiceError> {
+        let Some(tick) = &row.tick else { return Ok(()) };
+        if tick.phase == Phase::Held {
+            return self.held(row);
+        }
+        let living: Vec<_> = all.parts.iter().filter(|(_, p)| p.state.is_none()).map(|(k, _)| k.clone()).collect();
+        if row.kind == Kind::FLOW {
+            if living.is_empty() {
+                self.say("it is between two steps".to_owned());
+                self.blocked(tick)?;
+            } else {
+                self.say(format!("it waits for {} to end", living.join(", ")));
+            }
+            if depth == 0 {
+                let children = ostler_store::RunFilter { parent: Some(row.id), ..Default::default() };
+                let page = self.service.read(|q| q.runs(&children, None, 20))?;
+                for child in page.items.iter().filter(|c| c.state == 0) {
+                    let inner = self.service.why_run(child, depth + 1)?;
+                    let key = child.child_key.clone().unwrap_or_default();
+                    self.say(format!("step {key} is {}: {}", inner.state, inner.because.first().cloned().unwrap_or_default()));
+                }
+            }
+            return Ok(());
+        }
+        match &all.run.error {
+            Some(error) => self.say(format!(
+                "attempt {} failed: {} ({})",
+                all.run.attempts, error.message, error.class
+            )),
+            None => {}
+        }
+        if tick.phase == Phase::Later && tick.due_at != NEVER {
+            self.say(format!("it is tried again {}", self.moment(timestamp(tick.due_at))));
+        } else {
+            self.blocked(tick)?;
+        }
+        Ok(())
+    }
+}
