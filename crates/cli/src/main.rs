@@ -1,1 +1,35 @@
-fn main() {}
+//! The binary `ostler`: the command line on the embedded store.
+
+mod commands;
+mod context;
+mod error;
+mod live;
+mod output;
+mod when;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // The spawner is this program once more (ARCHITECTURE.md, "Processes"); it must not pay for anything below.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == "__spawner") {
+        return ostler_executors::spawner_main();
+    }
+    let cli = match commands::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { error::USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let output = cli.global.output;
+    match commands::dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            error.print(output);
+            ExitCode::from(error.code)
+        }
+    }
+}

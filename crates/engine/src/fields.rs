@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use ostler_execution::ExecRequest;
-use ostler_model::{Cause, MachineId, RunState, TypedError, definition::{Expect, Policy}};
+use ostler_model::{Cause, MachineId, RunState, TypedError, definition::{Expect, Policy, ScheduleDef}};
 use ostler_store::Micros;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -97,6 +97,9 @@ pub struct Part {
 pub struct ScheduleFields {
     /// Its id within the task.
     pub schedule: String,
+    /// Its definition, where it is not one of the task's own (`ostler run --when`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Box<ScheduleDef>>,
     /// When it was made: the origin of its grid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<Micros>,

@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use ostler_expr::{Scope, Template};
 use ostler_model::{
     Cause, Kind, MachineId, RunState, TypedError,
-    definition::{OnConflict, Policy, PresetDef},
+    definition::{OnConflict, Policy, PresetDef, ScheduleDef},
 };
 use ostler_store::{Concurrency, EventBody, NewMachine, NodeId, OnFull, RateLimit};
 use serde_json::{Map, Value, json};
 
 use crate::{
     Task,
-    fields::{self, FlowFields, RunFields},
+    fields::{self, FlowFields, RunFields, ScheduleFields},
     task::InputError,
     time::micros,
 };
@@ -154,6 +154,30 @@ pub fn plan(task: &Task, wish: Wish<'_>, now: Timestamp) -> Result<NewMachine, S
         },
         ..NewMachine::default()
     })
+}
+
+/// A schedule of a task that is not one of its definition: it lives until it is cancelled or never due again.
+#[must_use]
+pub fn plan_schedule(task: &Task, schedule: ScheduleDef, home: Option<NodeId>, now: Timestamp) -> NewMachine {
+    let event = EventBody::new("created", &serde_json::Value::Null);
+    let fields = ScheduleFields {
+        schedule: schedule.id.to_string(),
+        own: Some(Box::new(schedule)),
+        ..ScheduleFields::default()
+    };
+    NewMachine {
+        kind: Kind::SCHEDULE.0,
+        namespace: task.namespace.to_string(),
+        task: task.row,
+        definition: task.definition,
+        fields: fields::write(&fields),
+        priority: task.def.policy.priority.unwrap_or_default().rank(),
+        due_at: micros(now),
+        child_key: Some(fields.schedule),
+        home,
+        event,
+        ..NewMachine::default()
+    }
 }
 
 /// Why a start now is recorded as skipped, if it is.

@@ -5,9 +5,10 @@ use ostler_calendar::{Calendars, Shift, Trigger};
 use ostler_engine::{
     Tasks, compile_trigger,
     fields::{self, ScheduleFields},
+    start,
 };
-use ostler_model::{Kind, TaskDef, Uid, definition::ScheduleDef};
-use ostler_store::{Cursor, Hold, MachineRow, Phase};
+use ostler_model::{Kind, TaskDef, Uid, definition::ScheduleDef, trigger::Rhythm};
+use ostler_store::{Command, Cursor, Hold, Letter, MachineRow, NodeId, Phase};
 use serde::{Deserialize, Serialize};
 
 use crate::{Actor, ListPage, Service, ServiceError, Verb};
@@ -75,10 +76,64 @@ impl Service {
         Ok(ListPage::from_store(page, |row| self.schedule_view(&row)))
     }
 
+    /// Starts a schedule of a task that is not one of its definition.
+    ///
+    /// # Errors
+    /// The task is not there, or the trigger does not compile.
+    pub fn start_schedule(
+        &self,
+        actor: &Actor,
+        task: &(String, String),
+        schedule: ScheduleDef,
+        home: Option<NodeId>,
+    ) -> Result<Uid, ServiceError> {
+        self.authorise(actor, Verb::Run, Some(&task.0))?;
+        let task = self.current_task(&task.0, &task.1)?;
+        task.trigger(&schedule).map_err(ServiceError::BadInput)?;
+        let machine = start::plan_schedule(&task, schedule, home, self.now());
+        Ok(self.start_machine(machine)?.id())
+    }
+
+    /// Tells schedules with `@reboot` that a `serve` has started. Gives how many there were.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn signal_reboot(&self, actor: &Actor) -> Result<u64, ServiceError> {
+        self.authorise(actor, Verb::Run, None)?;
+        let mut signalled = 0;
+        let mut cursor = None;
+        loop {
+            let page = self.read(|q| q.machines(Kind::SCHEDULE, None, cursor.as_ref(), 1000))?;
+            let letters: Vec<_> = page
+                .items
+                .iter()
+                .filter(|row| row.state == 0 && self.is_reboot(row))
+                .map(|row| (row.id, Letter::Signal { name: "reboot".into(), body: String::new() }))
+                .collect();
+            if !letters.is_empty() {
+                signalled += letters.len() as u64;
+                self.write(Command::Send(letters))?;
+                self.wake();
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(signalled);
+            }
+        }
+    }
+
+    fn is_reboot(&self, row: &MachineRow) -> bool {
+        let name = row.child_key.as_deref().unwrap_or_default();
+        self.tasks
+            .task(row.definition)
+            .is_some_and(|t| t.schedule(name).is_some_and(|s| s.trigger.rhythm == Rhythm::Reboot))
+    }
+
     fn schedule_view(&self, row: &MachineRow) -> ScheduleView {
         let state: ScheduleFields = fields::read(&row.fields).unwrap_or_default();
         let task = self.tasks.task(row.definition);
-        let definition = task.as_ref().and_then(|t| t.schedule(&state.schedule).cloned());
+        let own = state.own.map(|def| *def);
+        let definition = own.or_else(|| task.as_ref().and_then(|t| t.schedule(&state.schedule).cloned()));
         let trigger = match (&task, &definition) {
             (Some(task), Some(def)) => task.trigger(def).ok(),
             _ => None,

@@ -48,7 +48,9 @@ impl Machine for Schedule {
         if let Some(reason) = cancel_letter(row) {
             return ended(fields, reason);
         }
-        let Some((task, def)) = task.and_then(|t| Some((t, t.schedule(&fields.schedule)?))) else {
+        let own = fields.own.clone();
+        let Some((task, def)) = task.and_then(|t| Some((t, own.as_deref().or_else(|| t.schedule(&fields.schedule))?)))
+        else {
             return ended(fields, "its task does not have this schedule any more".into());
         };
         let trigger = match task.trigger(def) {

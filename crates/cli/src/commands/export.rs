@@ -1,0 +1,60 @@
+//! `ostler export`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ostler_model::definition::{PresetDef, Timetable};
+
+use super::Global;
+use crate::{context, error::CliError, output};
+
+/// Write stored definitions as a file
+#[derive(Args)]
+#[command(after_help = "What is exported reads back as it is stored.\n\nExamples:\n  ostler export demo > demo.yaml\n  ostler export demo --file demo.yaml")]
+pub struct Export {
+    /// The namespace (a prefix will do)
+    namespace: String,
+    /// Write to this file instead of standard output
+    #[arg(long, short = 'f')]
+    file: Option<PathBuf>,
+    /// Missing tasks too
+    #[arg(long)]
+    missing: bool,
+}
+
+impl Export {
+    pub fn run(self, global: &Global) -> Result<u8, CliError> {
+        let (_embedded, service) = context::service(global)?;
+        let actor = context::actor();
+        let namespace = service.resolve_namespace(&actor, &self.namespace)?;
+        let everything = super::Paging { limit: 1000, after: None, all: true };
+        let tasks = everything.collect(|after, limit| Ok(service.tasks(&actor, Some(&namespace), after, limit)?))?;
+        let presets = everything.collect(|after, limit| Ok(service.presets(&actor, Some(&namespace), after, limit)?))?;
+        let tasks: Vec<_> = tasks.items.into_iter().filter(|t| self.missing || !t.missing).collect();
+        let presets: Vec<PresetDef> = presets
+            .items
+            .into_iter()
+            .filter(|p| self.missing || !p.missing)
+            .filter_map(|p| serde_json::from_value(p.definition).ok())
+            .collect();
+        let timetable = Timetable {
+            namespace: namespace.parse().map_err(|e: ostler_model::NameError| CliError::usage(e.to_string()))?,
+            ephemeral: false,
+            origin: tasks.first().map(|t| t.origin.clone()).unwrap_or_default(),
+            calendars: tasks.iter().flat_map(|t| t.definition.calendars.clone()).collect(),
+            tasks: tasks.into_iter().map(|t| t.definition).collect(),
+            presets,
+        };
+        let text = if global.output.is_machine() {
+            global.output.text(&timetable)
+        } else {
+            ostler_timetable::export_yaml(&timetable)
+        };
+        match self.file {
+            None => output::print(&text),
+            Some(path) => std::fs::write(&path, text + "\n")
+                .map_err(|e| CliError::usage(format!("`{}` cannot be written: {e}", path.display())))?,
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,183 @@
+//! The commands, one file each.
+
+mod calendar;
+mod check;
+mod completions;
+mod config;
+mod db;
+mod diff;
+mod events;
+mod export;
+mod init;
+mod logs;
+mod namespaces;
+mod presets;
+mod push;
+mod run;
+mod runs;
+mod schedules;
+mod serve;
+mod tasks;
+mod why;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{error::CliError, output::Output};
+
+/// Runs the things that must happen, when they must happen, exactly as often as they should, and keeps the record.
+#[derive(Parser)]
+#[command(name = "ostler", version, max_term_width = 110, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ostler run timetable.yaml                    every task of the file once, now
+  ostler run --when 'every 5s' -- cmd:date     a command as a small daemon
+  ostler serve timetable.yaml                  schedules fire until Ctrl-C
+  ostler runs list --state failed,timed_out    what went wrong
+  ostler why 0193a2b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b
+  ostler calendar explain '*/5 9-17 * * MON-FRI' --timezone Europe/Berlin
+
+Exit codes: 0 ok, 1 a run failed, 2 usage or bad input, 3 not found, 4 conflict, busy or skipped,
+5 store unavailable, 124 timed out, 130 cancelled.";
+
+/// Options of every command.
+#[derive(Args, Clone)]
+pub struct Global {
+    /// The store: a file, or `:memory:` [default: ostler.db in the platform's data directory]
+    #[arg(long, global = true, env = "OSTLER_STORE", value_name = "PATH")]
+    pub store: Option<PathBuf>,
+    /// The form of the output
+    #[arg(long, short = 'o', global = true, env = "OSTLER_OUTPUT_FORMAT", value_enum, default_value_t, hide_possible_values = false)]
+    pub output: Output,
+    /// How much to say on standard error: error, warn, info, debug, trace
+    #[arg(long, global = true, env = "OSTLER_LOG_LEVEL", value_name = "LEVEL", default_value = "warn")]
+    pub log_level: String,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Write a first timetable
+    Init(init::Init),
+    /// Check definition files and say everything that is wrong
+    Check(check::Check),
+    /// Run a file, a task or a command, and show how it goes
+    Run(run::Run),
+    /// Fire schedules and run what is queued, until told to stop
+    Serve(serve::Serve),
+    /// Store the definitions of a file
+    Push(push::Push),
+    /// Show what a push would change
+    Diff(diff::Diff),
+    /// Write stored definitions as a file
+    Export(export::Export),
+    /// List, show, cancel and retry runs
+    #[command(subcommand)]
+    Runs(runs::Runs),
+    /// List, show, pause and resume tasks
+    #[command(subcommand)]
+    Tasks(tasks::Tasks),
+    /// List presets
+    #[command(subcommand)]
+    Presets(presets::Presets),
+    /// List, preview, replay, pause and resume schedules
+    #[command(subcommand)]
+    Schedules(schedules::Schedules),
+    /// List, pause and resume namespaces
+    #[command(subcommand)]
+    Namespaces(namespaces::Namespaces),
+    /// Show what happened, event by event
+    Events(events::Events),
+    /// Show what a run wrote
+    Logs(logs::Logs),
+    /// Explain why a run or schedule is as it is
+    Why(why::Why),
+    /// Explain when things are due
+    #[command(subcommand)]
+    Calendar(calendar::Calendar),
+    /// Check, back up and shrink the store
+    #[command(subcommand)]
+    Db(db::Db),
+    /// Show every setting with its source
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Print completions for a shell
+    Completions(completions::Completions),
+}
+
+/// Carries a command out and gives the exit code.
+pub fn dispatch(cli: Cli) -> Result<u8, CliError> {
+    crate::context::start_logging(&cli.global)?;
+    let global = &cli.global;
+    match cli.command {
+        Command::Init(command) => command.run(global),
+        Command::Check(command) => command.run(global),
+        Command::Run(command) => command.run(global),
+        Command::Serve(command) => command.run(global),
+        Command::Push(command) => command.run(global),
+        Command::Diff(command) => command.run(global),
+        Command::Export(command) => command.run(global),
+        Command::Runs(command) => command.run(global),
+        Command::Tasks(command) => command.run(global),
+        Command::Presets(command) => command.run(global),
+        Command::Schedules(command) => command.run(global),
+        Command::Namespaces(command) => command.run(global),
+        Command::Events(command) => command.run(global),
+        Command::Logs(command) => command.run(global),
+        Command::Why(command) => command.run(global),
+        Command::Calendar(command) => command.run(global),
+        Command::Db(command) => command.run(global),
+        Command::Config(command) => command.run(global),
+        Command::Completions(command) => command.run(),
+    }
+}
+
+/// Paging options of lists.
+#[derive(Args, Clone)]
+pub struct Paging {
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// Go on after this cursor (`next` of the page before)
+    #[arg(long, value_name = "CURSOR")]
+    pub after: Option<String>,
+    /// All pages
+    #[arg(long, conflicts_with = "after")]
+    pub all: bool,
+}
+
+impl Paging {
+    /// Collects pages as the options say.
+    pub fn collect<T>(
+        &self,
+        mut page: impl FnMut(Option<&str>, u32) -> Result<ostler_service::ListPage<T>, CliError>,
+    ) -> Result<ostler_service::ListPage<T>, CliError> {
+        let mut found = page(self.after.as_deref(), self.limit)?;
+        while self.all
+            && let Some(next) = found.next.take()
+        {
+            let more = page(Some(&next), 1000)?;
+            found.items.extend(more.items);
+            found.next = more.next;
+            found.complete = more.complete;
+        }
+        Ok(found)
+    }
+}
+
+/// What a list says below its table.
+pub fn list_footer(shown: usize, what: &str, next: Option<&str>) -> String {
+    match next {
+        Some(next) => format!("\n{shown} {what} shown; more with --after {next}"),
+        None if shown == 0 => format!("no {what}"),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,73 @@
+//! `ostler namespaces`.
+
+use clap::{Args, Subcommand};
+use comfy_table::Cell;
+use serde_json::json;
+
+use super::{Global, Paging, list_footer};
+use crate::{context, error::CliError, output};
+
+/// List, pause and resume namespaces
+#[derive(Subcommand)]
+pub enum Namespaces {
+    /// List namespaces
+    List(List),
+    /// Hold back all tasks of a namespace
+    Pause(Named),
+    /// Let a namespace go
+    Resume(Named),
+}
+
+#[derive(Args)]
+pub struct List {
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Args)]
+pub struct Named {
+    /// The namespace (a prefix will do)
+    namespace: String,
+}
+
+impl Namespaces {
+    pub fn run(self, global: &Global) -> Result<u8, CliError> {
+        let (_embedded, service) = context::service(global)?;
+        let actor = context::actor();
+        let (named, on) = match self {
+            Self::List(list) => {
+                let page = list.paging.collect(|after, limit| Ok(service.namespaces(&actor, after, limit)?))?;
+                let now = service.now();
+                global.output.show(&page, |page| {
+                    let rows = page
+                        .items
+                        .iter()
+                        .map(|n| {
+                            vec![
+                                Cell::new(&n.name),
+                                Cell::new(if n.paused { "paused" } else { "active" }),
+                                Cell::new(n.tasks),
+                                Cell::new(output::moment(Some(n.seen_at), now)),
+                                Cell::new(&n.actor),
+                                Cell::new(&n.origin),
+                            ]
+                        })
+                        .collect();
+                    let headings = ["namespace", "state", "tasks", "last pushed", "by", "origin"];
+                    let table = if page.items.is_empty() { String::new() } else { output::table(&headings, rows) };
+                    table + &list_footer(page.items.len(), "namespaces", page.next.as_deref())
+                });
+                return Ok(0);
+            }
+            Self::Pause(named) => (named, true),
+            Self::Resume(named) => (named, false),
+        };
+        let namespace = service.resolve_namespace(&actor, &named.namespace)?;
+        let touched = service.hold(&actor, &namespace, None, on)?;
+        let word = if on { "paused" } else { "resumed" };
+        global.output.show(&json!({ "namespace": namespace, "paused": on, "touched": touched }), |_| {
+            format!("{namespace} is {word}; {touched} runs and schedules concerned")
+        });
+        Ok(0)
+    }
+}

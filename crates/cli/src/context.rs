@@ -1,0 +1,120 @@
+//! What commands share: the store they work on, files they read, who asks.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ostler_clock::SystemClock;
+use ostler_embedded::{Embedded, Place};
+use ostler_service::{Actor, Service};
+use ostler_timetable::{LoadOptions, Loaded};
+
+use crate::{
+    commands::Global,
+    error::{CliError, NOT_FOUND, USAGE},
+};
+
+/// Files that are taken when none is named.
+const DEFAULT_FILES: [&str; 2] = ["ostler.yaml", "supertask.yaml"];
+
+/// Where the store is.
+pub fn place(global: &Global) -> Place {
+    global.store.as_deref().map_or_else(Place::default_place, Place::of)
+}
+
+/// The use cases on the store, without a node: for commands that look or write and do not run anything.
+pub fn service(global: &Global) -> Result<(Embedded, Service), CliError> {
+    let embedded = Embedded::open(place(global), Arc::new(SystemClock))?;
+    let service = embedded.service()?;
+    Ok((embedded, service))
+}
+
+/// Who asks.
+pub fn actor() -> Actor {
+    Actor::local(&user())
+}
+
+/// The name of the user.
+pub fn user() -> String {
+    ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty()))
+        .unwrap_or_else(|| format!("uid{}", ostler_embedded::user_id()))
+}
+
+/// The file that is taken when none is named.
+pub fn default_file() -> Result<PathBuf, CliError> {
+    DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+        CliError::new(USAGE, "bad_input", format!("no file was named, and this folder has no {}", DEFAULT_FILES.join(" or ")))
+            .hint("name one, or write a first one with `ostler init`")
+    })
+}
+
+/// What definition files are read with.
+pub fn load_options() -> LoadOptions {
+    LoadOptions {
+        executors: ostler_executors::settings(),
+        machine_zone: machine_zone(),
+        host: ostler_embedded::host_name(),
+        user: user(),
+        ..LoadOptions::default()
+    }
+}
+
+/// The zone of this machine.
+pub fn machine_zone() -> String {
+    jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned()
+}
+
+/// Reads a definition file, a folder of them, or standard input (`-`).
+pub fn load(path: &Path) -> Result<Loaded, CliError> {
+    if path.as_os_str() != "-" && !path.exists() {
+        return Err(CliError::new(NOT_FOUND, "not_found", format!("there is no file `{}`", path.display())));
+    }
+    Ok(ostler_timetable::load_path(path, &load_options())?)
+}
+
+/// Starts logging to standard error.
+pub fn start_logging(global: &Global) -> Result<(), CliError> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&global.log_level)
+        .map_err(|e| CliError::usage(format!("`--log-level {}`: {e}", global.log_level)))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second call (tests) keeps the first.
+    let _ = if global.output.is_machine() { builder.json().try_init() } else { builder.try_init() };
+    Ok(())
+}
+
+
+/// The file of secrets.
+pub fn secrets_file() -> PathBuf {
+    ostler_embedded::config_dir().join("secrets.env")
+}
+
+/// The secrets of this process.
+pub fn secrets() -> Result<Arc<ostler_embedded::LocalSecrets>, CliError> {
+    let loaded = ostler_embedded::LocalSecrets::load(Some(&secrets_file()), std::env::vars());
+    loaded.map(Arc::new).map_err(|e| CliError::usage(e.to_string()))
+}
+
+/// The executors of this process.
+pub fn executors(embedded: &Embedded) -> Result<ostler_execution::Executors, CliError> {
+    let program = std::env::current_exe()
+        .map_err(|e| CliError::usage(format!("this program cannot find itself, which it must to start others: {e}")))?;
+    let _ = embedded;
+    Ok(ostler_executors::standard(ostler_executors::ExecutorConfig {
+        spawner: ostler_executors::SpawnerProgram { path: program, args: vec!["__spawner".into()] },
+        cache: ostler_embedded::cache_dir(),
+        clock: Arc::new(SystemClock),
+        ..Default::default()
+    }))
+}
+
+/// The runtime that nodes run in.
+pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::new(crate::error::STORE, "process", format!("no threads: {e}")))
+}

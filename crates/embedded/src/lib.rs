@@ -1,0 +1,339 @@
+//! An engine on the embedded store inside one process.
+//!
+//! Many processes may use one store file. At most one of them, a `serve`, is its *owner*: it claims shared work and
+//! listens on a local socket. The others are *guests*: they send their commands through the owner, or write to the
+//! file themselves when there is none, and run only what they started (decision 4).
+//!
+//! ```
+//! use std::sync::Arc;
+//! use ostler_clock::SystemClock;
+//! use ostler_embedded::{Embedded, Place};
+//! use ostler_service::Actor;
+//!
+//! let embedded = Embedded::open(Place::Memory, Arc::new(SystemClock)).unwrap();
+//! let service = embedded.service().unwrap();
+//! assert!(service.namespaces(&Actor::local("me"), None, 10).unwrap().complete);
+//! ```
+
+mod link;
+mod place;
+mod secrets;
+mod sinks;
+mod watch;
+
+use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
+
+pub use crate::{
+    place::{Place, cache_dir, config_dir, data_dir},
+    secrets::{LocalSecrets, SecretsError},
+    sinks::{LineObserver, RunSinks},
+};
+use ostler_clock::{Clock, SeededEntropy};
+use ostler_engine::{Config, Node, NodeConfig, NodeHandle, Notice, Shutdown, machines, time::micros};
+use ostler_execution::{Executors, Secrets};
+use ostler_executors::RunLogs;
+use ostler_model::Span;
+use ostler_service::{Service, TaskCache};
+use ostler_store::{Command, NodeId, Queries, Reply, Store, StoreError, Writer};
+use ostler_store_sqlite::{NodeLock, OpenOptions, OwnerLock, SqliteStore};
+
+/// After how long without a sign of life others may take what a node holds.
+pub const LEASE: Span = Span::from_secs(30);
+
+/// How often the owner looks whether a process that does not use its socket has written.
+const POLL: Span = Span::from_millis(50);
+
+/// Why a store cannot be used as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The store's own.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process owns it.
+    #[error("store {place} is locked: {owner} serves it; stop that, or let it do the work (`ostler push`, `ostler run --detach`)")]
+    Owned {
+        /// The store.
+        place: String,
+        /// Who.
+        owner: String,
+    },
+    /// Something of the process.
+    #[error("{what}: {error}")]
+    Process {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        error: std::io::Error,
+    },
+    /// The file of secrets.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+}
+
+/// What a node is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The owner: claims shared work and listens to guests.
+    Owner,
+    /// A guest: runs what it started.
+    Guest,
+}
+
+/// What a node is started with.
+pub struct NodeOptions {
+    /// What it is to be.
+    pub role: Role,
+    /// How many executions at a time.
+    pub slots: u32,
+    /// Do the work.
+    pub executors: Executors,
+    /// Is told what happens.
+    pub observer: Arc<dyn Fn(&Notice) + Send + Sync>,
+    /// Is told each line of output.
+    pub lines: Option<Arc<dyn LineObserver>>,
+    /// Give the values of secrets.
+    pub secrets: Arc<dyn Secrets>,
+}
+
+/// An open store.
+pub struct Embedded {
+    place: Place,
+    clock: Arc<dyn Clock>,
+    writer: Writer,
+    queries: Box<dyn Fn() -> Result<Box<dyn Queries>, StoreError> + Send + Sync>,
+    owner: Option<OwnerLock>,
+    logs: Arc<RunLogs>,
+    _thread: JoinHandle<()>,
+}
+
+impl Embedded {
+    /// Opens a store for looking and writing, as a guest of its owner if it has one.
+    ///
+    /// # Errors
+    /// The store cannot be opened.
+    pub fn open(place: Place, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let store = open_store(&place)?;
+        let socket = OwnerLock::owner_of(place.beside("").as_deref()).and_then(|_| socket_path(&place));
+        let queries = queries_of(&store)?;
+        let writing: Box<dyn Store> = match socket {
+            Some(socket) => Box::new(link::GuestStore::new(store, Some(&socket))),
+            None => Box::new(store),
+        };
+        Self::assemble(place, clock, writing, queries, None)
+    }
+
+    /// Opens a store as its owner.
+    ///
+    /// # Errors
+    /// Another process owns it, or it cannot be opened.
+    pub fn own(place: Place, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let owner = match place.beside("") {
+            None => None,
+            Some(path) => {
+                // The folder must be there before the lock file can be made in it.
+                let store = open_store(&place)?;
+                drop(store);
+                match OwnerLock::try_acquire(&path)? {
+                    Some(lock) => Some(lock),
+                    None => {
+                        let owner = OwnerLock::owner_of(Some(&path)).unwrap_or_else(|| "another process".into());
+                        return Err(OpenError::Owned { place: place.to_string(), owner });
+                    }
+                }
+            }
+        };
+        let store = open_store(&place)?;
+        let queries = queries_of(&store)?;
+        Self::assemble(place, clock, Box::new(store), queries, owner)
+    }
+
+    fn assemble(
+        place: Place,
+        clock: Arc<dyn Clock>,
+        store: Box<dyn Store>,
+        queries: Box<dyn Fn() -> Result<Box<dyn Queries>, StoreError> + Send + Sync>,
+        owner: Option<OwnerLock>,
+    ) -> Result<Self, OpenError> {
+        let for_writer = clock.clone();
+        let (writer, thread) = Writer::start(store, Arc::new(move || micros(for_writer.now())))
+            .map_err(|error| OpenError::Process { what: "starting the store's writer", error })?;
+        let logs = Arc::new(RunLogs::new(place.logs(), clock.clone()));
+        Ok(Self { place, clock, writer, queries, owner, logs, _thread: thread })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The logs of its runs.
+    #[must_use]
+    pub fn logs(&self) -> &Arc<RunLogs> {
+        &self.logs
+    }
+
+    /// Its writing side.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// A reading side.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn queries(&self) -> Result<Box<dyn Queries>, StoreError> {
+        (self.queries)()
+    }
+
+    /// The use cases, without a node.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn service(&self) -> Result<Service, OpenError> {
+        let tasks = Arc::new(TaskCache::new(self.queries()?));
+        Ok(Service::new(self.writer.clone(), self.queries()?, self.clock.clone(), tasks, None))
+    }
+
+    /// Starts a node in the current tokio runtime.
+    ///
+    /// # Errors
+    /// The store's, or the process has no more files.
+    pub fn start_node(&self, options: NodeOptions) -> Result<Running, OpenError> {
+        let process = std::process::id();
+        let name = format!("{} pid {process}", host_name());
+        let owner = options.role == Role::Owner;
+        let node = match self.writer.call(Command::Register { name, owner })? {
+            Reply::Node(node) => node,
+            _ => return Err(StoreError::Refused("the store gave no node".into()).into()),
+        };
+        let lock = self.place.beside("").map(|path| NodeLock::acquire(&path, node)).transpose()?;
+        let tasks = Arc::new(TaskCache::new(self.queries()?));
+        let presets = tasks.clone();
+        let executors = options.executors.clone();
+        let queries = self.queries()?;
+        let core = Config {
+            node,
+            shared: owner,
+            slots: options.slots,
+            salt: queries.salt(),
+            machines: vec![
+                Arc::new(machines::Run),
+                Arc::new(machines::Flow),
+                Arc::new(machines::Schedule { presets: Arc::new(move |ns, name| presets.preset(ns, name)) }),
+            ],
+            tasks: tasks.clone(),
+            entropy: Arc::new(SeededEntropy::from_os()),
+            reruns_lost: Arc::new(move |uses| executors.get(uses).is_some_and(|e| e.reruns_lost())),
+        };
+        let config = NodeConfig {
+            clock: self.clock.clone(),
+            writer: self.writer.clone(),
+            queries,
+            executors: options.executors,
+            sinks: Arc::new(RunSinks::new(self.logs.clone(), options.lines)),
+            secrets: options.secrets,
+            lease: LEASE,
+            poll: matches!(self.place, Place::File(_)).then_some(POLL),
+            observer: options.observer,
+        };
+        let (node_loop, handle) = Node::new(core, config);
+        let service =
+            Service::new(self.writer.clone(), self.queries()?, self.clock.clone(), tasks, Some(handle.clone()));
+        let listener = match (owner, socket_path(&self.place)) {
+            (true, Some(path)) => Some(
+                link::Listener::start(&path, self.writer.clone(), handle.clone())
+                    .map_err(|error| OpenError::Process { what: "listening for guests", error })?,
+            ),
+            _ => None,
+        };
+        let watch = watch::Watch::new(self.place.clone(), self.writer.clone(), self.queries()?, node, self.clock.clone());
+        let watching = tokio::spawn(watch.run(handle.clone()));
+        let writer = self.writer.clone();
+        let task = tokio::spawn(async move {
+            let ended = node_loop.run().await;
+            watching.abort();
+            // What is still held after a lost lease belongs to others; closing gives the rest back.
+            let _ = tokio::task::spawn_blocking(move || writer.call(Command::Close { node })).await;
+            drop((lock, listener));
+            ended
+        });
+        Ok(Running { service, handle, task, id: node })
+    }
+
+    /// True when this process owns the store.
+    #[must_use]
+    pub fn is_owner(&self) -> bool {
+        self.owner.is_some() || self.place == Place::Memory
+    }
+
+    /// Who owns the store, if another process does.
+    #[must_use]
+    pub fn owner(&self) -> Option<String> {
+        OwnerLock::owner_of(self.place.beside("").as_deref())
+    }
+}
+
+/// A node at work.
+pub struct Running {
+    /// The use cases, with this node at hand.
+    pub service: Service,
+    /// The node.
+    pub handle: NodeHandle,
+    /// Its id.
+    pub id: NodeId,
+    task: tokio::task::JoinHandle<Shutdown>,
+}
+
+impl Running {
+    /// Waits until the node has stopped.
+    pub async fn stopped(self) -> Shutdown {
+        self.task.await.unwrap_or(Shutdown::LeaseLost)
+    }
+
+    /// Waits until the node has stopped, without giving up on it.
+    pub async fn wait(&mut self) -> Shutdown {
+        (&mut self.task).await.unwrap_or(Shutdown::LeaseLost)
+    }
+}
+
+fn open_store(place: &Place) -> Result<SqliteStore, StoreError> {
+    match place {
+        Place::Memory => SqliteStore::open_memory(&OpenOptions::default()),
+        Place::File(path) => SqliteStore::open(path, &OpenOptions::default()),
+    }
+}
+
+type QueriesOf = Box<dyn Fn() -> Result<Box<dyn Queries>, StoreError> + Send + Sync>;
+
+fn queries_of(store: &SqliteStore) -> Result<QueriesOf, StoreError> {
+    let reader = store.reader();
+    Ok(Box::new(move || reader.queries()))
+}
+
+/// The owner's socket: beside the store, or, where that is too long for a socket, in the temporary folder under a
+/// name made from it.
+fn socket_path(place: &Place) -> Option<PathBuf> {
+    /// `sun_path` holds 108 bytes on Linux and 104 elsewhere, the final zero included.
+    const LONGEST: usize = 100;
+    let path = std::path::absolute(place.beside(".sock")?).ok()?;
+    if path.as_os_str().len() <= LONGEST {
+        return Some(path);
+    }
+    let digest = ostler_model::digest::digest(&serde_json::Value::String(path.to_string_lossy().into_owned()));
+    Some(std::env::temp_dir().join(format!("ostler-{}-{digest}.sock", user_id())))
+}
+
+/// The name of this host.
+#[must_use]
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The id of the user of this process.
+#[must_use]
+pub fn user_id() -> u32 {
+    rustix::process::getuid().as_raw()
+}

@@ -1,0 +1,15 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = ["greeting"]
+#
+# [tool.ostler]
+# find-links = ["wheels"]
+# ///
+"""A script whose dependency is installed for it alone."""
+
+import greeting
+
+
+def run(**options):
+    print(greeting.greet("tour"))
+    return {"version": greeting.__version__}
