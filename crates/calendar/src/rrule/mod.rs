@@ -1,0 +1,225 @@
+//! Recurrences of RFC 5545: rules, extra dates and exceptions, as a series of local times.
+//!
+//! A rule is expanded one period (year, month, week, day, hour, minute, second) at a time; only periods near the
+//! asked time are looked at, except with COUNT, which is counted from the start once and kept as an end. Local times
+//! that do not exist or come twice follow the trigger's `dst` rule like any other schedule's (RFC 5545 would put a
+//! time in a gap an hour later). Where the RFC leaves a combination open it means what python-dateutil says.
+
+mod expand;
+mod parse;
+
+use std::sync::OnceLock;
+
+use ostler_model::trigger::Dst;
+
+use crate::{
+    CalendarError,
+    zone::{Series, Zone},
+};
+
+/// `FREQ`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Freq {
+    Yearly,
+    Monthly,
+    Weekly,
+    Daily,
+    Hourly,
+    Minutely,
+    Secondly,
+}
+
+/// One `RRULE`.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub freq: Freq,
+    pub interval: i64,
+    pub count: Option<u64>,
+    pub until: Option<When>,
+    pub seconds: Vec<u8>,
+    pub minutes: Vec<u8>,
+    pub hours: Vec<u8>,
+    /// Weekday (0 is Sunday) with its number in the month or year, 0 for all.
+    pub days: Vec<(i8, u8)>,
+    pub month_days: Vec<i8>,
+    pub year_days: Vec<i16>,
+    pub weeks: Vec<i8>,
+    pub months: Vec<u8>,
+    pub positions: Vec<i16>,
+    /// The weekday that begins a week.
+    pub week_start: u8,
+}
+
+/// A date and time as written: local, or on the clock of a zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct When {
+    pub local: i64,
+    pub zone: Option<String>,
+}
+
+/// A recurrence set.
+#[derive(Debug, Default)]
+pub(crate) struct Rules {
+    start: Option<When>,
+    pub rules: Vec<Rule>,
+    extra: Vec<When>,
+    except: Vec<When>,
+    /// For each rule with a COUNT, the start it was counted from and the last local time.
+    ends: Vec<OnceLock<(i64, i64)>>,
+}
+
+/// More occurrences than this are not counted; 10 million seconds are four months of FREQ=SECONDLY.
+const LARGEST_COUNT: u64 = 10_000_000;
+
+impl Rules {
+    /// Reads `DTSTART`, `RRULE`, `RDATE`, `EXDATE` lines, or a bare rule.
+    pub(crate) fn parse(text: &str) -> Result<Self, CalendarError> {
+        parse::rules(text)
+    }
+
+    /// The first local time, when the text says it.
+    pub(crate) fn start(&self) -> Option<i64> {
+        self.start.as_ref().map(|start| start.local)
+    }
+
+    /// The zone that `DTSTART` names.
+    pub(crate) fn zone(&self) -> Option<&str> {
+        self.start.as_ref()?.zone.as_deref()
+    }
+
+    /// How many extra dates and exceptions it has.
+    pub(crate) fn exceptions(&self) -> (usize, usize) {
+        (self.extra.len(), self.except.len())
+    }
+
+    /// Puts all times on the clock of one zone.
+    pub(crate) fn settle(&mut self, zone: &Zone) -> Result<(), CalendarError> {
+        let times = self.extra.iter_mut().chain(&mut self.except);
+        for when in times.chain(self.rules.iter_mut().filter_map(|rule| rule.until.as_mut())) {
+            if let Some(own) = when.zone.take()
+                && own != zone.name()
+            {
+                let moment = Zone::named(&own)?.resolve(when.local, Dst::default());
+                if let Some((at, _)) = moment.first() {
+                    when.local = zone.local(*at);
+                }
+            }
+        }
+        self.extra.sort_unstable_by_key(|when| when.local);
+        self.except.sort_unstable_by_key(|when| when.local);
+        Ok(())
+    }
+
+    /// It is an interval within the day, so it follows elapsed time where the local clock jumps.
+    pub(crate) fn is_interval_like(&self) -> bool {
+        !self.rules.is_empty()
+            && self.rules.iter().all(|rule| rule.freq >= Freq::Hourly && rule.hours.is_empty())
+    }
+
+    /// The local times, counted from the text's own start, else from `start`.
+    pub(crate) fn series(&self, start: i64) -> RuleSeries<'_> {
+        RuleSeries { rules: self, start: self.start().unwrap_or(start) }
+    }
+}
+
+/// A recurrence set with its start.
+pub(crate) struct RuleSeries<'a> {
+    rules: &'a Rules,
+    start: i64,
+}
+
+impl RuleSeries<'_> {
+    /// The last local time of a rule.
+    fn end(&self, index: usize) -> i64 {
+        let rule = &self.rules.rules[index];
+        if let Some(until) = &rule.until {
+            return until.local;
+        }
+        let Some(count) = rule.count else { return i64::MAX };
+        let counted = || {
+            let mut last = i64::MIN;
+            let mut period = expand::Periods::from(rule, self.start, self.start);
+            let mut left = count.min(LARGEST_COUNT);
+            while left > 0
+                && let Some(times) = period.next_set()
+            {
+                for time in times.iter().filter(|time| **time >= self.start) {
+                    if left == 0 {
+                        break;
+                    }
+                    last = *time;
+                    left -= 1;
+                }
+            }
+            last
+        };
+        match self.rules.ends.get(index).map(|end| *end.get_or_init(|| (self.start, counted()))) {
+            Some((start, end)) if start == self.start => end,
+            _ => counted(),
+        }
+    }
+
+    fn is_excepted(&self, local: i64) -> bool {
+        self.rules.except.binary_search_by_key(&local, |when| when.local).is_ok()
+    }
+
+    fn rule_at_or_after(&self, index: usize, from: i64) -> Option<i64> {
+        let rule = &self.rules.rules[index];
+        let from = from.max(self.start);
+        let end = self.end(index);
+        let mut periods = expand::Periods::from(rule, self.start, from);
+        loop {
+            if periods.begin() > end {
+                return None;
+            }
+            if let Some(time) = periods.next_set()?.iter().find(|time| **time >= from) {
+                return (*time <= end).then_some(*time);
+            }
+        }
+    }
+
+    fn rule_at_or_before(&self, index: usize, upto: i64) -> Option<i64> {
+        let rule = &self.rules.rules[index];
+        let upto = upto.min(self.end(index));
+        if upto < self.start {
+            return None;
+        }
+        let mut periods = expand::Periods::from(rule, self.start, upto);
+        loop {
+            if let Some(time) = periods.previous_set()?.iter().rev().find(|time| **time <= upto) {
+                return (*time >= self.start).then_some(*time);
+            }
+        }
+    }
+}
+
+impl Series for RuleSeries<'_> {
+    fn at_or_after(&self, from: i64) -> Option<i64> {
+        let mut from = from;
+        loop {
+            let extra = &self.rules.extra;
+            let extra = extra.get(extra.partition_point(|when| when.local < from)).map(|when| when.local);
+            let ruled = (0..self.rules.rules.len()).filter_map(|index| self.rule_at_or_after(index, from));
+            let first = ruled.chain(extra).min()?;
+            if !self.is_excepted(first) {
+                return Some(first);
+            }
+            from = first + 1;
+        }
+    }
+
+    fn at_or_before(&self, upto: i64) -> Option<i64> {
+        let mut upto = upto;
+        loop {
+            let extra = &self.rules.extra;
+            let extra =
+                extra.partition_point(|when| when.local <= upto).checked_sub(1).map(|i| extra[i].local);
+            let ruled = (0..self.rules.rules.len()).filter_map(|index| self.rule_at_or_before(index, upto));
+            let last = ruled.chain(extra).max()?;
+            if !self.is_excepted(last) {
+                return Some(last);
+            }
+            upto = last - 1;
+        }
+    }
+}
