@@ -365,7 +365,7 @@ fn to_push(timetable: &Timetable, actor: &str, complete: bool) -> Result<Push, S
             digest: digest(&counted(&body)),
             body: body.to_string(),
             enabled: def.enabled,
-            schedules,
+            schedules: complete.then_some(schedules),
         });
     }
     let mut presets = BTreeMap::new();

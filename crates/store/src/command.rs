@@ -99,8 +99,9 @@ pub struct PushTask {
     pub body: String,
     /// Whether its runs and schedules are let go.
     pub enabled: bool,
-    /// Its schedules: id, and the digest of what decides when they are due.
-    pub schedules: Vec<(String, String)>,
+    /// Its schedules: id, and the digest of what decides when they are due. `None` leaves schedules as they are: a
+    /// command that only runs a file does not touch what a `serve` fires.
+    pub schedules: Option<Vec<(String, String)>>,
 }
 
 /// What a push changed.

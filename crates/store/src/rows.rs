@@ -56,6 +56,8 @@ pub struct TickRow {
     pub node: Option<NodeId>,
     /// The fence of the last claim.
     pub fence: u64,
+    /// When it was last claimed.
+    pub since: Option<Micros>,
     /// Letters that wait.
     pub letters: u64,
     /// A node held it and died.

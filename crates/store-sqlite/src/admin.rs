@@ -1,0 +1,114 @@
+//! Looking after the file: check, backup, vacuum.
+
+use std::{path::Path, time::Duration};
+
+use ostler_store::StoreError;
+use rusqlite::{Connection, OpenFlags, backup};
+
+use crate::error::told;
+
+/// Pages copied in one step of a backup; writers go on between steps.
+const STEP: i32 = 2000;
+
+/// Contradictions between tables, each with the words for it.
+const INVARIANTS: &[(&str, &str)] = &[
+    (
+        "machines that live and have no place in the queue",
+        "SELECT count(*) FROM machine m WHERE m.state=0 AND NOT EXISTS (SELECT 1 FROM tick t WHERE t.machine=m.id)",
+    ),
+    (
+        "places in the queue of machines that are gone or have ended",
+        "SELECT count(*) FROM tick t LEFT JOIN machine m ON m.id=t.machine WHERE m.id IS NULL OR m.state<>0",
+    ),
+    (
+        "permits of machines that are gone or have ended",
+        "SELECT count(*) FROM permit p LEFT JOIN machine m ON m.id=p.machine WHERE m.id IS NULL OR m.state<>0",
+    ),
+    (
+        "letters to machines that are gone or have ended",
+        "SELECT count(*) FROM mail l LEFT JOIN machine m ON m.id=l.machine WHERE m.id IS NULL OR m.state<>0",
+    ),
+    (
+        "parts whose flow has ended while they live",
+        "SELECT count(*) FROM tick t JOIN machine m ON m.id=t.machine JOIN machine p ON p.id=m.parent WHERE p.state<>0",
+    ),
+    (
+        "machines whose last event is not theirs",
+        "SELECT count(*) FROM machine m JOIN event e ON e.seq=m.last_event WHERE e.machine<>m.id OR e.step<>m.step",
+    ),
+    (
+        "machines pinned to a definition that is gone",
+        "SELECT count(*) FROM machine m WHERE m.definition<>0 AND m.state=0
+           AND NOT EXISTS (SELECT 1 FROM definition d WHERE d.id=m.definition)",
+    ),
+    (
+        "claims of nodes that are closed",
+        "SELECT count(*) FROM tick t LEFT JOIN node n ON n.id=t.node WHERE t.phase=2 AND (n.id IS NULL OR n.closed=1)",
+    ),
+];
+
+/// Everything that is wrong with a store: damage of the file, and records that contradict one another.
+///
+/// # Errors
+/// The file cannot be opened at all.
+pub fn check(path: &Path) -> Result<Vec<String>, StoreError> {
+    let connection = crate::open::reading(path)?;
+    let mut found = Vec::new();
+    let mut select = connection.prepare("PRAGMA integrity_check").map_err(told)?;
+    let lines: Result<Vec<String>, _> = select.query_map([], |r| r.get(0)).and_then(Iterator::collect);
+    match lines {
+        Ok(lines) => found.extend(lines.into_iter().filter(|l| l != "ok")),
+        Err(e) => found.push(e.to_string()),
+    }
+    for (words, sql) in INVARIANTS {
+        match connection.query_row(sql, [], |r| r.get::<_, i64>(0)) {
+            Ok(0) => {}
+            Ok(count) => found.push(format!("{count} {words}")),
+            Err(e) => found.push(format!("{words}: {e}")),
+        }
+    }
+    Ok(found)
+}
+
+/// Copies a store while it is in use; `progress` is told pages done and pages in all.
+///
+/// # Errors
+/// The source cannot be read or the target not be written.
+pub fn backup(from: &Path, to: &Path, progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+    let source = crate::open::reading(from)?;
+    copy(&source, to, progress)
+}
+
+pub(crate) fn copy(source: &Connection, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+    let mut target = Connection::open(to)
+        .map_err(|e| StoreError::Unavailable(format!("`{}` cannot be written: {e}", to.display())))?;
+    let backup = backup::Backup::new(source, &mut target).map_err(told)?;
+    loop {
+        let step = backup.step(STEP).map_err(told)?;
+        let state = backup.progress();
+        let total = u64::try_from(state.pagecount).unwrap_or(0);
+        progress(total - u64::try_from(state.remaining).unwrap_or(0).min(total), total);
+        match step {
+            backup::StepResult::Done => return Ok(()),
+            backup::StepResult::More => {}
+            _ => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Gives all free pages back and empties the write-ahead log, so that the file is as small as its content.
+///
+/// # Errors
+/// Another process is writing for too long.
+pub fn vacuum(path: &Path) -> Result<(), StoreError> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(told)?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(told)?;
+    let mut vacuum = connection.prepare("PRAGMA incremental_vacuum").map_err(told)?;
+    let mut rows = vacuum.query([]).map_err(told)?;
+    while rows.next().map_err(told)?.is_some() {}
+    drop(rows);
+    drop(vacuum);
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(told)
+}
