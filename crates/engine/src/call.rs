@@ -12,19 +12,19 @@ use crate::Task;
 
 /// What expressions of a step may see, besides `secrets`.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub(crate) struct Known {
     /// The names: `inputs`, `steps`, `matrix`, `run`, `event`, `env`.
-    pub names: Map<String, Value>,
+    pub(crate) names: Map<String, Value>,
     /// What `success()`, `failure()` and `cancelled()` say.
-    pub failed: bool,
+    pub(crate) failed: bool,
     /// Someone cancelled the flow.
-    pub cancelled: bool,
+    pub(crate) cancelled: bool,
 }
 
 impl Known {
     /// The names every step of a run sees.
     #[must_use]
-    pub fn of_run(task: &Task, id: MachineId, salt: u64, inputs: &Map<String, Value>, cause: Option<&Cause>) -> Self {
+    pub(crate) fn of_run(task: &Task, id: MachineId, salt: u64, inputs: &Map<String, Value>, cause: Option<&Cause>) -> Self {
         let mut run = json!({
             "id": Uid::of(id, salt).to_string(),
             "task": task.def.id.as_str(),
@@ -49,7 +49,7 @@ impl Known {
 
     /// The scope that expressions are evaluated in.
     #[must_use]
-    pub fn scope(&self) -> Scope<'_> {
+    pub(crate) fn scope(&self) -> Scope<'_> {
         Scope::new(&self.names).with_status(Status { failed: self.failed, cancelled: self.cancelled })
     }
 }
@@ -58,7 +58,7 @@ impl Known {
 ///
 /// # Errors
 /// Of class `expression`, naming the field.
-pub fn build(task: &Task, step: &StepDef, key: &str, known: &Known) -> Result<ExecRequest, TypedError> {
+pub(crate) fn build(task: &Task, step: &StepDef, key: &str, known: &Known) -> Result<ExecRequest, TypedError> {
     let mut known = known.clone();
     let fail = |place: &str, e: &dyn std::fmt::Display| {
         TypedError::new("expression", format!("step `{}`, `{place}`: {e}", step.id))
@@ -116,7 +116,7 @@ fn resolve_folder(folder: Option<&str>, of_step: Option<String>) -> Option<Strin
 }
 
 /// The part of a call that differs from attempt to attempt.
-pub fn stamp(request: &mut ExecRequest, id: MachineId, root: MachineId, salt: u64, attempt: u32, fence: u64) {
+pub(crate) fn stamp(request: &mut ExecRequest, id: MachineId, root: MachineId, salt: u64, attempt: u32, fence: u64) {
     request.machine = id;
     request.run = Some(Uid::of(id, salt));
     request.attempt = attempt;
@@ -127,6 +127,6 @@ pub fn stamp(request: &mut ExecRequest, id: MachineId, root: MachineId, salt: u6
 
 /// A deadline counted from a moment.
 #[must_use]
-pub fn earliest(stops: impl IntoIterator<Item = Option<Timestamp>>) -> Option<Timestamp> {
+pub(crate) fn earliest(stops: impl IntoIterator<Item = Option<Timestamp>>) -> Option<Timestamp> {
     stops.into_iter().flatten().min()
 }

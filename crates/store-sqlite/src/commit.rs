@@ -155,11 +155,20 @@ impl Tx<'_> {
         let sql = match to {
             MailTo::Machine(id) => return self.send(*id, letter).map(drop),
             MailTo::Watcher => return watcher.map_or(Ok(()), |w| self.send(MachineId(w), letter).map(drop)),
+            MailTo::Child(_) => {
+                "SELECT id FROM machine WHERE parent=?1 AND parent IS NOT NULL AND state=0 AND child_key=?2"
+            }
             MailTo::Children => "SELECT id FROM machine WHERE parent=?1 AND parent IS NOT NULL AND state=0",
             MailTo::Watched => "SELECT id FROM machine WHERE watcher=?1 AND watcher IS NOT NULL AND state=0",
         };
         let mut select = self.sql.prepare_cached(sql).map_err(told)?;
-        let ids: Vec<i64> = select.query_map([from.0], |r| r.get(0)).and_then(Iterator::collect).map_err(told)?;
+        let key = if let MailTo::Child(key) = to { Some(key) } else { None };
+        let ids: Vec<i64> = match key {
+            Some(key) => select.query_map(params![from.0, key], |r| r.get(0)),
+            None => select.query_map([from.0], |r| r.get(0)),
+        }
+        .and_then(Iterator::collect)
+        .map_err(told)?;
         drop(select);
         for id in ids {
             self.send(MachineId(id), letter)?;

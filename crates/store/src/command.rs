@@ -388,7 +388,7 @@ pub enum Next {
 }
 
 /// To whom a letter goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MailTo {
     /// That machine.
@@ -397,6 +397,8 @@ pub enum MailTo {
     Watcher,
     /// Every living part of the machine that commits.
     Children,
+    /// The living part of the machine that commits with this key.
+    Child(String),
     /// Every living machine whose watcher is the machine that commits (runs of a schedule).
     Watched,
 }

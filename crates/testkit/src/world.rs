@@ -18,7 +18,6 @@ use ostler_model::{Cause, MachineId, RunState, Span, definition::Timetable};
 use ostler_service::{Actor, RunQuery, RunView, Service, TaskCache};
 use ostler_store::{Command, Letter, NEVER, NodeId, Reply, RunFilter, StartOutcome, Store, StoreError, Writer};
 use ostler_store_sqlite::{OpenOptions, SqliteStore};
-use ostler_timetable::{Format, LoadOptions};
 
 use crate::script::{Behaviour, ends_well};
 
@@ -133,25 +132,13 @@ impl World {
         self.script = Box::new(script);
     }
 
-    /// Stores the definitions of a file given as text.
+    /// Stores definitions.
     ///
     /// # Panics
-    /// The text has errors.
-    pub fn push(&mut self, yaml: &str) -> Timetable {
-        let schemas = ["shell", "exec", "python", "http", "sql"].map(|n| (n.to_owned(), serde_json::Value::Bool(true)));
-        let options = LoadOptions {
-            executors: schemas.into_iter().collect(),
-            machine_zone: "UTC".into(),
-            host: "host".into(),
-            user: "user".into(),
-            ..LoadOptions::default()
-        };
-        let loaded = ostler_timetable::load_text(yaml.as_bytes(), "test.yaml", Format::Yaml, &options);
-        let mut loaded = loaded.unwrap_or_else(|e| panic!("{}", e.render(false)));
-        let timetable = loaded.timetables.remove(0);
-        self.service.push(&Actor::local("test"), &timetable).expect("pushed");
+    /// The store refuses.
+    pub fn push_timetable(&mut self, timetable: &Timetable) {
+        self.service.push(&Actor::local("test"), timetable).expect("pushed");
         self.node.core.wake();
-        timetable
     }
 
     /// Starts a task (`namespace:task`) with inputs.

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::Timestamp;
 use ostler_expr::Expr;
 use ostler_model::{
-    Kind, MachineId, RunState, TypedError,
+    Kind, RunState, TypedError,
     definition::{Policy, StepDef},
 };
 use ostler_store::{Claimed, EventBody, Letter, MailTo, NewMachine};
@@ -126,7 +126,32 @@ impl Tick<'_> {
                 heard.push(key.clone());
             }
         }
+        for key in &heard {
+            self.fail_fast(key);
+        }
         heard
+    }
+
+    /// The first bad combination of a step ends the others, where its matrix says so.
+    fn fail_fast(&mut self, key: &str) {
+        let task = self.task.clone();
+        let Some(step) = task.step(key).filter(|s| s.matrix.as_ref().is_some_and(|m| m.fail_fast)) else { return };
+        if self.fields.parts.get(key).is_none_or(|p| p.good) {
+            return;
+        }
+        for sibling in keys(step) {
+            match self.fields.parts.get(&sibling) {
+                None => {
+                    let reason = Some("another combination failed".to_owned());
+                    self.fields.parts.insert(sibling, Part { state: Some(RunState::Skipped), reason, ..Part::default() });
+                }
+                Some(part) if part.state.is_none() => {
+                    let reason = format!("another combination of step `{}` failed", step.id);
+                    self.change.send.push((MailTo::Child(sibling), Letter::Cancel { reason }));
+                }
+                Some(_) => {}
+            }
+        }
     }
 
     /// Starts what can be started among some steps, and records as skipped what will not run, until nothing moves.
@@ -180,25 +205,10 @@ impl Tick<'_> {
     }
 
     fn start_parts(&mut self, step: &StepDef, keys: &[String], known: &Known) -> bool {
-        let (parallel, fail_fast) =
-            step.matrix.as_ref().map_or((u32::MAX, false), |m| (m.max_parallel.unwrap_or(u32::MAX), m.fail_fast));
+        let parallel = step.matrix.as_ref().and_then(|m| m.max_parallel).unwrap_or(u32::MAX);
         let siblings: Vec<&Part> = keys.iter().filter_map(|k| self.fields.parts.get(k)).collect();
-        let one_failed = siblings.iter().any(|p| p.state.is_some() && !p.good);
         let mut living = siblings.iter().filter(|p| p.state.is_none()).count();
         let mut moved = false;
-        if fail_fast && one_failed {
-            let cancel: Vec<MachineId> = siblings.iter().filter(|p| p.state.is_none()).filter_map(|p| p.child).collect();
-            for child in cancel {
-                let reason = format!("another combination of step `{}` failed", step.id);
-                self.change.send.push((MailTo::Machine(child), Letter::Cancel { reason }));
-            }
-            for key in keys.iter().filter(|k| !self.fields.parts.contains_key(*k)).cloned().collect::<Vec<_>>() {
-                let reason = Some("another combination failed".to_owned());
-                self.fields.parts.insert(key, Part { state: Some(RunState::Skipped), reason, ..Part::default() });
-                moved = true;
-            }
-            return moved;
-        }
         for (index, key) in keys.iter().enumerate() {
             if self.fields.parts.contains_key(key) || living >= parallel as usize {
                 continue;

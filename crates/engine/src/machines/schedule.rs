@@ -10,6 +10,7 @@ use ostler_calendar::{Due, Trigger};
 use ostler_model::{
     Cause, Kind, RunState, Span, TypedError,
     definition::{MissedPolicy, Overlap, PresetDef, ScheduleDef},
+    trigger::Rhythm,
 };
 use ostler_store::{Claimed, EventBody, Letter, MailTo, NewMachine};
 use serde_json::{Value, json};
@@ -100,8 +101,14 @@ impl Tick<'_> {
         let first = self.fields.anchor.is_none();
         if first {
             self.fields.anchor = Some(micros(now));
-            // `once` is due at the anchor itself, so the first moment that counts lies just before it.
-            self.fields.last = Some(micros(now) - 1);
+            // `once`, and an interval typed at the prompt (as with watch(1)), are due at the anchor itself, so the first
+            // moment that counts lies just before it; what is stored begins with the first moment after it.
+            let at_once = match self.def.trigger.rhythm {
+                Rhythm::Once => true,
+                Rhythm::Every { .. } => self.fields.own.is_some(),
+                _ => false,
+            };
+            self.fields.last = Some(micros(now) - i64::from(at_once));
         }
         let mut spaced_end = None;
         for (_, letter) in &self.row.mail {
