@@ -164,10 +164,9 @@ impl Tx<'_> {
         let mut select = self.sql.prepare_cached(sql).map_err(told)?;
         let key = if let MailTo::Child(key) = to { Some(key) } else { None };
         let ids: Vec<i64> = match key {
-            Some(key) => select.query_map(params![from.0, key], |r| r.get(0)),
-            None => select.query_map([from.0], |r| r.get(0)),
+            Some(key) => select.query_map(params![from.0, key], |r| r.get(0)).and_then(Iterator::collect),
+            None => select.query_map([from.0], |r| r.get(0)).and_then(Iterator::collect),
         }
-        .and_then(Iterator::collect)
         .map_err(told)?;
         drop(select);
         for id in ids {
