@@ -203,6 +203,9 @@ pub(crate) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
     known
         .map(|k| (strsim::damerau_levenshtein(&word, &k.to_lowercase()), k))
         .filter(|(distance, k)| *distance <= 1 + k.len().min(word.len()) / 4)
-        .min_by_key(|(distance, k)| (*distance, k.len()))
+        // Of two that are as near, the one that begins alike: `munday` is Monday before it is Sunday.
+        .min_by_key(|(distance, k)| {
+            (*distance, !k.to_lowercase().starts_with(word.get(..1).unwrap_or("")), k.len())
+        })
         .map(|(_, k)| k)
 }

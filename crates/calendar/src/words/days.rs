@@ -47,11 +47,17 @@ pub(super) fn with_days(time: &str, fields: &Fields, at_times: bool) -> String {
             }
         }
         (false, false) => {
-            let names = weekdays(&fields.weekday);
-            let (day, join) = (days(&fields.day), if either { "or on" } else { "when that is" });
-            let article = if either || names.starts_with("the ") { "" } else { "a " };
-            let names = if either { names } else { names.replace(" and ", " or ") };
-            text += &format!(" on {day}{of} {join} {article}{names}");
+            let (day, names) = (days(&fields.day), weekdays(&fields.weekday));
+            if either {
+                // The months hold for both, so they are not said with the day alone.
+                text += &format!(" on {day} of the month or on {names}");
+                if !months.is_empty() {
+                    text += &format!(", in {months}");
+                }
+            } else {
+                let article = if names.starts_with("the ") { "" } else { "a " };
+                text += &format!(" on {day}{of} when that is {article}{}", names.replace(" and ", " or "));
+            }
         }
     }
     if !is_all(&fields.year) {

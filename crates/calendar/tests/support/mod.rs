@@ -91,3 +91,21 @@ impl Seeded {
         &from[self.below(from.len() as u64) as usize]
     }
 }
+
+/// Compares with a file of `tests/golden`; with `OSTLER_UPDATE_GOLDEN=1` writes it instead.
+pub fn golden(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("OSTLER_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    for (number, (golden, now)) in golden.lines().zip(text.lines()).enumerate() {
+        assert_eq!(now, golden, "tests/golden/{name}:{}; OSTLER_UPDATE_GOLDEN=1 writes it anew", number + 1);
+    }
+    assert_eq!(
+        text.lines().count(),
+        golden.lines().count(),
+        "tests/golden/{name} has another number of lines"
+    );
+}
