@@ -1,1 +1,3 @@
 //! Shell, exec, Python, HTTP and SQL executors, the spawner and run logs.
+
+pub mod spawner;
