@@ -12,7 +12,7 @@ pub enum CalendarError {
         /// The expression as given.
         expression: String,
         /// What is wrong with it, and where.
-        error: CronError,
+        error: Box<CronError>,
     },
     /// A time zone has no such name.
     #[error("`{name}` is not a time zone; {hint}")]

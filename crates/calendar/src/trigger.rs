@@ -255,8 +255,10 @@ impl Kind {
         let reading = |elapsed| if elapsed { Reading::Elapsed } else { Reading::Fixed(spec.dst) };
         Ok(match &spec.rhythm {
             Rhythm::Cron { expression, dialect } => {
-                let cron = Cron::parse(expression, *dialect)
-                    .map_err(|error| CalendarError::Cron { expression: expression.clone(), error })?;
+                let cron = Cron::parse(expression, *dialect).map_err(|error| CalendarError::Cron {
+                    expression: expression.clone(),
+                    error: Box::new(error),
+                })?;
                 match cron {
                     Cron::Fields(fields) => {
                         let reading = reading(fields.is_interval_like());

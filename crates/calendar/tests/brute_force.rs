@@ -5,6 +5,8 @@
 //! local time matches and is, for times of the day, the first (last) of that local time; and the first moment after a
 //! gap is due when a local time in the gap matches.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -84,14 +86,14 @@ impl Naive {
                 let mut missing = before + 1.minute();
                 while missing < local {
                     due |= self.matches(missing);
-                    missing = missing + 1.minute();
+                    missing += 1.minute();
                 }
             }
             if due {
                 all.push(at);
             }
             before = local;
-            at = at + 1.minute();
+            at += 1.minute();
         }
         all
     }

@@ -10,6 +10,8 @@
 //!   Vixie cron and this crate read "and". croner is told to with its `+` there.
 //! - croner has no `L-3`, `5L` (it writes `5#L`), `5/10`, `@every`.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use croner::parser::{CronParser, Seconds, Year};

@@ -4,7 +4,10 @@
 //!
 //! Known differences, kept out of the comparison:
 //!
+//! - croniter wants a numbered weekday (`6#3`) and a day both, where plain weekdays are "or"; here both are "or".
 //! - croniter takes `*/2` beside a weekday as restricted, so "or" where Vixie cron says "and".
+
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod support;
 
@@ -50,7 +53,7 @@ fn random(seeded: &mut Seeded, supertask: bool) -> String {
     let month = field(seeded, 1, 12, 80, 30);
     let weekday = match seeded.below(12) {
         0 => "mon-fri".to_owned(),
-        1 if !supertask => format!("{}#{}", seeded.below(7), 1 + seeded.below(4)),
+        1 if !supertask && day == "*" => format!("{}#{}", seeded.below(7), 1 + seeded.below(4)),
         _ => field(seeded, 0, 6, 65, if supertask { 30 } else { 0 }),
     };
     format!("{seconds}{minute} {hour} {day} {month} {weekday}")
@@ -68,7 +71,7 @@ fn ten_thousand_random_expressions_agree_with_croniter_and_apscheduler() {
     let mut seeded = Seeded(424_242);
     let mut cases: Vec<(&str, TriggerSpec, String, i64)> = Vec::new();
     while cases.len() < count {
-        let dialect = if cases.len() % 2 == 0 { "croniter" } else { "apscheduler" };
+        let dialect = if cases.len().is_multiple_of(2) { "croniter" } else { "apscheduler" };
         let expression = random(&mut seeded, dialect == "apscheduler");
         let spec = if dialect == "croniter" { cron(&expression) } else { supertask(&expression) };
         if compile(&spec, "UTC").is_ok() {

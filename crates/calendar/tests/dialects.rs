@@ -1,5 +1,7 @@
 //! What expressions mean in crontab(5) and in APScheduler, which supertask timetables were written for.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use ostler_calendar::{check_cron, differs_between_dialects};

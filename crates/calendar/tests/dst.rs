@@ -3,6 +3,8 @@
 //! `tests/golden/dst.txt` is the table that people read. It follows the zone data of the machine (or the one built in
 //! where the machine has none): when governments change their minds, it changes.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use std::fmt::Write;

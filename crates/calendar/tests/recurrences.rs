@@ -1,6 +1,8 @@
 //! RFC 5545 recurrences against python-dateutil: its answers are in `tests/golden/rrule.txt`, written by
 //! `tests/croniter/rrule_golden.py`; the first lines are the examples of the RFC itself.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use jiff::{Timestamp, civil};

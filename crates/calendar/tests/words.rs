@@ -4,6 +4,8 @@
 //! `OSTLER_UPDATE_GOLDEN=1` fill in the words, which a person then reads. Prefixes name what is not crontab(5):
 //! `supertask:`, `calendar:`, `rrule:`, `every:`, `spaced:`.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod support;
 
 use std::fmt::Write;

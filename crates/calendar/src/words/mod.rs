@@ -89,8 +89,10 @@ fn rhythm(rhythm: &Rhythm) -> Result<Rhythmic, CalendarError> {
     let elapsed = |words: String| Rhythmic { words, zoned: false, dst: false };
     Ok(match rhythm {
         Rhythm::Cron { expression, dialect } => {
-            let read = Cron::parse(expression, *dialect)
-                .map_err(|error| CalendarError::Cron { expression: expression.clone(), error })?;
+            let read = Cron::parse(expression, *dialect).map_err(|error| CalendarError::Cron {
+                expression: expression.clone(),
+                error: Box::new(error),
+            })?;
             match &read {
                 Cron::Fields(fields) => local(of_fields(fields), fields.is_interval_like()),
                 Cron::Every(_) | Cron::Reboot => elapsed(cron(&read)),

@@ -90,7 +90,8 @@ def random_rule(r):
         parts.append("BYMINUTE=" + some(r, 0, 59))
     if r.random() < 0.1:
         parts.append("BYSECOND=" + some(r, 0, 59))
-    if len(parts) > 2 and any(p.startswith("BY") for p in parts) and freq != "SECONDLY" and r.random() < 0.25:
+    # In a week that the start cuts, dateutil counts positions from the start; the RFC counts them in the whole week.
+    if len(parts) > 2 and any(p.startswith("BY") for p in parts) and freq not in ("SECONDLY", "WEEKLY") and r.random() < 0.25:
         parts.append("BYSETPOS=" + some(r, 1, 3, True, 2))
     if r.random() < 0.2:
         parts.append("WKST=" + r.choice(DAYS))

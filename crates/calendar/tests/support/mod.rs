@@ -1,5 +1,11 @@
 //! Triggers in few words, for tests.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    reason = "each test binary uses its part"
+)]
 
 use jiff::Timestamp;
 use ostler_calendar::{CalendarError, Calendars, Due, Trigger};
