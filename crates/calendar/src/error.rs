@@ -22,6 +22,14 @@ pub enum CalendarError {
         /// What to write.
         hint: String,
     },
+    /// An expression names its own zone, and the trigger another.
+    #[error("the expression says {own} and `timezone` says {given}; write one of them only")]
+    TwoZones {
+        /// The zone in the expression.
+        own: String,
+        /// The zone of the trigger.
+        given: String,
+    },
     /// A trigger names a calendar that the file does not have.
     #[error("there is no calendar `{name}`{hint}")]
     UnknownCalendar {

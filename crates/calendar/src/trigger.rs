@@ -241,12 +241,9 @@ impl Trigger {
 impl Kind {
     fn compile(spec: &TriggerSpec, zone: &str) -> Result<(Self, Arc<Zone>), CalendarError> {
         let own_zone = |own: Option<&str>| match (own, &spec.timezone) {
-            (Some(own), Some(given)) if own != given => Err(CalendarError::UnknownZone {
-                name: own.to_owned(),
-                hint: format!(
-                    "the expression says {own} and `timezone` says {given}; write one of them only"
-                ),
-            }),
+            (Some(own), Some(given)) if own != given => {
+                Err(CalendarError::TwoZones { own: own.to_owned(), given: given.clone() })
+            }
             (Some(own), _) => Zone::named(own),
             (None, Some(given)) => Zone::named(given),
             (None, None) => Zone::named(zone),
@@ -286,7 +283,7 @@ impl Kind {
                 let mut rules = Rules::parse(text)?;
                 let zone = own_zone(rules.zone())?;
                 rules.settle(&zone)?;
-                if rules.start().is_some_and(|start| rules.series(start).at_or_after(start).is_none()) {
+                if rules.is_never_due() {
                     return Err(CalendarError::Never {
                         what: format!("`{}`", text.trim()),
                         reason: "no day satisfies all its parts".into(),

@@ -106,6 +106,10 @@ fn rules_that_are_wrong_say_what_would_be_right() {
             "FREQ=DAILY;COUNT=1;UNTIL=20260101",
             "recurrence `FREQ=DAILY;COUNT=1;UNTIL=20260101`: has both COUNT and UNTIL; write one of them",
         ),
+        (
+            "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",
+            "`FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30` never fires: no day satisfies all its parts",
+        ),
         ("FREQ=DAILY;UNTIL=20260230", "recurrence `20260230`: there is no such day"),
         (
             "DTSTART:20260101\nRRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",

@@ -355,3 +355,101 @@ fn systemd_expressions_are_read_as_systemd_does() {
         );
     }
 }
+
+#[test]
+fn an_expression_and_a_timezone_that_contradict_are_refused() {
+    let mut spec = spec(Rhythm::Calendar("09:00 Europe/Berlin".into()));
+    spec.timezone = Some("UTC".into());
+    assert_eq!(
+        compile(&spec, "UTC").unwrap_err().to_string(),
+        "the expression says Europe/Berlin and `timezone` says UTC; write one of them only"
+    );
+}
+
+#[test]
+fn any_text_and_any_moment_get_an_answer() {
+    let mut seeded = Seeded(3);
+    let pieces = [
+        "FREQ=",
+        "DAILY",
+        "YEARLY",
+        ";",
+        "BYDAY=",
+        "-1",
+        "MO",
+        "BYMONTHDAY=",
+        "-9223372036854775808",
+        "-128",
+        "=",
+        ",",
+        ":",
+        "RRULE:",
+        "DTSTART:",
+        "20260101T000000Z",
+        "EXDATE",
+        "\n",
+        "*",
+        "-",
+        "..",
+        "/",
+        "~",
+        "Mon",
+        "09",
+        "00",
+        " ",
+        "Europe/Berlin",
+        "é",
+        "INTERVAL=1000000",
+        "COUNT=100000",
+        "BYSETPOS=-366",
+        "2026-01-01",
+        "T",
+    ];
+    let edges = [Timestamp::MIN, Timestamp::MAX, at("1900-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z")];
+    let mut compiled = 0;
+    for _ in 0..20_000 {
+        let text: String = (0..1 + seeded.below(9)).map(|_| *seeded.pick(&pieces)).collect();
+        let rhythm = match seeded.below(4) {
+            0 => Rhythm::Rrule(text.clone()),
+            1 => Rhythm::Rrule(format!("FREQ=DAILY;{text}")),
+            2 => Rhythm::At(vec![text.clone()]),
+            _ => Rhythm::Calendar(text.clone()),
+        };
+        let def = CalendarDef {
+            dates: vec![text.clone()],
+            weekdays: vec![text.clone()],
+            periods: vec![text.clone()],
+            ..Default::default()
+        };
+        assert!(Calendars::compile(&BTreeMap::from([("c".parse().unwrap(), def)])).is_err());
+        if let Ok(trigger) = compile(&spec(rhythm), "Europe/Berlin") {
+            compiled += 1;
+            let (moment, anchor) = (*seeded.pick(&edges), *seeded.pick(&edges));
+            trigger.next_after(moment, anchor).unwrap();
+            trigger.previous_before(moment, anchor).unwrap();
+        }
+    }
+    assert!(compiled > 100, "only {compiled} compiled");
+}
+
+#[test]
+fn the_edges_of_time_are_answered() {
+    let edges = [Timestamp::MIN, Timestamp::MAX, at("1900-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z")];
+    let months = |months| spec(Rhythm::Every { interval: Interval::Months(months), pace: Pace::Precise });
+    for spec in [
+        cron("0 0 29 2 *"),
+        cron("* * * * * * 2026"),
+        every("5m"),
+        every("213503d"),
+        months(1),
+        months(u32::MAX),
+    ] {
+        let trigger = compile(&spec, "America/New_York").unwrap();
+        for moment in edges {
+            for anchor in edges {
+                trigger.next_after(moment, anchor).unwrap();
+                trigger.previous_before(moment, anchor).unwrap();
+            }
+        }
+    }
+}

@@ -68,8 +68,8 @@ pub(crate) struct Rules {
     ends: Vec<OnceLock<(i64, i64)>>,
 }
 
-/// More occurrences than this are not counted; 10 million seconds are four months of FREQ=SECONDLY.
-const LARGEST_COUNT: u64 = 10_000_000;
+/// 2000-01-01: a start to try a rule with that has none.
+const SOME_START: i64 = 946_684_800;
 
 impl Rules {
     /// Reads `DTSTART`, `RRULE`, `RDATE`, `EXDATE` lines, or a bare rule.
@@ -110,6 +110,14 @@ impl Rules {
         Ok(())
     }
 
+    /// True when no time satisfies a rule, whenever it starts; an interval may also miss its days for its start alone,
+    /// so it is only known with one.
+    pub(crate) fn is_never_due(&self) -> bool {
+        let open = self.rules.iter().all(|rule| rule.interval == 1 && rule.until.is_none());
+        let start = self.start().or_else(|| open.then_some(SOME_START));
+        start.is_some_and(|start| self.series(start).at_or_after(start).is_none())
+    }
+
     /// It is an interval within the day, so it follows elapsed time where the local clock jumps.
     pub(crate) fn is_interval_like(&self) -> bool {
         !self.rules.is_empty()
@@ -139,7 +147,7 @@ impl RuleSeries<'_> {
         let counted = || {
             let mut last = i64::MIN;
             let mut period = expand::Periods::from(rule, self.start, self.start);
-            let mut left = count.min(LARGEST_COUNT);
+            let mut left = count;
             while left > 0
                 && let Some(times) = period.next_set()
             {

@@ -36,6 +36,9 @@ const PARTS: &[&str] = &[
     "WKST",
 ];
 
+/// The occurrences of a COUNT are counted one by one from the start, so there is an end to it; UNTIL has none.
+const LARGEST_COUNT: i64 = 100_000;
+
 const WEEKDAYS: &[&str] = &["SU", "MO", "TU", "WE", "TH", "FR", "SA"];
 
 fn refuse(part: &str, problem: impl Into<String>) -> CalendarError {
@@ -153,7 +156,7 @@ fn rule(body: &str) -> Result<Rule, CalendarError> {
                 })?;
             }
             "INTERVAL" => rule.interval = number(part, &value, 1, 1_000_000)?,
-            "COUNT" => rule.count = Some(number(part, &value, 1, 10_000_000)? as u64),
+            "COUNT" => rule.count = Some(number(part, &value, 1, LARGEST_COUNT)? as u64),
             "UNTIL" => {
                 let mut until = when(&value, None)?;
                 // A bare date means the whole of that day.
@@ -224,7 +227,7 @@ fn list<T: TryFrom<i64> + Ord>(
     let mut values = Vec::new();
     for text in text.split(',') {
         let value: Option<i64> = text.trim().parse().ok();
-        let value = value.filter(|v| (min..=max).contains(v) || signed && (min..=max).contains(&-v));
+        let value = value.filter(|v| (min..=max).contains(v) || signed && (-max..=-min).contains(v));
         match value.and_then(|value| T::try_from(value).ok()) {
             Some(value) => values.push(value),
             None => {
@@ -243,8 +246,11 @@ fn weekday(part: &str, text: &str) -> Result<(i8, u8), CalendarError> {
     let split = text.len().saturating_sub(2);
     let (nth, name) = (text.get(..split).unwrap_or_default(), text.get(split..).unwrap_or_default());
     let index = WEEKDAYS.iter().position(|day| *day == name);
-    let nth =
-        if nth.is_empty() { Some(0) } else { nth.parse().ok().filter(|n: &i8| *n != 0 && n.abs() <= 53) };
+    let nth = if nth.is_empty() {
+        Some(0)
+    } else {
+        nth.parse().ok().filter(|n: &i8| *n != 0 && (-53..=53).contains(n))
+    };
     match (nth, index) {
         (Some(nth), Some(index)) => Ok((nth, index as u8)),
         _ => Err(refuse(
