@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use ostler_engine::fields::{self, FlowFields};
 use ostler_model::{Cause, Kind, RunState, TaskDef, TypedError, Uid, definition::Policy};
-use ostler_store::{MachineRow, Micros};
+use ostler_store::{MachineRow, Micros, Phase};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -225,7 +225,8 @@ impl Service {
             attempts: run.attempts,
             created_at: Timestamp::from_millisecond(row.id.unix_ms()).unwrap_or_default(),
             due_at: Self::view_time(row.tick.as_ref().map(|t| t.due_at)),
-            started_at: Self::view_time(row.started_at),
+            // While it is claimed for the first time, nothing has been committed yet.
+            started_at: Self::view_time(row.started_at.or_else(|| row.tick.as_ref().filter(|t| t.phase == Phase::Claimed)?.since)),
             finished_at: Self::view_time(row.finished_at),
             duration_ms: span(row.started_at, row.finished_at),
             definition: row.definition,
