@@ -73,6 +73,12 @@ pub trait LogSink: Send + Sync {
     /// block for long: a slow sink drops and counts, it does not hold the child.
     fn line(&self, stream: Stream, line: &[u8]);
 
+    /// Takes one piece of an over-long line, more of which follows. A sink that masks must find a secret that two
+    /// pieces share.
+    fn piece(&self, stream: Stream, piece: &[u8]) {
+        self.line(stream, piece);
+    }
+
     /// Values that must not appear: the sink masks them in whatever comes after.
     fn mask(&self, secret: &str);
 }

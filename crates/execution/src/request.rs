@@ -57,6 +57,9 @@ pub struct ExecRequest {
     pub grace: Duration,
     /// JSON Schema of the outputs.
     pub output_schema: Option<Value>,
+    /// W3C trace context for children and HTTP calls.
+    #[serde(default)]
+    pub traceparent: Option<String>,
 }
 
 /// How an attempt ended.

@@ -1,0 +1,429 @@
+//! The writing side: lines are gathered in memory, a thread shared by all runs packs and writes them.
+//!
+//! A block is written when it is full, 200 ms after its first line, or when the attempt closes its log; the last is
+//! done by whoever closes, so a short run never waits for the thread. Memory is bounded over all runs: when the disk
+//! is behind, a writer waits a second once and then drops, counts, and says so in the log.
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use ostler_clock::{Clock, SystemClock};
+use ostler_execution::{LogSink, Progress, ProgressSink, Stream};
+
+use super::{
+    block::{self, HEAD, Head},
+    mask::Masker,
+    sibling,
+};
+
+const BLOCK: usize = 64 * 1024;
+const FLUSH_AFTER: Duration = Duration::from_millis(200);
+/// A file of a log ends there and the next begins.
+const CHUNK: u64 = 64 << 20;
+/// Unwritten blocks of all runs together.
+const IN_FLIGHT: usize = 16 << 20;
+/// How long one writer waits for room, once for each time the disk falls behind.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Longer lines are cut into pieces.
+const PIECE: usize = 64 * 1024;
+/// Progress goes to the log at most so often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// What the writers of a place share: the thread, and the bound on memory.
+#[derive(Default)]
+pub(super) struct Desk {
+    thread: Mutex<Option<Sender<Arc<Pad>>>>,
+    room: Room,
+}
+
+/// Bytes of blocks that wait to be written.
+#[derive(Default)]
+struct Room {
+    taken: Mutex<(usize, Stalled)>,
+    freed: Condvar,
+}
+
+/// Someone waited for the disk in vain; until there is room nobody waits again.
+type Stalled = bool;
+
+impl Room {
+    fn take(&self, bytes: usize) -> bool {
+        let full = |taken: &mut (usize, Stalled)| taken.0 + bytes > IN_FLIGHT;
+        let mut taken = lock(&self.taken);
+        if full(&mut taken) && !taken.1 {
+            taken = self
+                .freed
+                .wait_timeout_while(taken, PATIENCE, full)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        taken.1 = full(&mut taken);
+        if !taken.1 {
+            taken.0 += bytes;
+        }
+        !taken.1
+    }
+
+    fn give(&self, bytes: usize) {
+        let mut taken = lock(&self.taken);
+        taken.0 = taken.0.saturating_sub(bytes);
+        self.freed.notify_all();
+    }
+}
+
+impl Desk {
+    /// Has a pad written: at once if it holds full blocks, else when its time has come.
+    fn send(self: &Arc<Self>, pad: &Arc<Pad>) {
+        let mut thread = lock(&self.thread);
+        let sender = thread.get_or_insert_with(|| {
+            let (sender, pads) = channel();
+            let desk = Arc::downgrade(self);
+            let started = std::thread::Builder::new().name("run-logs".into()).spawn(move || {
+                write_pads(&pads, || desk.upgrade());
+            });
+            if let Err(error) = started {
+                tracing::error!(%error, "the thread of the run logs did not start; logs are written when runs end");
+            }
+            sender
+        });
+        let _ = sender.send(pad.clone());
+    }
+}
+
+/// The thread: one pad after the other.
+fn write_pads(pads: &Receiver<Arc<Pad>>, desk: impl Fn() -> Option<Arc<Desk>>) {
+    let clock = SystemClock;
+    let mut due: VecDeque<(Duration, Arc<Pad>)> = VecDeque::new();
+    loop {
+        let wait = due.front().map_or(Duration::from_secs(3600), |(at, _)| at.saturating_sub(clock.elapsed()));
+        let received = pads.recv_timeout(wait);
+        let Some(desk) = desk() else { return };
+        match received {
+            Ok(pad) => {
+                if lock(&pad.state).full.is_empty() {
+                    due.push_back((clock.elapsed() + FLUSH_AFTER, pad));
+                } else {
+                    pad.write(&desk.room, false);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        while due.front().is_some_and(|(at, _)| *at <= clock.elapsed()) {
+            if let Some((_, pad)) = due.pop_front() {
+                pad.write(&desk.room, true);
+            }
+        }
+    }
+}
+
+/// The log of one attempt on its way to the disk.
+struct Pad {
+    attempt: u32,
+    limit: u64,
+    state: Mutex<State>,
+    /// Held while writing, so that blocks reach the file in order whoever writes them.
+    file: Mutex<Place>,
+}
+
+#[derive(Default)]
+struct State {
+    open: Block,
+    full: VecDeque<Block>,
+    /// Bytes of this run that were taken, over all attempts; `None` until the first line.
+    taken: Option<u64>,
+    /// Lines and bytes beyond the limit.
+    beyond: (u64, u64),
+    /// Lines dropped since the last block because the disk was behind.
+    dropped: u64,
+}
+
+#[derive(Default)]
+struct Block {
+    bytes: Vec<u8>,
+    records: u32,
+}
+
+/// Where the next block goes.
+struct Place {
+    path: PathBuf,
+    chunk: u32,
+}
+
+impl Pad {
+    /// Writes what is full, and what is open as well if `all`.
+    fn write(&self, room: &Room, all: bool) {
+        let mut place = lock(&self.file);
+        loop {
+            let mut state = lock(&self.state);
+            let (block, reserved) = match state.full.pop_front() {
+                Some(block) => (block, true),
+                None if all && state.open.records > 0 => (std::mem::take(&mut state.open), false),
+                None => return,
+            };
+            drop(state);
+            let written = place.append(&block::seal(&block.bytes, block.records));
+            if reserved {
+                room.give(block.bytes.len());
+            }
+            if let Err(error) = written {
+                tracing::warn!(path = %place.path.display(), %error, "lines of a run log could not be written");
+                lock(&self.state).dropped += u64::from(block.records);
+            }
+        }
+    }
+}
+
+impl Place {
+    fn append(&mut self, block: &[u8]) -> io::Result<()> {
+        let mut file = self.open()?;
+        while file.metadata()?.len() >= CHUNK {
+            self.chunk += 1;
+            file = self.open()?;
+        }
+        file.write_all(block)
+    }
+
+    fn open(&self) -> io::Result<File> {
+        let path = sibling(&self.path, self.chunk);
+        let open = || OpenOptions::new().append(true).create(true).open(&path);
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if let Some(day) = path.parent() {
+                    fs::create_dir_all(day)?;
+                }
+                open()
+            }
+            other => other,
+        }
+    }
+
+    /// Unpacked bytes that earlier attempts have left, from the heads of their blocks.
+    fn already(&self) -> u64 {
+        let mut total = 0;
+        for chunk in 0.. {
+            let Ok(mut file) = File::open(sibling(&self.path, chunk)) else { break };
+            let mut head = [0; HEAD];
+            while file.read_exact(&mut head).is_ok() {
+                let Some(parsed) = Head::parse(&head) else { break };
+                total += parsed.raw_bytes();
+                if file.seek(SeekFrom::Current(parsed.body() as i64)).is_err() {
+                    break;
+                }
+            }
+        }
+        total
+    }
+}
+
+/// Writes the log of one attempt. Closing it, or dropping it, brings the last lines to the file.
+pub struct LogWriter {
+    pad: Option<Arc<Pad>>,
+    clock: Arc<dyn Clock>,
+    desk: Arc<Desk>,
+    masking: Mutex<Masking>,
+    progressed: Mutex<Option<Duration>>,
+}
+
+#[derive(Default)]
+struct Masking {
+    masker: Arc<Masker>,
+    /// Ends of pieces that may be the head of a secret: stdout, stderr, system.
+    held: [Vec<u8>; 3],
+}
+
+impl LogWriter {
+    pub(super) fn new(
+        path: Option<PathBuf>,
+        attempt: u32,
+        limit: u64,
+        clock: Arc<dyn Clock>,
+        desk: Arc<Desk>,
+    ) -> Self {
+        let pad = path.map(|path| {
+            let file = Mutex::new(Place { path, chunk: 0 });
+            Arc::new(Pad { attempt, limit, state: Mutex::default(), file })
+        });
+        Self { pad, clock, desk, masking: Mutex::default(), progressed: Mutex::default() }
+    }
+
+    /// A text without the secrets of this attempt.
+    #[must_use]
+    pub fn masked<'t>(&self, text: &'t [u8]) -> std::borrow::Cow<'t, [u8]> {
+        let masker = lock(&self.masking).masker.clone();
+        masker.mask(text)
+    }
+
+    /// Brings everything to the file; when it returns, a reader finds it there. The writer can be used again.
+    pub fn close(&self) {
+        let Some(pad) = &self.pad else { return };
+        for stream in [Stream::Stdout, Stream::Stderr, Stream::System] {
+            let mut masking = lock(&self.masking);
+            let rest = std::mem::take(&mut masking.held[index(stream)]);
+            if !rest.is_empty() {
+                let rest = masking.masker.mask(&rest).into_owned();
+                drop(masking);
+                self.record(stream, &rest);
+            }
+        }
+        let mut state = lock(&pad.state);
+        let (lines, bytes) = std::mem::take(&mut state.beyond);
+        if lines > 0 {
+            state.remark(&self.clock, pad.attempt, &format!("[{lines} lines, {bytes} bytes more were not kept]"));
+        }
+        if state.dropped > 0 {
+            state.say_dropped(&self.clock, pad.attempt);
+        }
+        drop(state);
+        pad.write(&self.desk.room, true);
+    }
+
+    fn record(&self, stream: Stream, line: &[u8]) {
+        let Some(pad) = &self.pad else { return };
+        let mut state = lock(&pad.state);
+        let before = match state.taken {
+            Some(taken) => taken,
+            None => lock(&pad.file).already(),
+        };
+        let now = self.clock.now();
+        if before >= pad.limit {
+            state.beyond.0 += 1;
+            state.beyond.1 += line.len() as u64;
+            if state.beyond.0 == 1 {
+                let text = format!("[the log has reached its limit of {} bytes; what follows is not kept]", pad.limit);
+                state.remark(&self.clock, pad.attempt, &text);
+            }
+            return;
+        }
+        let was_empty = state.open.records == 0;
+        let took = state.open.push(now, pad.attempt, stream, line);
+        state.taken = Some(before + took as u64);
+        if state.open.bytes.len() < BLOCK {
+            drop(state);
+            if was_empty {
+                self.desk.send(pad);
+            }
+            return;
+        }
+        let block = std::mem::take(&mut state.open);
+        if self.desk.room.take(block.bytes.len()) {
+            if state.dropped > 0 {
+                state.say_dropped(&self.clock, pad.attempt);
+            }
+            state.full.push_back(block);
+            drop(state);
+            self.desk.send(pad);
+        } else {
+            state.dropped += u64::from(block.records);
+        }
+    }
+}
+
+impl State {
+    fn remark(&mut self, clock: &Arc<dyn Clock>, attempt: u32, text: &str) {
+        self.open.push(clock.now(), attempt, Stream::System, text.as_bytes());
+    }
+
+    fn say_dropped(&mut self, clock: &Arc<dyn Clock>, attempt: u32) {
+        let lines = std::mem::take(&mut self.dropped);
+        self.remark(clock, attempt, &format!("[{lines} lines were dropped: the disk was behind]"));
+    }
+}
+
+impl Block {
+    fn push(&mut self, at: Timestamp, attempt: u32, stream: Stream, line: &[u8]) -> usize {
+        self.records += 1;
+        block::push(&mut self.bytes, at, attempt, stream, line)
+    }
+}
+
+impl LogSink for LogWriter {
+    fn line(&self, stream: Stream, line: &[u8]) {
+        let mut masking = lock(&self.masking);
+        let masker = masking.masker.clone();
+        let held = std::mem::take(&mut masking.held[index(stream)]);
+        drop(masking);
+        let whole;
+        let line = if held.is_empty() {
+            line
+        } else {
+            whole = [&held, line].concat();
+            &whole
+        };
+        let shown = masker.mask(line);
+        let mut rest: &[u8] = &shown;
+        while rest.len() > PIECE {
+            self.record(stream, &rest[..PIECE]);
+            rest = &rest[PIECE..];
+        }
+        self.record(stream, rest);
+    }
+
+    fn piece(&self, stream: Stream, piece: &[u8]) {
+        let mut masking = lock(&self.masking);
+        let masker = masking.masker.clone();
+        let held = &mut masking.held[index(stream)];
+        held.extend_from_slice(piece);
+        let shown = masker.mask_head(held);
+        drop(masking);
+        for part in shown.chunks(PIECE) {
+            self.record(stream, part);
+        }
+    }
+
+    fn mask(&self, secret: &str) {
+        Arc::make_mut(&mut lock(&self.masking).masker).add(secret);
+    }
+}
+
+impl ProgressSink for LogWriter {
+    fn report(&self, progress: Progress) {
+        let now = self.clock.elapsed();
+        let ended = progress.done.is_some() && progress.done == progress.total;
+        let mut progressed = lock(&self.progressed);
+        if !ended && progressed.is_some_and(|at| now.saturating_sub(at) < PROGRESS_EVERY) {
+            return;
+        }
+        *progressed = Some(now);
+        drop(progressed);
+        let mut text = "progress".to_owned();
+        match (progress.done, progress.total) {
+            (Some(done), Some(total)) => text.push_str(&format!(" {done}/{total}")),
+            (Some(done), None) => text.push_str(&format!(" {done}")),
+            _ => {}
+        }
+        if let Some(message) = &progress.message {
+            text.push(' ');
+            text.push_str(message);
+        }
+        self.line(Stream::System, text.as_bytes());
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn index(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+        Stream::System => 2,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
