@@ -57,21 +57,24 @@ struct Room {
 type Stalled = bool;
 
 impl Room {
+    /// Takes room for a block; `false` when the disk is known to be behind.
     fn take(&self, bytes: usize) -> bool {
-        let full = |taken: &mut (usize, Stalled)| taken.0 + bytes > IN_FLIGHT;
         let mut taken = lock(&self.taken);
-        if full(&mut taken) && !taken.1 {
-            taken = self
-                .freed
-                .wait_timeout_while(taken, PATIENCE, full)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        taken.1 = full(&mut taken);
+        taken.1 &= taken.0 + bytes > IN_FLIGHT;
         if !taken.1 {
             taken.0 += bytes;
         }
         !taken.1
+    }
+
+    /// Lets the disk catch up. Must be called without any pad's lock: writing needs it.
+    fn wait(&self) {
+        let full = |taken: &mut (usize, Stalled)| taken.0 > IN_FLIGHT && !taken.1;
+        let (mut taken, waited) = self
+            .freed
+            .wait_timeout_while(lock(&self.taken), PATIENCE, full)
+            .unwrap_or_else(PoisonError::into_inner);
+        taken.1 |= waited.timed_out();
     }
 
     fn give(&self, bytes: usize) {
@@ -323,6 +326,7 @@ impl LogWriter {
             state.full.push_back(block);
             drop(state);
             self.desk.send(pad);
+            self.desk.room.wait();
         } else {
             state.dropped += u64::from(block.records);
         }

@@ -1,0 +1,13 @@
+//! Running one command for a step: its environment, its output line by line, its outputs, its end.
+
+mod commands;
+mod environment;
+mod lines;
+mod outputs;
+mod run;
+mod scratch;
+mod settings;
+
+pub(crate) use environment::Environment;
+pub(crate) use run::{Command, Finished, Workshop, exit_error, signal_name};
+pub(crate) use settings::{Capture, ProcessSettings, common_schema};
