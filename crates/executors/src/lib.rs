@@ -1,13 +1,65 @@
 //! Shell, exec, Python, HTTP and SQL executors, the spawner and run logs.
 
+mod call;
 mod files;
 mod http;
 pub mod logs;
+mod process;
+mod schema;
 mod secrets;
+mod shell;
 mod sql;
 pub mod spawner;
 
+use std::{path::PathBuf, sync::Arc};
+
 pub use http::Http;
 pub use logs::{LogCursor, LogQuery, LogRecord, LogWriter, RunLogs};
+use ostler_clock::{Clock, SystemClock};
+use ostler_execution::Executors;
+pub use shell::{Exec, Shell};
 pub use sql::Sql;
 pub use spawner::{SpawnerProgram, spawner_main};
+
+/// What the executors of a node are made of.
+pub struct ExecutorConfig {
+    /// The program that becomes the spawner.
+    pub spawner: SpawnerProgram,
+    /// Where Python environments are kept from run to run.
+    pub cache: PathBuf,
+    /// Where the folders of attempts are made and removed.
+    pub scratch: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for ExecutorConfig {
+    /// This binary as `__spawner`, folders below the system's folder for temporary files.
+    fn default() -> Self {
+        let own = std::env::temp_dir().join(format!("ostler-{}", rustix::process::getuid().as_raw()));
+        Self {
+            spawner: SpawnerProgram::this_binary(["__spawner"]),
+            cache: own.join("cache"),
+            scratch: own.join("scratch"),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// All executors of this crate. Nothing is started before the first call.
+#[must_use]
+pub fn standard(config: ExecutorConfig) -> Executors {
+    let workshop = process::Workshop { spawner: spawner::Spawner::new(config.spawner), scratch: config.scratch };
+    Executors::new()
+        .with(Arc::new(Shell { workshop: workshop.clone() }))
+        .with(Arc::new(Exec { workshop }))
+        .with(Arc::new(Http::new(config.clock)))
+        .with(Arc::new(Sql))
+}
+
+/// The settings schemas of all executors by name, for `check` and editors.
+#[must_use]
+pub fn settings() -> std::collections::BTreeMap<String, serde_json::Value> {
+    let executors = standard(ExecutorConfig::default());
+    executors.names().filter_map(|n| Some((n.to_owned(), executors.get(n)?.settings()))).collect()
+}
