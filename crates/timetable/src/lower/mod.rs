@@ -1,0 +1,28 @@
+//! From the tree of a file to the model: shorthands written out, defaults merged, everything checked.
+//!
+//! Nothing here stops at the first error: each part that cannot be read is put on record and left out, and the file
+//! is refused at the end with everything that was found.
+
+mod context;
+mod expressions;
+mod fields;
+mod file;
+mod graph;
+mod matrix;
+mod parts;
+mod policy;
+mod retry;
+mod schedule;
+mod schemas;
+mod script;
+mod settings;
+mod step;
+mod task;
+
+pub(crate) use context::Context;
+pub(crate) use file::{Origin, looks_like_definitions, lower};
+pub(crate) use script::lower_script;
+pub(crate) use settings::Settings;
+
+/// The keys of an executor's settings that a step may name at its own level.
+pub(crate) const EXECUTOR_ALIASES: [(&str, &str); 2] = [("python-entrypoint", "python"), ("python-file", "python")];

@@ -1,0 +1,111 @@
+//! Executors' settings: the schemas of `with`, compiled once for all files.
+
+use std::collections::BTreeMap;
+
+use jsonschema::{Validator, error::ValidationErrorKind as Is};
+use serde_json::Value;
+
+use super::Context;
+use crate::{
+    diagnostic::{Problem, suggest},
+    node::{Key, Kind, Node},
+};
+
+/// Keys of `with` whose text is code whatever the executor's schema says.
+const CODE_KEYS: [&str; 6] = ["run", "code", "script", "query", "sql", "statement"];
+
+/// The executors that a file may use.
+pub(crate) struct Settings {
+    executors: BTreeMap<String, (Value, Option<Validator>)>,
+}
+
+impl Settings {
+    pub(crate) fn new(executors: &BTreeMap<String, Value>) -> Self {
+        let compiled = |schema: &Value| match schema {
+            Value::Object(_) => jsonschema::validator_for(schema).ok(),
+            _ => None,
+        };
+        Self { executors: executors.iter().map(|(n, s)| (n.clone(), (s.clone(), compiled(s)))).collect() }
+    }
+
+    /// Whether executors are known at all: without any, every name is taken.
+    pub(crate) fn are_known(&self) -> bool {
+        !self.executors.is_empty()
+    }
+
+    pub(crate) fn has(&self, executor: &str) -> bool {
+        self.executors.contains_key(executor)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.executors.keys().map(String::as_str)
+    }
+
+    /// Whether an executor's settings name a key (or are open).
+    pub(crate) fn takes(&self, executor: &str, key: &str) -> bool {
+        self.executors.get(executor).is_some_and(|(schema, _)| schema["properties"].get(key).is_some())
+    }
+
+    /// Whether a key of `with` is code: an expression in it may use constants and `matrix` only.
+    pub(crate) fn is_code(&self, executor: &str, key: &str) -> bool {
+        if CODE_KEYS.contains(&key) && matches!(executor, "sql" | "shell" | "python") {
+            return true;
+        }
+        self.executors
+            .get(executor)
+            .is_some_and(|(schema, _)| schema["properties"][key].get("x-code") == Some(&Value::Bool(true)))
+    }
+
+    /// Checks `with` against the executor's schema; what an expression will give is checked when it runs.
+    pub(crate) fn check(&self, cx: &Context<'_>, executor: &str, with: Option<&Node>, step: &std::ops::Range<usize>) {
+        let Some((schema, Some(validator))) = self.executors.get(executor) else { return };
+        let empty = Node::new(Kind::Map(Vec::new()), step.clone());
+        let node = with.unwrap_or(&empty);
+        let value = node.to_json();
+        for error in validator.iter_errors(&value) {
+            let pointer = error.instance_path().to_string();
+            let place = node.at_pointer(&pointer);
+            match error.kind() {
+                Is::AdditionalProperties { unexpected } | Is::UnevaluatedProperties { unexpected } => {
+                    let known: Vec<&str> = if pointer.is_empty() {
+                        schema["properties"].as_object().into_iter().flat_map(|p| p.keys()).map(String::as_str).collect()
+                    } else {
+                        Vec::new()
+                    };
+                    for name in unexpected {
+                        let span = key_span(place, name).unwrap_or_else(|| place.span.clone());
+                        let message = format!("`{executor}` has no setting `{name}`");
+                        let help = suggest(name, known.iter().copied(), "it has no settings here");
+                        cx.error(Problem::new("settings", &span, message).help(help));
+                    }
+                }
+                Is::Required { property } => {
+                    let name = property.as_str().unwrap_or_default();
+                    let message = format!("`{executor}` needs the setting `{name}`");
+                    cx.error(Problem::new("settings", &place.span, message).help(format!("write `with: {{ {name}: … }}`")));
+                }
+                _ if has_template(place) => {}
+                _ => {
+                    let name = pointer.trim_start_matches('/').replace('/', ".");
+                    let what = if name.is_empty() { "with".to_owned() } else { format!("with.{name}") };
+                    cx.error(Problem::new("settings", &place.span, format!("`{what}` does not fit `{executor}`: {error}")));
+                }
+            }
+        }
+    }
+}
+
+fn key_span(node: &Node, name: &str) -> Option<std::ops::Range<usize>> {
+    let Kind::Map(entries) = &node.kind else { return None };
+    entries.iter().find(|(Key { text, .. }, _)| text == name).map(|(key, _)| key.span.clone())
+}
+
+/// Whether there is an expression in it: its value is not known yet.
+fn has_template(node: &Node) -> bool {
+    match &node.kind {
+        Kind::Text(text) => text.contains("${{"),
+        Kind::List(items) => items.iter().any(has_template),
+        Kind::Map(entries) => entries.iter().any(|(_, n)| has_template(n)),
+        _ => false,
+    }
+}

@@ -1,0 +1,522 @@
+//! Steps: first each by itself, then what they need of one another, then their expressions.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ostler_model::{
+    Name, Span,
+    definition::{Expect, Matrix, Retry, StepDef},
+};
+use serde_json::{Map, Value};
+
+use super::{
+    Context, EXECUTOR_ALIASES,
+    expressions::{Facts, Names, Place, Steps},
+    fields::Fields,
+    graph::{self, Needs},
+    matrix,
+    parts::{self, Environment, stays_inside},
+    retry,
+    schemas::Protocols,
+};
+use crate::{
+    diagnostic::{Problem, suggest},
+    node::{Key, Kind, Node},
+};
+
+/// What the levels above give to every step.
+#[derive(Clone, Default)]
+pub(crate) struct Level<'n> {
+    pub(crate) environment: Environment<'n>,
+    pub(crate) working_directory: Option<&'n Node>,
+    pub(crate) shell: Option<&'n Node>,
+}
+
+impl<'n> Level<'n> {
+    /// With `env`, `env_file`, `inherit_env` of this level and its `defaults`.
+    pub(crate) fn and(&self, cx: &Context<'_>, fields: &mut Fields<'n>, defaults: Option<&mut Fields<'n>>) -> Self {
+        let mut level = self.clone();
+        if let Some(defaults) = defaults {
+            level.environment = level.environment.and(cx, defaults);
+            level.working_directory = working_directory(cx, defaults).or(level.working_directory);
+            level.shell = defaults.take(cx, &["shell"]).or(level.shell);
+        }
+        level.environment = level.environment.and(cx, fields);
+        level
+    }
+}
+
+fn working_directory<'n>(cx: &Context<'_>, fields: &mut Fields<'n>) -> Option<&'n Node> {
+    fields.take(cx, &["working_directory", "working_dir", "cwd"])
+}
+
+/// A step as it was written, with the parts read that do not depend on other steps.
+pub(crate) struct Draft<'n> {
+    pub(crate) id: Name,
+    span: std::ops::Range<usize>,
+    name: Option<String>,
+    uses: String,
+    uses_span: std::ops::Range<usize>,
+    run: Option<&'n Node>,
+    args: Option<&'n Node>,
+    kwargs: Option<&'n Node>,
+    with: Option<Node>,
+    needs: Option<Vec<(Name, &'n Node)>>,
+    condition: Option<&'n Node>,
+    environment: Environment<'n>,
+    working_directory: Option<&'n Node>,
+    stdin: Option<&'n Node>,
+    matrix: Option<Matrix>,
+    continue_on_error: bool,
+    retry: Option<Retry>,
+    timeout: Option<Span>,
+    outputs: Option<Value>,
+    expect: Expect,
+    idempotent: Option<bool>,
+}
+
+impl Draft<'_> {
+    /// Where it begins.
+    pub(crate) fn start(&self) -> usize {
+        self.span.start
+    }
+
+    /// Its place, for errors.
+    pub(crate) fn place(&self) -> std::ops::Range<usize> {
+        self.span.clone()
+    }
+}
+
+/// Drafts of a list of steps.
+pub(crate) fn drafts<'n>(
+    cx: &Context<'_>,
+    node: &'n Node,
+    what: &'static str,
+    level: &Level<'n>,
+    protocols: &Protocols,
+) -> Vec<Draft<'n>> {
+    let prefix = match what {
+        "steps" => "step",
+        "on_success" => "success",
+        _ => "failure",
+    };
+    let nodes = match (&node.kind, what) {
+        (Kind::List(items), _) => items.iter().collect(),
+        // One handler need not stand in a list.
+        (Kind::Map(_), "on_success" | "on_failure") => vec![node],
+        _ => {
+            cx.wrong_type(node, what, "a list of steps");
+            return Vec::new();
+        }
+    };
+    let read = |(i, node): (usize, &'n Node)| {
+        let mut fields = Fields::of(cx, node, &format!("{what}[{i}]"), "a step")?;
+        let id = match fields.take(cx, &["id"]) {
+            Some(node) => cx.name(node, "id").unwrap_or_else(|| Name::from_any(&format!("{prefix}{}", i + 1))),
+            None => Name::from_any(&format!("{prefix}{}", i + 1)),
+        };
+        let draft = draft(cx, &mut fields, id, level, protocols, false);
+        fields.finish(cx);
+        Some(draft)
+    };
+    nodes.into_iter().enumerate().filter_map(read).collect()
+}
+
+/// The step of a task that gives `run` or `uses` itself. What is a policy of the task there is not one of the step.
+pub(crate) fn only<'n>(
+    cx: &Context<'_>,
+    fields: &mut Fields<'n>,
+    level: &Level<'n>,
+    protocols: &Protocols,
+) -> Draft<'n> {
+    draft(cx, fields, Name::from_any("main"), level, protocols, true)
+}
+
+fn draft<'n>(
+    cx: &Context<'_>,
+    fields: &mut Fields<'n>,
+    id: Name,
+    level: &Level<'n>,
+    protocols: &Protocols,
+    is_task: bool,
+) -> Draft<'n> {
+    let span = fields.span.clone();
+    let run = fields.take(cx, &["run"]);
+    let uses_node = fields.take(cx, &["uses"]);
+    let mut with = fields.take(cx, &["with"]).cloned();
+    if let Some(node) = with.as_ref().filter(|w| !matches!(w.kind, Kind::Map(_))) {
+        cx.wrong_type(node, "with", "a map of settings");
+        with = None;
+    }
+    let (mut uses, uses_span) = match (uses_node, run) {
+        (Some(node), _) => (cx.text(node, "uses").unwrap_or_default(), node.span.clone()),
+        (None, Some(_)) => ("shell".to_owned(), span.clone()),
+        (None, None) => {
+            let message = format!("the {} says neither `run` nor `uses`", if is_task { "task" } else { "step" });
+            let help = "write `run: echo hello` for a shell script, or `uses: http` (sql, python, exec) with `with`";
+            cx.error(Problem::new("missing-key", &span, message).help(help));
+            (String::new(), span.clone())
+        }
+    };
+    let mut run = run;
+    if let Some((_, executor)) = EXECUTOR_ALIASES.iter().find(|(alias, _)| *alias == uses) {
+        with = supertask(cx, &uses, run.take(), with, &uses_span);
+        uses = (*executor).to_owned();
+    }
+    let shell = fields.take(cx, &["shell"]);
+    if uses == "shell" {
+        if let Some(node) = shell.or(level.shell) {
+            set(&mut with, "shell", node, &span);
+        }
+    } else if let Some(node) = shell {
+        let message = format!("`shell` is for `run` lines, not for `uses: {uses}`");
+        cx.error(Problem::new("unknown-key", &node.span, message).help("leave it out"));
+    }
+    let strategy = fields.take(cx, &["strategy"]).and_then(|n| matrix::strategy(cx, n));
+    let mut draft = Draft {
+        id,
+        name: None,
+        run,
+        args: fields.take(cx, &["args"]),
+        kwargs: fields.take(cx, &["kwargs"]),
+        with,
+        needs: None,
+        condition: fields.take(cx, &["if"]),
+        environment: level.environment.clone(),
+        working_directory: working_directory(cx, fields).or(level.working_directory),
+        stdin: fields.take(cx, &["stdin"]),
+        matrix: strategy,
+        continue_on_error: fields
+            .take(cx, &["continue_on_error"])
+            .and_then(|n| cx.flag(n, "continue-on-error"))
+            .unwrap_or_default(),
+        retry: None,
+        timeout: None,
+        outputs: None,
+        expect: Expect::default(),
+        idempotent: None,
+        uses,
+        uses_span,
+        span,
+    };
+    if !is_task {
+        draft.name = fields.take(cx, &["name"]).and_then(|n| cx.text(n, "name"));
+        draft.needs = fields
+            .take_entry(cx, &["needs", "depends_on", "depends"])
+            .map(|(_, node)| cx.names(node, "needs"));
+        draft.environment = level.environment.and(cx, fields);
+        draft.retry = fields.take(cx, &["retry"]).and_then(|n| retry::retry(cx, n));
+        draft.timeout = fields.take(cx, &["timeout"]).and_then(|n| step_timeout(cx, n));
+        draft.outputs = fields.take(cx, &["outputs"]).and_then(|n| protocols.outputs(cx, n));
+        draft.expect = fields.take(cx, &["expect"]).map(|n| parts::expect(cx, n)).unwrap_or_default();
+        draft.idempotent = fields.take(cx, &["idempotent"]).and_then(|n| cx.flag(n, "idempotent"));
+    }
+    draft
+}
+
+fn set(with: &mut Option<Node>, key: &str, value: &Node, span: &std::ops::Range<usize>) {
+    let node = with.get_or_insert_with(|| Node::new(Kind::Map(Vec::new()), span.clone()));
+    if let Kind::Map(entries) = &mut node.kind
+        && !entries.iter().any(|(k, _)| k.text == key)
+    {
+        entries.push((Key { text: key.to_owned(), span: value.span.clone() }, value.clone()));
+    }
+}
+
+/// `python-entrypoint` with `run: pkg.mod:func`, `python-file` with `run: file.py` or `file.py:func`.
+fn supertask(
+    cx: &Context<'_>,
+    uses: &str,
+    run: Option<&Node>,
+    mut with: Option<Node>,
+    span: &std::ops::Range<usize>,
+) -> Option<Node> {
+    let Some(node) = run else {
+        let example = if uses == "python-file" { "file.py:run" } else { "package.module:function" };
+        cx.error(Problem::new("missing-key", span, format!("`{uses}` has no `run`")).help(format!("write `run: \"{example}\"`")));
+        return with;
+    };
+    let text = cx.text(node, "run")?;
+    let value = |text: &str| Node::new(Kind::Text(text.to_owned()), node.span.clone());
+    if uses == "python-entrypoint" {
+        if !text.contains(':') {
+            let message = format!("`run`: `{text}` names no function");
+            cx.error(Problem::new("wrong-value", &node.span, message).help("write `package.module:function`"));
+        }
+        set(&mut with, "entrypoint", &value(&text), span);
+        return with;
+    }
+    let (file, function) = match text.rsplit_once(':') {
+        Some((file, function)) => (file, Some(function)),
+        None => (text.as_str(), None),
+    };
+    set(&mut with, "file", &value(file), span);
+    if let Some(function) = function.filter(|f| *f != "run") {
+        set(&mut with, "function", &value(function), span);
+    }
+    with
+}
+
+/// One attempt of the step; what bounds the whole belongs to the task.
+fn step_timeout(cx: &Context<'_>, node: &Node) -> Option<Span> {
+    let timeouts = retry::timeouts(cx, node)?;
+    for (name, value) in [("queue", timeouts.queue), ("total", timeouts.total)] {
+        if value.is_some() {
+            let place = node.get(name).unwrap_or(node);
+            let message = format!("`timeout.{name}` is for tasks; a step bounds its attempts");
+            cx.error(Problem::new("unknown-key", &place.span, message).help("write `timeout: 30s`"));
+        }
+    }
+    timeouts.attempt
+}
+
+/// Lowers the drafts of one list. `others` are steps that these may look at beside their own list (for handlers).
+pub(crate) fn lower(
+    cx: &Context<'_>,
+    drafts: Vec<Draft<'_>>,
+    inputs: Option<&Value>,
+    handlers_of: Option<&[StepDef]>,
+) -> Vec<StepDef> {
+    let needs = link(cx, &drafts);
+    let mut facts: BTreeMap<Name, Facts> = drafts
+        .iter()
+        .map(|d| (d.id.clone(), Facts { outputs: d.outputs.clone(), has_matrix: d.matrix.is_some() }))
+        .collect();
+    let mut always_before: BTreeSet<Name> = BTreeSet::new();
+    if let Some(steps) = handlers_of {
+        // A handler sees the steps of its task, not other handlers.
+        facts = steps
+            .iter()
+            .map(|s| (s.id.clone(), Facts { outputs: s.outputs.clone(), has_matrix: s.matrix.is_some() }))
+            .collect();
+        always_before.extend(facts.keys().cloned());
+    }
+    let mut steps = Vec::new();
+    for draft in drafts {
+        let before = match handlers_of {
+            Some(_) => always_before.clone(),
+            None => graph::before(&needs, &draft.id),
+        };
+        let own = draft.id.clone();
+        let matrix = draft.matrix.clone();
+        let names = Names {
+            inputs,
+            steps: Some(Steps { own: &own, before, outputs: &facts }),
+            matrix: matrix.as_ref(),
+            env: draft.environment.env.keys().cloned().collect(),
+            is_handler: handlers_of.is_some(),
+        };
+        let needs = needs.get(&draft.id).cloned().unwrap_or_default();
+        steps.push(finish(cx, draft, needs, &names));
+    }
+    steps
+}
+
+/// What each step needs: as written when any step says so, else the step before it.
+fn link(cx: &Context<'_>, drafts: &[Draft<'_>]) -> Needs {
+    let is_graph = drafts.iter().any(|d| d.needs.is_some());
+    let mut needs = Needs::new();
+    for (i, draft) in drafts.iter().enumerate() {
+        let mut of_step: Vec<Name> = Vec::new();
+        if !is_graph {
+            of_step.extend(i.checked_sub(1).map(|before| drafts[before].id.clone()));
+        }
+        for (name, node) in draft.needs.iter().flatten() {
+            if *name == draft.id {
+                cx.error(Problem::new("needs", &node.span, format!("the step `{name}` needs itself")).help("take it out"));
+            } else if !drafts.iter().any(|d| d.id == *name) {
+                let others = drafts.iter().filter(|d| d.id != draft.id).map(|d| d.id.as_str());
+                let problem = Problem::new("needs", &node.span, format!("there is no step `{name}` to need"));
+                cx.error(problem.help(suggest(name.as_str(), others, "the list has no other step")));
+            } else if !of_step.contains(name) {
+                of_step.push(name.clone());
+            }
+        }
+        needs.entry(draft.id.clone()).or_insert(of_step);
+    }
+    let order: Vec<Name> = drafts.iter().map(|d| d.id.clone()).collect();
+    for circle in graph::circles(&needs, &order) {
+        let way: Vec<&str> = circle.iter().map(Name::as_str).collect();
+        let first = drafts.iter().find(|d| Some(&d.id) == circle.first());
+        let span = first
+            .and_then(|d| d.needs.iter().flatten().find(|(n, _)| circle.contains(n)).map(|(_, n)| n.span.clone()))
+            .or_else(|| first.map(|d| d.span.clone()))
+            .unwrap_or(0..0);
+        let message = format!("steps need one another in a circle: {}", way.join(" -> "));
+        cx.error(Problem::new("needs", &span, message).help("take one of these needs out"));
+        for (step, of_step) in &mut needs {
+            // Broken open, so that what is checked next ends.
+            if Some(step) == circle.first() {
+                of_step.retain(|n| !circle.contains(n));
+            }
+        }
+    }
+    needs
+}
+
+fn finish(cx: &Context<'_>, mut draft: Draft<'_>, needs: Vec<Name>, names: &Names<'_>) -> StepDef {
+    check_executor(cx, &draft);
+    let run_node = lift_run(cx, &mut draft);
+    let run = run_node.as_ref().and_then(|node| {
+        names.check(cx, node, Place::Code(&draft.uses));
+        cx.text(node, "run")
+    });
+    check_code(cx, &draft, run.as_deref());
+    let with = draft.with.as_ref();
+    if let Some(Kind::Map(entries)) = with.map(|w| &w.kind) {
+        for (key, value) in entries {
+            let is_code = cx.settings.is_code(&draft.uses, &key.text);
+            names.check(cx, value, if is_code { Place::Code(&draft.uses) } else { Place::With });
+        }
+    }
+    cx.settings.check(cx, &draft.uses, with, &draft.uses_span);
+    if draft.uses == "python" {
+        check_file(cx, with);
+    }
+    let map = |node: Option<&Node>, what: &str, place: Place<'_>| -> Map<String, Value> {
+        let Some(node) = node else { return Map::new() };
+        names.check(cx, node, place);
+        match node.to_json() {
+            Value::Object(map) => map,
+            _ => {
+                cx.wrong_type(node, what, "a map");
+                Map::new()
+            }
+        }
+    };
+    let kwargs = map(draft.kwargs, "kwargs", Place::Argument);
+    let args = match draft.args {
+        None => Vec::new(),
+        Some(node) => {
+            names.check(cx, node, Place::Argument);
+            match node.to_json() {
+                Value::Array(items) => items,
+                _ => {
+                    cx.wrong_type(node, "args", "a list");
+                    Vec::new()
+                }
+            }
+        }
+    };
+    let text = |node: Option<&Node>, what: &str| {
+        let node = node?;
+        names.check(cx, node, Place::Argument);
+        cx.text(node, what)
+    };
+    let env = draft.environment.env.iter().filter_map(|(name, node)| {
+        names.check(cx, node, Place::Env);
+        Some((name.clone(), node.scalar()?.to_owned()))
+    });
+    StepDef {
+        name: draft.name,
+        run,
+        args,
+        kwargs,
+        with: with.map(Node::to_json).and_then(|v| if let Value::Object(map) = v { Some(map) } else { None }).unwrap_or_default(),
+        needs,
+        condition: draft.condition.and_then(|node| names.condition(cx, node)),
+        env: env.collect(),
+        env_file: draft.environment.files.clone(),
+        inherit_env: draft.environment.inherit.clone(),
+        working_directory: text(draft.working_directory, "working_directory"),
+        stdin: text(draft.stdin, "stdin"),
+        matrix: draft.matrix,
+        continue_on_error: draft.continue_on_error,
+        retry: draft.retry,
+        timeout: draft.timeout,
+        outputs: draft.outputs,
+        expect: draft.expect,
+        idempotent: draft.idempotent,
+        id: draft.id,
+        uses: draft.uses,
+    }
+}
+
+fn check_executor(cx: &Context<'_>, draft: &Draft<'_>) {
+    if draft.uses.is_empty() || !cx.settings.are_known() || cx.settings.has(&draft.uses) {
+        return;
+    }
+    let alias = match draft.uses.as_str() {
+        "bash" | "sh" | "command" | "cmd" | "script" => Some("write `run: …`, or `uses: shell`"),
+        "python3" | "py" => Some("write `uses: python`"),
+        "sqlite" | "postgres" | "postgresql" => Some("write `uses: sql`"),
+        "https" | "rest" | "curl" => Some("write `uses: http`"),
+        "docker" | "container" => Some("there is no container executor in this version"),
+        other if other.contains("actions/") || other.contains('@') => {
+            Some("actions are not run here; write what it does as `run: …`")
+        }
+        _ => None,
+    };
+    let known = cx.settings.names().chain(EXECUTOR_ALIASES.iter().map(|(alias, _)| *alias));
+    let problem =
+        Problem::new("executor", &draft.uses_span, format!("there is no executor `{}`", draft.uses));
+    cx.error(problem.help(alias.map_or_else(|| suggest(&draft.uses, known, ""), str::to_owned)));
+}
+
+/// `with: { run: … }` is the step's `run` for executors that have no such setting.
+fn lift_run(cx: &Context<'_>, draft: &mut Draft<'_>) -> Option<Node> {
+    let lifts = matches!(draft.uses.as_str(), "sql" | "shell" | "python") && !cx.settings.takes(&draft.uses, "run");
+    if let (true, Some(Kind::Map(entries))) = (lifts, draft.with.as_mut().map(|w| &mut w.kind))
+        && let Some(at) = entries.iter().position(|(key, _)| key.text == "run")
+    {
+        let (key, node) = entries.remove(at);
+        if draft.run.is_none() {
+            return Some(node);
+        }
+        let message = "`run` stands at the step and in its `with`";
+        cx.error(Problem::new("duplicate-key", &key.span, message).help("keep one of them"));
+    }
+    draft.run.cloned()
+}
+
+fn check_code(cx: &Context<'_>, draft: &Draft<'_>, run: Option<&str>) {
+    let has = |key: &str| draft.with.as_ref().is_some_and(|w| w.get(key).is_some());
+    let missing = |message: &str, help: &str| {
+        cx.error(Problem::new("missing-key", &draft.uses_span, message).help(help));
+    };
+    let is_blank = run.is_some_and(|r| r.trim().is_empty());
+    match draft.uses.as_str() {
+        _ if is_blank => {
+            let span = draft.run.map_or_else(|| draft.uses_span.clone(), |n| n.span.clone());
+            cx.error(Problem::new("wrong-value", &span, "`run` is empty").help("write what is to be done"));
+        }
+        "shell" if run.is_none() && draft.run.is_none() => missing("`shell` has nothing to run", "write `run: echo hello`"),
+        "sql" if run.is_none() && draft.run.is_none() && !has("file") && !has("query") => {
+            missing("`sql` has no statements", "write `run: select 1`");
+        }
+        "exec" if draft.args.is_none() && draft.run.is_none() && !has("command") && !has("argv") => {
+            missing("`exec` has no program", "write `args: [program, argument]`");
+        }
+        "python" if run.is_none() && draft.run.is_none() && !has("entrypoint") && !has("file") => {
+            missing("`python` has nothing to run", "write `run: …` with code, or `with: { file: name.py }`, or `with: { entrypoint: \"module:function\" }`");
+        }
+        "http" if run.is_some() => {
+            missing("`http` runs no code", "its settings stand under `with`: `with: { url: … }`");
+        }
+        _ => {}
+    }
+}
+
+/// The Python file of a step: inside of the folder, and there.
+fn check_file(cx: &Context<'_>, with: Option<&Node>) {
+    let Some(node) = with.and_then(|w| w.get("file")) else { return };
+    let Some(path) = node.as_text().filter(|p| !p.contains("${{")) else { return };
+    if !stays_inside(cx, node, "file", path, false) {
+        return;
+    }
+    if let Some(folder) = cx.folder
+        && !folder.join(path).is_file()
+    {
+        let file = std::path::Path::new(path);
+        let beside: Vec<String> = folder
+            .join(file.parent().unwrap_or(file))
+            .read_dir()
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.ends_with(".py"))
+            .collect();
+        let name = file.file_name().and_then(|n| n.to_str()).unwrap_or(path);
+        let problem = Problem::new("file", &node.span, format!("there is no file `{path}` beside this one"));
+        cx.error(problem.help(suggest(name, beside.iter().map(String::as_str), "there is no Python file at all")));
+    }
+}
