@@ -1,4 +1,5 @@
 //! The binary `ostler`: the command line on the embedded store.
+#![allow(unreachable_pub, reason = "a binary has no outside")]
 
 mod commands;
 mod context;

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets::NOTHING};
 use jiff::{Timestamp, tz::TimeZone};
 use ostler_model::{RunState, Span};
 use serde::Serialize;
@@ -59,7 +59,7 @@ pub fn use_color() -> bool {
 /// A table of rows under headings. Plain where standard output is no terminal: nothing cut, no borders.
 pub fn table(headings: &[&str], rows: Vec<Vec<Cell>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(NOTHING);
     let terminal = std::io::stdout().is_terminal();
     table.set_content_arrangement(if terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled });
     if !terminal {
@@ -70,7 +70,8 @@ pub fn table(headings: &[&str], rows: Vec<Vec<Cell>>) -> String {
         table.add_row(row);
     }
     let text = table.to_string();
-    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    // Each cell is padded on both sides; the left margin of the first is nobody's.
+    text.lines().map(|l| l.strip_prefix(' ').unwrap_or(l).trim_end()).collect::<Vec<_>>().join("\n")
 }
 
 /// A cell in the colour of a state.
