@@ -79,9 +79,19 @@ pub fn backup(from: &Path, to: &Path, progress: impl FnMut(u64, u64)) -> Result<
     copy(&source, to, progress)
 }
 
-pub(crate) fn copy(source: &Connection, to: &Path, mut progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
-    let mut target = Connection::open(to)
-        .map_err(|e| StoreError::Unavailable(format!("`{}` cannot be written: {e}", to.display())))?;
+/// Copies into a file beside the target first, so that a target that is there is whole.
+pub(crate) fn copy(
+    source: &Connection,
+    to: &Path,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<(), StoreError> {
+    let cannot = |e: &dyn std::fmt::Display| {
+        StoreError::Unavailable(format!("`{}` cannot be written: {e}", to.display()))
+    };
+    let mut part = to.as_os_str().to_owned();
+    part.push(".part");
+    let _ = std::fs::remove_file(&part);
+    let mut target = Connection::open(&part).map_err(|e| cannot(&e))?;
     let backup = backup::Backup::new(source, &mut target).map_err(told)?;
     loop {
         let step = backup.step(STEP).map_err(told)?;
@@ -89,11 +99,16 @@ pub(crate) fn copy(source: &Connection, to: &Path, mut progress: impl FnMut(u64,
         let total = u64::try_from(state.pagecount).unwrap_or(0);
         progress(total - u64::try_from(state.remaining).unwrap_or(0).min(total), total);
         match step {
-            backup::StepResult::Done => return Ok(()),
+            backup::StepResult::Done => break,
             backup::StepResult::More => {}
             _ => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+    drop(backup);
+    drop(target);
+    let done =
+        std::fs::File::open(&part).and_then(|f| f.sync_all()).and_then(|()| std::fs::rename(&part, to));
+    done.map_err(|e| cannot(&e))
 }
 
 /// Gives all free pages back and empties the write-ahead log, so that the file is as small as its content.
@@ -101,9 +116,11 @@ pub(crate) fn copy(source: &Connection, to: &Path, mut progress: impl FnMut(u64,
 /// # Errors
 /// Another process is writing for too long.
 pub fn vacuum(path: &Path) -> Result<(), StoreError> {
-    let connection =
-        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-            .map_err(told)?;
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(told)?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(told)?;
     let mut vacuum = connection.prepare("PRAGMA incremental_vacuum").map_err(told)?;
     let mut rows = vacuum.query([]).map_err(told)?;

@@ -1,328 +1,276 @@
 //! Claim: taking ready machines for a node.
 //!
-//! Reads and writes only the hot table, along its partial indexes: what is due later is promoted in batches, then
-//! lanes that have ready rows are visited in order of class and virtual time, and rows taken along the ready index.
+//! What is due is promoted in batches. Then the lanes that have ready rows are found by a skip scan and served:
+//! between namespaces by turns, inside a namespace strictly by class, inside a lane along the ready index, as far as
+//! its limits ([`crate::limits`]) allow.
+
+use std::collections::{HashMap, VecDeque};
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{Claim, Claimed, Letter, Micros, NodeId, StoreError};
-use rusqlite::{Connection, OptionalExtension, params};
+use ostler_store::{Claim, Claimed, Micros, NEVER, NodeId, StoreError};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::{Tx, error::told};
+use crate::{Tx, limits::Full, names::Lane};
 
-/// How many due rows one claim promotes at most.
-const PROMOTED: i64 = 2000;
+/// How many due rows one claim promotes at most; the next claim promotes the rest.
+const PROMOTED: i64 = 1000;
 
-/// How many lanes one claim looks at.
+/// How many lanes are weighed against one another.
 const LANES: usize = 256;
 
-/// A lane with what decides whether its rows may be taken.
-struct Lane {
-    id: i64,
-    class: i64,
-    vtime: i64,
-    paused: bool,
-    home: i64,
-    concurrency: i64,
-    rate: i64,
+/// Rides on `tick_later`.
+pub(crate) const PROMOTE: &str = "UPDATE tick SET phase=1 WHERE machine IN
+  (SELECT machine FROM tick WHERE phase=0 AND due_at<=?1 ORDER BY due_at LIMIT ?2)";
+
+/// The next lane that has ready rows: one probe of `tick_ready`, however many rows the lane holds.
+pub(crate) const NEXT_LANE: &str = "SELECT lane FROM tick WHERE phase=1 AND lane>?1 ORDER BY lane LIMIT 1";
+
+/// The first ready rows of a lane along `tick_ready`, each with its machine by primary key.
+pub(crate) const READY: &str =
+    "SELECT t.machine, t.fence, t.due_at, t.lost, t.woken, m.kind, m.task, m.definition, m.step,
+    m.fields, m.started_at, m.parent, m.child_key, m.watcher
+  FROM tick t CROSS JOIN machine m ON m.id=t.machine
+  WHERE t.phase=1 AND t.lane=?1 ORDER BY t.priority, t.due_at, t.machine LIMIT ?2";
+
+/// The ready rows of a lane that hold its permit already: a flow that goes on.
+pub(crate) const READY_HOLDERS: &str =
+    "SELECT t.machine, t.fence, t.due_at, t.lost, t.woken, m.kind, m.task, m.definition,
+    m.step, m.fields, m.started_at, m.parent, m.child_key, m.watcher
+  FROM permit p CROSS JOIN tick t ON t.machine=p.machine CROSS JOIN machine m ON m.id=t.machine
+  WHERE p.\"limit\"=?3 AND t.phase=1 AND t.lane=?1 LIMIT ?2";
+
+const MARK: &str = "UPDATE tick SET phase=2, node=?2, fence=fence+1, since=?3 WHERE machine=?1";
+
+/// Whose turn it is. Kept in memory: to write it would cost a row in each claim.
+#[derive(Default)]
+pub(crate) struct Turns {
+    /// Rows that each namespace has been given.
+    given: HashMap<i64, i64>,
+    /// What the least served one had at the last claim: one that was idle has saved up nothing.
+    least: i64,
+    /// Where the last claim left off when there were more lanes than it weighs.
+    after: i64,
+    /// When the rates of lanes were last looked at: of own lanes, of shared ones.
+    looked: [Micros; 2],
 }
 
 impl Tx<'_> {
+    /// Takes at most `want` machines. When fewer come back, nothing that the node may take is ready, except what
+    /// waits for a limit.
     pub(crate) fn claim(&mut self, claim: &Claim) -> Result<Vec<Claimed>, StoreError> {
-        self.promote()?;
-        let mut lanes = self.ready_lanes()?;
-        lanes.retain(|lane| !lane.paused && (lane.home == claim.node.0 || (lane.home == 0 && claim.shared)));
-        lanes.sort_by_key(|lane| (lane.class, lane.vtime, lane.id));
-        let mut taken: Vec<(i64, bool)> = Vec::new();
-        let mut left = i64::from(claim.want);
-        for lane in &lanes {
-            if left <= 0 {
+        self.run(PROMOTE, params![self.now, PROMOTED])?;
+        self.turns.looked[0] = self.now;
+        if claim.shared {
+            self.turns.looked[1] = self.now;
+        }
+        let mut taken = Vec::new();
+        let mut walk = Walk::from(self.turns.after);
+        loop {
+            let lanes = self.ready_lanes(&mut walk, claim)?;
+            self.serve(lanes, claim, &mut taken)?;
+            if walk.ended || taken.len() >= claim.want as usize {
                 break;
             }
-            let before = taken.len();
-            self.take_from(lane, claim.node, left, &mut taken)?;
-            let took = (taken.len() - before) as i64;
-            left -= took;
-            if took > 0 && lanes.len() > 1 {
-                self.spend(lane, took)?;
-            }
         }
-        self.load(&taken)
+        self.turns.after = if walk.ended { 0 } else { walk.at };
+        Ok(taken)
     }
 
-    /// Rides on `tick_later`.
-    fn promote(&self) -> Result<(), StoreError> {
-        self.sql
-            .prepare_cached(
-                "UPDATE tick SET phase=1 WHERE machine IN
-                   (SELECT machine FROM tick WHERE phase=0 AND due_at<=?1 ORDER BY due_at LIMIT ?2)",
-            )
-            .and_then(|mut s| s.execute(params![self.now, PROMOTED]))
-            .map_err(told)?;
-        Ok(())
-    }
-
-    /// Lanes with ready rows, by a skip scan along `tick_ready`: one probe a lane, however many rows it holds.
-    fn ready_lanes(&self) -> Result<Vec<Lane>, StoreError> {
-        let mut next =
-            self.sql.prepare_cached("SELECT lane FROM tick WHERE phase=1 AND lane>?1 ORDER BY lane LIMIT 1").map_err(told)?;
-        let mut describe = self
-            .sql
-            .prepare_cached(
-                "SELECT l.class, l.vtime, n.paused, l.home, l.concurrency, l.rate
-                 FROM lane l JOIN namespace n ON n.id=l.ns WHERE l.id=?1",
-            )
-            .map_err(told)?;
+    /// The next lanes with ready rows that the node may take from.
+    fn ready_lanes(&mut self, walk: &mut Walk, claim: &Claim) -> Result<Vec<(i64, Lane)>, StoreError> {
         let mut lanes = Vec::new();
-        let mut last = 0i64;
-        while lanes.len() < LANES
-            && let Some(id) = next.query_row([last], |r| r.get::<_, i64>(0)).optional().map_err(told)?
-        {
-            last = id;
-            let lane = describe
-                .query_row([id], |r| {
-                    Ok(Lane {
-                        id,
-                        class: r.get(0)?,
-                        vtime: r.get(1)?,
-                        paused: r.get(2)?,
-                        home: r.get(3)?,
-                        concurrency: r.get(4)?,
-                        rate: r.get(5)?,
-                    })
-                })
-                .map_err(told)?;
-            lanes.push(lane);
+        while lanes.len() < LANES {
+            let Some(id) = walk.next(self.sql).map_err(crate::error::told)? else { break };
+            let lane = self.lane(id)?;
+            if lane.home == claim.node.0 || (lane.home == 0 && claim.shared) {
+                lanes.push((id, lane));
+            }
         }
         Ok(lanes)
     }
 
-    /// Takes rows of one lane as its limits allow: (machine, refused).
+    /// Serves lanes until enough is taken or nothing is left in them.
+    fn serve(
+        &mut self,
+        lanes: Vec<(i64, Lane)>,
+        claim: &Claim,
+        taken: &mut Vec<Claimed>,
+    ) -> Result<(), StoreError> {
+        let want = claim.want as usize;
+        let mut queues = self.queues(lanes);
+        while taken.len() < want && !queues.is_empty() {
+            let next =
+                (0..queues.len()).min_by_key(|i| self.turns.given.get(&queues[*i].0)).unwrap_or_default();
+            let turn = (want - taken.len()).min((want / queues.len()).max(1));
+            let (ns, queue) = &mut queues[next];
+            let Some((id, lane)) = queue.pop_front() else {
+                queues.swap_remove(next);
+                continue;
+            };
+            let before = taken.len();
+            self.take_from(id, &lane, claim.node, turn, taken)?;
+            let took = taken.len() - before;
+            *self.turns.given.entry(*ns).or_default() += took as i64;
+            if took == turn {
+                // There may be more in it; others of its class come first.
+                let after = queue.partition_point(|(_, other)| other.class <= lane.class);
+                queue.insert(after, (id, lane));
+            }
+        }
+        Ok(())
+    }
+
+    /// The lanes of each namespace by class. A namespace that comes back begins where the least served one stands.
+    fn queues(&mut self, lanes: Vec<(i64, Lane)>) -> Vec<(i64, VecDeque<(i64, Lane)>)> {
+        let mut queues: Vec<(i64, VecDeque<(i64, Lane)>)> = Vec::new();
+        for (id, lane) in lanes {
+            match queues.iter_mut().find(|(ns, _)| *ns == lane.ns) {
+                Some((_, queue)) => queue.push_back((id, lane)),
+                None => queues.push((lane.ns, VecDeque::from([(id, lane)]))),
+            }
+        }
+        let least = self.turns.least;
+        for (ns, queue) in &mut queues {
+            queue.make_contiguous().sort_by_key(|(_, lane)| lane.class);
+            let given = self.turns.given.entry(*ns).or_insert(least);
+            *given = (*given).max(least);
+        }
+        let active = queues.iter().filter_map(|(ns, _)| self.turns.given.get(ns));
+        self.turns.least = active.min().copied().unwrap_or(least);
+        queues
+    }
+
+    /// Takes rows of one lane as its limits allow.
     fn take_from(
         &mut self,
+        id: i64,
         lane: &Lane,
         node: NodeId,
-        left: i64,
-        taken: &mut Vec<(i64, bool)>,
+        want: usize,
+        taken: &mut Vec<Claimed>,
     ) -> Result<(), StoreError> {
-        let mut allowed = left;
-        if lane.rate != 0 {
-            allowed = allowed.min(self.rate_room(lane.rate)?);
+        let end = taken.len() + want;
+        if lane.concurrency != 0 {
+            self.take(READY_HOLDERS, params![id, want as i64, lane.concurrency], lane, node, taken)?;
         }
-        if lane.concurrency == 0 {
-            let found = self.mark(lane.id, node, allowed)?;
-            if lane.rate != 0 {
-                self.rate_spend(lane.rate, found.len() as i64)?;
+        let left = (end - taken.len()) as i64;
+        let room = self.room(lane, left)?;
+        if room.rows > 0 {
+            let first = taken.len();
+            self.take(READY, params![id, room.rows], lane, node, taken)?;
+            self.charge(lane, &taken[first..])?;
+        }
+        let left = (end - taken.len()) as i64;
+        match room.full {
+            Some(Full::Refuse) if left > 0 => {
+                let first = taken.len();
+                self.take(READY, params![id, left], lane, node, taken)?;
+                taken[first..].iter_mut().for_each(|row| row.refused = true);
             }
-            taken.extend(found.into_iter().map(|id| (id, false)));
-            return Ok(());
-        }
-        let (max, on_full): (i64, i64) = self
-            .sql
-            .prepare_cached("SELECT max, on_full FROM \"limit\" WHERE id=?1")
-            .and_then(|mut s| s.query_row([lane.concurrency], |r| Ok((r.get(0)?, r.get(1)?))))
-            .map_err(told)?;
-        // Those that hold their permit already (a flow that goes on) are taken whatever the limit says.
-        let holders = self.mark_holders(lane, node, left)?;
-        taken.extend(holders.into_iter().map(|id| (id, false)));
-        let held: i64 = self
-            .sql
-            .prepare_cached("SELECT count(*) FROM permit WHERE \"limit\"=?1")
-            .and_then(|mut s| s.query_row([lane.concurrency], |r| r.get(0)))
-            .map_err(told)?;
-        let found = self.mark(lane.id, node, allowed.min(max - held))?;
-        for id in &found {
-            self.sql
-                .prepare_cached("INSERT OR IGNORE INTO permit (\"limit\", machine) VALUES (?1, ?2)")
-                .and_then(|mut s| s.execute([lane.concurrency, *id]))
-                .map_err(told)?;
-        }
-        if lane.rate != 0 {
-            self.rate_spend(lane.rate, found.len() as i64)?;
-        }
-        let full = held + found.len() as i64 >= max;
-        taken.extend(found.into_iter().map(|id| (id, false)));
-        match on_full {
-            1 if full => {
-                let refused = self.mark(lane.id, node, left)?;
-                taken.extend(refused.into_iter().map(|id| (id, true)));
-            }
-            2 if full && self.lane_has_ready(lane.id)? => self.cancel_holders(lane.concurrency)?,
+            Some(Full::CancelHolders) if self.has_ready(id)? => self.cancel_holders(lane.concurrency)?,
             _ => {}
         }
         Ok(())
     }
 
-    /// The claim itself, along `tick_ready`.
-    fn mark(&self, lane: i64, node: NodeId, count: i64) -> Result<Vec<i64>, StoreError> {
-        if count <= 0 {
-            return Ok(Vec::new());
-        }
-        let mut select = self
-            .sql
-            .prepare_cached("SELECT machine FROM tick WHERE phase=1 AND lane=?1 ORDER BY priority, due_at, machine LIMIT ?2")
-            .map_err(told)?;
-        let found: Vec<i64> =
-            select.query_map([lane, count], |r| r.get(0)).and_then(Iterator::collect).map_err(told)?;
-        for id in &found {
-            self.mark_one(*id, node)?;
-        }
-        Ok(found)
-    }
-
-    fn mark_one(&self, machine: i64, node: NodeId) -> Result<(), StoreError> {
-        self.sql
-            .prepare_cached("UPDATE tick SET phase=2, node=?2, fence=fence+1, since=?3 WHERE machine=?1")
-            .and_then(|mut s| s.execute([machine, node.0, self.now]))
-            .map_err(told)?;
-        Ok(())
-    }
-
-    fn mark_holders(&self, lane: &Lane, node: NodeId, count: i64) -> Result<Vec<i64>, StoreError> {
-        let mut select = self
-            .sql
-            .prepare_cached(
-                "SELECT p.machine FROM permit p JOIN tick t ON t.machine=p.machine
-                 WHERE p.\"limit\"=?1 AND t.phase=1 AND t.lane=?2 LIMIT ?3",
-            )
-            .map_err(told)?;
-        let found: Vec<i64> = select
-            .query_map([lane.concurrency, lane.id, count], |r| r.get(0))
-            .and_then(Iterator::collect)
-            .map_err(told)?;
-        for id in &found {
-            self.mark_one(*id, node)?;
-        }
-        Ok(found)
-    }
-
-    fn lane_has_ready(&self, lane: i64) -> Result<bool, StoreError> {
-        self.sql
-            .prepare_cached("SELECT 1 FROM tick WHERE phase=1 AND lane=?1 LIMIT 1")
-            .and_then(|mut s| s.exists([lane]))
-            .map_err(told)
-    }
-
-    /// Each holder is asked once: one that has an unread letter has been asked.
-    fn cancel_holders(&mut self, limit: i64) -> Result<(), StoreError> {
-        let mut select = self
-            .sql
-            .prepare_cached(
-                "SELECT p.machine FROM permit p JOIN tick t ON t.machine=p.machine WHERE p.\"limit\"=?1 AND t.woken=0",
-            )
-            .map_err(told)?;
-        let holders: Vec<i64> = select.query_map([limit], |r| r.get(0)).and_then(Iterator::collect).map_err(told)?;
-        drop(select);
-        for holder in holders {
-            let reason = "another run with the same concurrency key wants its place".to_owned();
-            self.send(MachineId(holder), &Letter::Cancel { reason })?;
-        }
-        Ok(())
-    }
-
-    /// How many starts a rate allows now (GCRA: the theoretical arrival time may lie `burst` intervals ahead).
-    fn rate_room(&self, limit: i64) -> Result<i64, StoreError> {
-        let (burst, interval, tat) = self.rate(limit)?;
-        let backlog = (tat - self.now).max(0);
-        Ok(if interval <= 0 { i64::MAX } else { (burst * interval - backlog) / interval })
-    }
-
-    fn rate_spend(&self, limit: i64, count: i64) -> Result<(), StoreError> {
-        if count == 0 {
-            return Ok(());
-        }
-        self.sql
-            .prepare_cached("UPDATE \"limit\" SET tat=max(tat, ?2)+interval*?3 WHERE id=?1")
-            .and_then(|mut s| s.execute([limit, self.now, count]))
-            .map_err(told)?;
-        Ok(())
-    }
-
-    fn rate(&self, limit: i64) -> Result<(i64, i64, i64), StoreError> {
-        self.sql
-            .prepare_cached("SELECT max, interval, tat FROM \"limit\" WHERE id=?1")
-            .and_then(|mut s| s.query_row([limit], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))))
-            .map_err(told)
-    }
-
-    /// A lane that was served goes back; one that was idle does not bank more than the busiest has spent.
-    fn spend(&self, lane: &Lane, took: i64) -> Result<(), StoreError> {
-        self.sql
-            .prepare_cached("UPDATE lane SET vtime=?2 WHERE id=?1")
-            .and_then(|mut s| s.execute([lane.id, lane.vtime.max(self.now - 1_000_000) + took * 100]))
-            .map_err(told)?;
-        Ok(())
-    }
-
-    /// What the ticks need of the rows taken, by primary key.
-    fn load(&mut self, taken: &[(i64, bool)]) -> Result<Vec<Claimed>, StoreError> {
-        let mut claimed = Vec::with_capacity(taken.len());
-        for (id, refused) in taken {
-            let (ns, home, woken, mut row) = self
-                .sql
-                .prepare_cached(
-                    "SELECT m.kind, m.ns, m.task, m.definition, m.step, t.fence, m.fields, t.due_at, m.started_at, t.lost,
-                       m.parent, m.child_key, m.watcher, l.home, t.woken
-                     FROM tick t JOIN machine m ON m.id=t.machine JOIN lane l ON l.id=t.lane WHERE t.machine=?1",
-                )
-                .and_then(|mut s| {
-                    s.query_row([id], |r| {
-                        Ok((
-                            r.get::<_, i64>(1)?,
-                            r.get::<_, i64>(13)?,
-                            r.get::<_, i64>(14)?,
-                            Claimed {
-                                id: MachineId(*id),
-                                kind: Kind(r.get(0)?),
-                                namespace: "".into(),
-                                task: r.get(2)?,
-                                definition: r.get(3)?,
-                                step: r.get::<_, i64>(4)? as u64,
-                                fence: r.get::<_, i64>(5)? as u64,
-                                fields: r.get(6)?,
-                                due_at: r.get(7)?,
-                                started_at: r.get(8)?,
-                                lost: r.get(9)?,
-                                refused: *refused,
-                                parent: r.get::<_, Option<i64>>(10)?.map(MachineId),
-                                child_key: r.get(11)?,
-                                watcher: r.get::<_, Option<i64>>(12)?.map(MachineId),
-                                home: None,
-                                mail: Vec::new(),
-                            },
-                        ))
-                    })
-                })
-                .map_err(told)?;
-            row.namespace = self.namespace_name(ns)?;
-            row.home = (home != 0).then_some(NodeId(home));
-            if row.lost {
-                self.sql
-                    .prepare_cached("UPDATE tick SET lost=0 WHERE machine=?1")
-                    .and_then(|mut s| s.execute([id]))
-                    .map_err(told)?;
-            }
+    /// The claim itself: reads rows with their machines and marks them as the node's.
+    fn take(
+        &mut self,
+        which: &str,
+        values: impl rusqlite::Params,
+        lane: &Lane,
+        node: NodeId,
+        taken: &mut Vec<Claimed>,
+    ) -> Result<(), StoreError> {
+        let namespace = self.namespace_name(lane.ns)?;
+        let home = (lane.home != 0).then_some(NodeId(lane.home));
+        let rows = self.rows(which, values, |r| claimed(r, namespace.clone(), home))?;
+        for (mut row, woken) in rows {
+            self.run(MARK, params![row.id.0, node.0, self.now])?;
             if woken > 0 {
-                row.mail = crate::letters::of(self.sql, *id)?;
+                row.mail = crate::letters::of(self.sql, row.id.0)?;
             }
-            claimed.push(row);
+            taken.push(row);
         }
-        Ok(claimed)
+        Ok(())
+    }
+
+    pub(crate) fn has_ready(&self, lane: i64) -> Result<bool, StoreError> {
+        Ok(self.row("SELECT 1 FROM tick WHERE phase=1 AND lane=?1 LIMIT 1", [lane], |_| Ok(()))?.is_some())
     }
 }
 
-/// The earliest moment at which a claim may find something: now where something is ready and not blocked for a known
-/// time, else when the next row is due or a rate has room.
-pub(crate) fn next_due(sql: &Connection) -> rusqlite::Result<Option<Micros>> {
+fn claimed(
+    r: &Row<'_>,
+    namespace: std::sync::Arc<str>,
+    home: Option<NodeId>,
+) -> rusqlite::Result<(Claimed, i64)> {
+    let row = Claimed {
+        id: MachineId(r.get(0)?),
+        kind: Kind(r.get(5)?),
+        namespace,
+        task: r.get(6)?,
+        definition: r.get(7)?,
+        step: r.get::<_, i64>(8)? as u64,
+        fence: r.get::<_, i64>(1)? as u64 + 1,
+        fields: r.get(9)?,
+        due_at: r.get(2)?,
+        started_at: r.get(10)?,
+        lost: r.get(3)?,
+        refused: false,
+        parent: r.get::<_, Option<i64>>(11)?.map(MachineId),
+        child_key: r.get(12)?,
+        watcher: r.get::<_, Option<i64>>(13)?.map(MachineId),
+        home,
+        mail: Vec::new(),
+    };
+    Ok((row, r.get(4)?))
+}
+
+/// A walk over the lanes that have ready rows: from where the last one left off to the end, then from the beginning.
+struct Walk {
+    start: i64,
+    at: i64,
+    wrapped: bool,
+    ended: bool,
+}
+
+impl Walk {
+    fn from(start: i64) -> Self {
+        Self { start, at: start, wrapped: start == 0, ended: false }
+    }
+
+    fn next(&mut self, sql: &Connection) -> rusqlite::Result<Option<i64>> {
+        while !self.ended {
+            let found =
+                sql.prepare_cached(NEXT_LANE)?.query_row([self.at], |r| r.get::<_, i64>(0)).optional()?;
+            match found {
+                Some(lane) if !self.wrapped || self.start == 0 || lane <= self.start => {
+                    self.at = lane;
+                    return Ok(Some(lane));
+                }
+                None if !self.wrapped => (self.wrapped, self.at) = (true, 0),
+                _ => self.ended = true,
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The earliest moment at which time alone makes something ready: a due moment, or a rate that has room again.
+///
+/// A rate that had room at the last claim does not count: what is left in its lane waits for something else.
+pub(crate) fn next_due(sql: &Connection, turns: &Turns) -> rusqlite::Result<Option<Micros>> {
     let later: Option<Micros> = sql
         .prepare_cached("SELECT due_at FROM tick WHERE phase=0 ORDER BY due_at LIMIT 1")?
         .query_row([], |r| r.get(0))
         .optional()?;
-    // A rate that is used up wakes the loop when it has room again; other limits when someone gives a permit back.
     let rate: Option<Micros> = sql
         .prepare_cached(
-            "SELECT min(r.tat - (r.max - 1) * r.interval) FROM lane l JOIN \"limit\" r ON r.id=l.rate
-             WHERE l.rate<>0 AND EXISTS (SELECT 1 FROM tick t WHERE t.phase=1 AND t.lane=l.id)",
+            "SELECT min(r.tat-(r.max-1)*r.interval) FROM lane l CROSS JOIN \"limit\" r ON r.id=l.rate
+             WHERE l.rate<>0 AND r.max>0 AND r.tat-(r.max-1)*r.interval>CASE WHEN l.home=0 THEN ?2 ELSE ?1 END
+               AND EXISTS (SELECT 1 FROM tick t WHERE t.phase=1 AND t.lane=l.id)",
         )?
-        .query_row([], |r| r.get(0))?;
-    Ok([later, rate].into_iter().flatten().min())
+        .query_row(turns.looked, |r| r.get(0))?;
+    Ok([later.filter(|at| *at != NEVER), rate].into_iter().flatten().min())
 }

@@ -1,62 +1,65 @@
 //! Commit: the end of a tick, as compare-and-set on (machine, step, node, fence).
 
-use ostler_model::MachineId;
-use ostler_store::{Commit, CommitOutcome, Letter, MailTo, Next, StoreError};
-use rusqlite::{OptionalExtension, params};
+use ostler_model::{Kind, MachineId};
+use ostler_store::{Commit, CommitOutcome, Next, StoreError};
+use rusqlite::params;
 
-use crate::{Tx, error::told};
+use crate::{Tx, hold, names::Lane};
+
+/// By primary keys.
+pub(crate) const FIND: &str =
+    "SELECT m.step, t.fence, t.node, t.phase, t.held, t.woken, t.lane, m.last_event, m.watcher, m.kind,
+    m.started_at
+  FROM tick t CROSS JOIN machine m ON m.id=t.machine WHERE t.machine=?1";
 
 /// What a commit finds of its machine.
 struct Found {
     step: i64,
     fence: i64,
-    node: Option<i64>,
-    phase: i64,
-    held: bool,
+    /// The node that has it now.
+    claimed_by: Option<i64>,
+    held: i64,
+    woken: i64,
+    lane: i64,
     last_event: i64,
     watcher: Option<i64>,
-    limited: bool,
-    woken: i64,
+    kind: Kind,
+    begun: bool,
 }
 
 impl Tx<'_> {
     pub(crate) fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome, StoreError> {
-        let found = self.find_claim(commit.id)?;
-        let expected = (commit.step, commit.fence);
-        let found = match found {
-            Some(f)
-                if f.phase == 2
-                    && f.node == Some(commit.node.0)
-                    && (f.step as u64, f.fence as u64) == expected =>
-            {
-                f
+        let state = match commit.next {
+            Next::End { state } if state <= 0 => {
+                return Err(StoreError::Refused(format!("{state} is not a state to end in")));
             }
+            Next::End { state } => state,
+            Next::Stay { .. } => 0,
+        };
+        let expected = (commit.step, commit.fence);
+        let found = match self.find_claim(commit.id)? {
+            Some(f) if f.claimed_by == Some(commit.node.0) && f.is_at(expected) => f,
             other => {
                 let actual = other.map(|f| (f.step as u64, f.fence as u64));
                 return Ok(CommitOutcome::Conflict { expected, actual });
             }
         };
         let event = self.event(commit.id, found.step + 1, found.last_event, &commit.event)?;
-        let (state, finished) = match commit.next {
-            Next::End { state } => (state, Some(self.now)),
-            Next::Stay { .. } => (0, None),
-        };
-        self.sql
-            .prepare_cached(
-                "UPDATE machine SET state=?2, step=step+1, fields=coalesce(?3, fields), last_event=?4,
-                   started_at=coalesce(started_at, ?5), finished_at=?6,
-                   unique_key=CASE WHEN ?2=0 THEN unique_key END
-                 WHERE id=?1",
-            )
-            .and_then(|mut s| {
-                s.execute(params![commit.id.0, state, commit.fields, event, commit.started_at, finished])
-            })
-            .map_err(told)?;
+        self.run(
+            "UPDATE machine SET state=?2, step=step+1, fields=coalesce(?3, fields), last_event=?4,
+               started_at=coalesce(started_at, ?5), finished_at=?6, unique_key=CASE WHEN ?2=0 THEN unique_key END
+             WHERE id=?1",
+            params![
+                commit.id.0,
+                state,
+                commit.fields,
+                event,
+                commit.started_at,
+                (state != 0).then_some(self.now)
+            ],
+        )?;
         if let Some(last) = commit.read_mail {
-            self.sql
-                .prepare_cached("DELETE FROM mail WHERE machine=?1 AND seq<=?2")
-                .and_then(|mut s| s.execute(params![commit.id.0, last]))
-                .map_err(told)?;
+            self.run("DELETE FROM mail WHERE machine=?1 AND seq<=?2", params![commit.id.0, last])?;
         }
         let mut started = Vec::with_capacity(commit.start.len());
         for child in &commit.start {
@@ -66,112 +69,77 @@ impl Tx<'_> {
             self.post(commit.id, found.watcher, to, letter)?;
         }
         match commit.next {
-            Next::End { .. } => self.end(commit.id, &found)?,
-            Next::Stay { until, keep_permit } => self.stay(commit.id, &found, until, keep_permit, commit.read_mail)?,
+            Next::End { .. } => self.end(commit, &found)?,
+            Next::Stay { until, keep_permit } => self.stay(commit, &found, until, keep_permit)?,
         }
         Ok(CommitOutcome::Committed { started })
     }
 
     fn find_claim(&self, id: MachineId) -> Result<Option<Found>, StoreError> {
-        self.sql
-            .prepare_cached(
-                "SELECT m.step, t.fence, t.node, t.phase, t.held, m.last_event, m.watcher, l.concurrency<>0, t.woken
-                 FROM tick t JOIN machine m ON m.id=t.machine JOIN lane l ON l.id=t.lane WHERE t.machine=?1",
-            )
-            .and_then(|mut s| {
-                s.query_row([id.0], |r| {
-                    Ok(Found {
-                        step: r.get(0)?,
-                        fence: r.get(1)?,
-                        node: r.get(2)?,
-                        phase: r.get(3)?,
-                        held: r.get(4)?,
-                        last_event: r.get(5)?,
-                        watcher: r.get(6)?,
-                        limited: r.get(7)?,
-                        woken: r.get(8)?,
-                    })
-                })
-                .optional()
+        self.row(FIND, [id.0], |r| {
+            let node: Option<i64> = r.get(2)?;
+            let phase: i64 = r.get(3)?;
+            Ok(Found {
+                step: r.get(0)?,
+                fence: r.get(1)?,
+                claimed_by: node.filter(|_| phase == 2),
+                held: r.get(4)?,
+                woken: r.get(5)?,
+                lane: r.get(6)?,
+                last_event: r.get(7)?,
+                watcher: r.get(8)?,
+                kind: Kind(r.get(9)?),
+                begun: r.get::<_, Option<i64>>(10)?.is_some(),
             })
-            .map_err(told)
+        })
     }
 
-    fn end(&self, id: MachineId, found: &Found) -> Result<(), StoreError> {
-        self.sql
-            .prepare_cached("DELETE FROM tick WHERE machine=?1")
-            .and_then(|mut s| s.execute([id.0]))
-            .map_err(told)?;
-        if found.limited {
-            self.give_back(id)?;
-        }
-        if found.woken > 0 {
-            self.sql
-                .prepare_cached("DELETE FROM mail WHERE machine=?1")
-                .and_then(|mut s| s.execute([id.0]))
-                .map_err(told)?;
+    fn end(&mut self, commit: &Commit, found: &Found) -> Result<(), StoreError> {
+        let id = commit.id.0;
+        self.run("DELETE FROM tick WHERE machine=?1", [id])?;
+        let lane = self.lane(found.lane)?;
+        self.give_back(&lane, id)?;
+        // Its own letters may have come to itself while it ended.
+        if found.woken > 0 || !commit.send.is_empty() {
+            self.run("DELETE FROM mail WHERE machine=?1", [id])?;
         }
         Ok(())
     }
 
     fn stay(
-        &self,
-        id: MachineId,
+        &mut self,
+        commit: &Commit,
         found: &Found,
         until: i64,
         keep_permit: bool,
-        read_mail: Option<i64>,
     ) -> Result<(), StoreError> {
-        if found.limited && !keep_permit {
-            self.give_back(id)?;
+        let id = commit.id.0;
+        let lane = self.lane(found.lane)?;
+        if !keep_permit {
+            self.give_back(&lane, id)?;
         }
+        // A rate counts starts of work; one that stays at work has been counted.
+        let next_lane = match lane.rate {
+            0 => found.lane,
+            _ if keep_permit => self.lane_of(Lane { rate: 0, ..lane })?,
+            _ => found.lane,
+        };
         // A letter that came while it was claimed makes it ready at once; one that was read does not count any more.
-        let unread: i64 = if found.woken > 0 || read_mail.is_some() {
-            self.sql
-                .prepare_cached("SELECT count(*) FROM mail WHERE machine=?1")
-                .and_then(|mut s| s.query_row([id.0], |r| r.get(0)))
-                .map_err(told)?
-        } else {
-            0
-        };
+        let may_have_mail = found.woken > 0 || commit.read_mail.is_some() || !commit.send.is_empty();
+        let (unread, cancelled) = if may_have_mail { self.unread(id)? } else { (0, false) };
         let due = if unread > 0 { until.min(self.now) } else { until };
-        let phase = if found.held { 3 } else { i64::from(due <= self.now) };
-        self.sql
-            .prepare_cached("UPDATE tick SET phase=?2, due_at=?3, node=NULL, woken=?4 WHERE machine=?1")
-            .and_then(|mut s| s.execute(params![id.0, phase, due, unread]))
-            .map_err(told)?;
+        let held = hold::still(found.held, found.kind, found.begun || commit.started_at.is_some());
+        let phase = if held != 0 && !cancelled { 3 } else { i64::from(due <= self.now) };
+        self.run(
+            "UPDATE tick SET phase=?2, due_at=?3, node=NULL, woken=?4, held=?5, lane=?6, lost=0 WHERE machine=?1",
+            params![id, phase, due, unread, held, next_lane],
+        )?;
         Ok(())
     }
+}
 
-    pub(crate) fn give_back(&self, id: MachineId) -> Result<(), StoreError> {
-        self.sql
-            .prepare_cached("DELETE FROM permit WHERE machine=?1")
-            .and_then(|mut s| s.execute([id.0]))
-            .map_err(told)?;
-        Ok(())
-    }
-
-    fn post(&mut self, from: MachineId, watcher: Option<i64>, to: &MailTo, letter: &Letter) -> Result<(), StoreError> {
-        let sql = match to {
-            MailTo::Machine(id) => return self.send(*id, letter).map(drop),
-            MailTo::Watcher => return watcher.map_or(Ok(()), |w| self.send(MachineId(w), letter).map(drop)),
-            MailTo::Child(_) => {
-                "SELECT id FROM machine WHERE parent=?1 AND parent IS NOT NULL AND state=0 AND child_key=?2"
-            }
-            MailTo::Children => "SELECT id FROM machine WHERE parent=?1 AND parent IS NOT NULL AND state=0",
-            MailTo::Watched => "SELECT id FROM machine WHERE watcher=?1 AND watcher IS NOT NULL AND state=0",
-        };
-        let mut select = self.sql.prepare_cached(sql).map_err(told)?;
-        let key = if let MailTo::Child(key) = to { Some(key) } else { None };
-        let ids: Vec<i64> = match key {
-            Some(key) => select.query_map(params![from.0, key], |r| r.get(0)).and_then(Iterator::collect),
-            None => select.query_map([from.0], |r| r.get(0)).and_then(Iterator::collect),
-        }
-        .map_err(told)?;
-        drop(select);
-        for id in ids {
-            self.send(MachineId(id), letter)?;
-        }
-        Ok(())
+impl Found {
+    fn is_at(&self, (step, fence): (u64, u64)) -> bool {
+        (self.step as u64, self.fence as u64) == (step, fence)
     }
 }

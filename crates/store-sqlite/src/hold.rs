@@ -1,80 +1,99 @@
 //! Hold: keeping machines from being claimed, and letting them go.
+//!
+//! A pause of a task or a namespace holds back what has not begun, and its schedules; what has begun goes on, with its
+//! parts. Several things may hold one machine, and it goes on when the last of them lets go. One that is claimed
+//! meanwhile keeps its claim and is held after its commit.
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{Hold, Letter, StoreError};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
-use crate::{Tx, error::told};
+use crate::Tx;
+
+/// Held by itself.
+pub(crate) const BY_HAND: i64 = 1;
+/// Its task is paused; or it is a schedule, and its task is disabled or missing.
+pub(crate) const BY_TASK: i64 = 2;
+/// Its namespace is paused.
+pub(crate) const BY_NAMESPACE: i64 = 4;
+
+/// One that is to end (an unread cancellation) is not held any more.
+const SET: &str = "UPDATE tick SET held=held|?2,
+    phase=CASE WHEN phase=2 OR (woken>0 AND EXISTS (SELECT 1 FROM mail WHERE machine=?1 AND body LIKE '{\"cancel\":%'))
+      THEN phase ELSE 3 END
+  WHERE machine=?1 AND held&?2=0";
+
+const CLEAR: &str = "UPDATE tick SET held=held&~?2,
+    phase=CASE WHEN phase=3 AND held&~?2=0 THEN (due_at<=?3) ELSE phase END
+  WHERE machine=?1 AND held&?2<>0 RETURNING held";
+
+/// What a pause can hold. The scan is over what lives: history is not looked at.
+pub(crate) const PAUSABLE: &str = "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine
+  WHERE m.parent IS NULL AND (m.kind=3 OR m.started_at IS NULL) AND t.held&?1=0 AND ";
+
+const PAUSED: &str =
+    "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine WHERE t.held&?1<>0 AND ";
+
+/// What still holds a machine after a commit: a pause does not stop what has begun.
+pub(crate) fn still(held: i64, kind: Kind, begun: bool) -> i64 {
+    if begun && kind != Kind::SCHEDULE { held & BY_HAND } else { held }
+}
 
 impl Tx<'_> {
+    /// Gives the number of machines that it touched.
     pub(crate) fn hold(&mut self, what: &Hold, on: bool) -> Result<u64, StoreError> {
         self.names.forget_holds();
-        let machines: Vec<i64> = match what {
-            Hold::Machine(id) => vec![id.0],
+        let scan = if on { PAUSABLE } else { PAUSED };
+        let (by, machines) = match what {
+            Hold::Machine(id) => (BY_HAND, vec![id.0]),
             Hold::Namespace(name) => {
-                let ns = self.namespace(name)?;
-                self.write("UPDATE namespace SET paused=?2 WHERE id=?1", params![ns, on])?;
-                self.living("SELECT t.machine FROM tick t JOIN machine m ON m.id=t.machine WHERE m.ns=?1", ns)?
+                let sql = "UPDATE namespace SET paused=?2 WHERE name=?1 RETURNING id";
+                let ns: Option<i64> = self.row(sql, params![name, on], |r| r.get(0))?;
+                let ns = ns.ok_or_else(|| StoreError::Refused(format!("there is no namespace `{name}`")))?;
+                (BY_NAMESPACE, self.keys(&format!("{scan} m.ns=?2"), [BY_NAMESPACE, ns])?)
             }
             Hold::Task(namespace, name) => {
-                let ns = self.namespace(namespace)?;
-                let task: Option<i64> = self
-                    .sql
-                    .prepare_cached("UPDATE task SET paused=?3 WHERE ns=?1 AND name=?2 RETURNING id")
-                    .and_then(|mut s| s.query_row(params![ns, name, on], |r| r.get(0)).optional())
-                    .map_err(told)?;
-                let task = task.ok_or_else(|| StoreError::Refused(format!("there is no task `{name}`")))?;
-                self.living("SELECT t.machine FROM tick t JOIN machine m ON m.id=t.machine WHERE m.task=?1", task)?
+                let sql =
+                    "UPDATE task SET paused=?3 WHERE name=?2 AND ns=(SELECT id FROM namespace WHERE name=?1)
+                           RETURNING id";
+                let task: Option<i64> = self.row(sql, params![namespace, name, on], |r| r.get(0))?;
+                let task = task
+                    .ok_or_else(|| StoreError::Refused(format!("there is no task `{namespace}:{name}`")))?;
+                (BY_TASK, self.keys(&format!("{scan} m.task=?2"), [BY_TASK, task])?)
             }
         };
         let mut touched = 0;
         for machine in machines {
-            touched += u64::from(if on { self.hold_one(machine)? } else { self.let_go(machine)? });
+            let changed = match (on, by) {
+                (true, _) => self.hold_back(machine, by)?,
+                (false, BY_TASK) if self.is_off(machine)? => false,
+                (false, _) => self.let_go(machine, by)?,
+            };
+            touched += u64::from(changed);
         }
         Ok(touched)
     }
 
-    fn living(&self, sql: &str, key: i64) -> Result<Vec<i64>, StoreError> {
-        let mut select = self.sql.prepare_cached(sql).map_err(told)?;
-        select.query_map([key], |r| r.get(0)).and_then(Iterator::collect).map_err(told)
+    pub(crate) fn hold_back(&self, machine: i64, by: i64) -> Result<bool, StoreError> {
+        Ok(self.run(SET, [machine, by])? > 0)
     }
 
-    pub(crate) fn write(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {
-        self.sql.prepare_cached(sql).and_then(|mut s| s.execute(values)).map_err(told)
-    }
-
-    /// Holds a machine back. One that is claimed now is held after its commit.
-    pub(crate) fn hold_one(&self, machine: i64) -> Result<bool, StoreError> {
-        let sql = "UPDATE tick SET held=1, phase=CASE WHEN phase=2 THEN 2 ELSE 3 END WHERE machine=?1 AND held=0";
-        Ok(self.write(sql, [machine])? > 0)
-    }
-
-    /// Lets a machine go, unless something else holds it still. A schedule is told.
-    pub(crate) fn let_go(&mut self, machine: i64) -> Result<bool, StoreError> {
-        let (kind, ns, task, name): (u8, i64, i64, Option<String>) = self
-            .sql
-            .prepare_cached("SELECT kind, ns, task, child_key FROM machine WHERE id=?1")
-            .and_then(|mut s| s.query_row([machine], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))))
-            .map_err(told)?;
-        if self.is_held(ns, task)? || (Kind(kind) == Kind::SCHEDULE && self.is_off(task, name.as_deref())?) {
-            return Ok(false);
+    /// One thing less holds it. A schedule that nothing holds any more is told.
+    pub(crate) fn let_go(&mut self, machine: i64, by: i64) -> Result<bool, StoreError> {
+        let left: Option<i64> = self.row(CLEAR, [machine, by, self.now], |r| r.get(0))?;
+        if left == Some(0) {
+            let kind = self.number("SELECT kind FROM machine WHERE id=?1", [machine])?;
+            if kind == i64::from(Kind::SCHEDULE.0) {
+                self.send(MachineId(machine), &Letter::Resumed)?;
+            }
         }
-        let sql = "UPDATE tick SET held=0, phase=CASE WHEN phase=3 THEN (due_at<=?2) ELSE phase END WHERE machine=?1 AND held=1";
-        let freed = self.write(sql, params![machine, self.now])? > 0;
-        if freed && Kind(kind) == Kind::SCHEDULE {
-            self.send(MachineId(machine), &Letter::Resumed)?;
-        }
-        Ok(freed)
+        Ok(left.is_some())
     }
 
-    /// Whether a schedule is off because its task is disabled or missing.
-    fn is_off(&self, task: i64, schedule: Option<&str>) -> Result<bool, StoreError> {
-        self.sql
-            .prepare_cached(
-                "SELECT 1 FROM task t JOIN schedule s ON s.task=t.id
-                 WHERE t.id=?1 AND s.name=?2 AND (t.missing=1 OR t.enabled=0)",
-            )
-            .and_then(|mut s| s.exists(params![task, schedule]))
-            .map_err(told)
+    /// Whether it is a schedule whose task is disabled or missing: the task's pause is not all that holds it.
+    fn is_off(&self, machine: i64) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM machine m JOIN task t ON t.id=m.task JOIN schedule s ON s.task=t.id AND s.name=m.child_key
+                   WHERE m.id=?1 AND s.machine=m.id AND (t.missing=1 OR t.enabled=0)";
+        Ok(self.row(sql, [machine], |_| Ok(()))?.is_some())
     }
 }

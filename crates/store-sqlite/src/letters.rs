@@ -1,40 +1,86 @@
 //! Letters: what machines are told, and being woken by it.
 
 use ostler_model::MachineId;
-use ostler_store::{Letter, StoreError};
+use ostler_store::{Letter, MailTo, StoreError};
 use rusqlite::{Connection, params};
 
-use crate::{Tx, error::told};
+use crate::{Tx, error::told, names::Lane};
 
 impl Tx<'_> {
-    /// Puts a letter into a mailbox and wakes its owner; false when that has ended. A wake-up brings a due moment
-    /// forward and never pushes it back; a held machine stays held and is due when it is let go.
+    /// Puts a letter into a mailbox and wakes its owner; false when that has ended.
+    ///
+    /// A wake-up brings a due moment forward and never pushes it back. A held machine stays held and is due when it is
+    /// let go; only a cancellation passes, since nothing else could end what is held.
     pub(crate) fn send(&mut self, machine: MachineId, letter: &Letter) -> Result<bool, StoreError> {
-        let woken = self
-            .sql
-            .prepare_cached(
-                "UPDATE tick SET woken=woken+1, due_at=CASE WHEN phase=2 THEN due_at ELSE min(due_at, ?2) END,
-                   phase=CASE WHEN phase=0 THEN 1 ELSE phase END WHERE machine=?1",
-            )
-            .and_then(|mut s| s.execute(params![machine.0, self.now]))
-            .map_err(told)?;
-        if woken == 0 {
-            return Ok(false);
+        let cancels = matches!(letter, Letter::Cancel { .. });
+        let woken = self.row(
+            "UPDATE tick SET woken=woken+1, due_at=CASE WHEN phase=2 THEN due_at ELSE min(due_at, ?2) END,
+               phase=CASE WHEN phase=0 OR (phase=3 AND ?3) THEN 1 ELSE phase END WHERE machine=?1 RETURNING phase, lane",
+            params![machine.0, self.now, cancels],
+            |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)),
+        )?;
+        let Some((phase, lane)) = woken else { return Ok(false) };
+        if cancels && phase != 2 {
+            self.pass_limits(machine.0, lane)?;
         }
         let body = serde_json::to_string(letter).map_err(|e| StoreError::Refused(e.to_string()))?;
-        self.sql
-            .prepare_cached("INSERT INTO mail (machine, body) VALUES (?1, ?2)")
-            .and_then(|mut s| s.execute(params![machine.0, body]))
-            .map_err(told)?;
+        self.run("INSERT INTO mail (machine, body) VALUES (?1, ?2)", params![machine.0, body])?;
         Ok(true)
+    }
+
+    /// One that is to end and holds no permit waits for none: it would stand behind what it waits for.
+    fn pass_limits(&mut self, machine: i64, id: i64) -> Result<(), StoreError> {
+        let lane = self.lane(id)?;
+        if (lane.concurrency != 0 || lane.rate != 0) && !self.has_permit(&lane, machine)? {
+            let free = self.lane_of(Lane { concurrency: 0, rate: 0, ..lane })?;
+            self.run("UPDATE tick SET lane=?2 WHERE machine=?1", [machine, free])?;
+        }
+        Ok(())
+    }
+
+    /// Sends a letter of the machine that commits.
+    pub(crate) fn post(
+        &mut self,
+        from: MachineId,
+        watcher: Option<i64>,
+        to: &MailTo,
+        letter: &Letter,
+    ) -> Result<(), StoreError> {
+        // Over `machine_parent` and `machine_watched`.
+        let ids = match to {
+            MailTo::Machine(id) => vec![id.0],
+            MailTo::Watcher => Vec::from_iter(watcher),
+            MailTo::Child(key) => self.keys(
+                "SELECT id FROM machine WHERE parent=?1 AND parent IS NOT NULL AND state=0 AND child_key=?2",
+                params![from.0, key],
+            )?,
+            MailTo::Children => self.keys(
+                "SELECT id FROM machine WHERE parent=?1 AND parent IS NOT NULL AND state=0",
+                [from.0],
+            )?,
+            MailTo::Watched => self.keys(
+                "SELECT id FROM machine WHERE watcher=?1 AND watcher IS NOT NULL AND state=0",
+                [from.0],
+            )?,
+        };
+        ids.into_iter().try_for_each(|id| self.send(MachineId(id), letter).map(drop))
+    }
+
+    /// Letters that wait for a machine, and whether one of them is a cancellation.
+    pub(crate) fn unread(&self, machine: i64) -> Result<(i64, bool), StoreError> {
+        let sql = "SELECT count(*), coalesce(max(body LIKE '{\"cancel\":%'), 0) FROM mail WHERE machine=?1";
+        Ok(self.row(sql, [machine], |r| Ok((r.get(0)?, r.get(1)?)))?.unwrap_or((0, false)))
     }
 }
 
 /// The letters of a machine, oldest first.
 pub(crate) fn of(sql: &Connection, machine: i64) -> Result<Vec<(i64, Letter)>, StoreError> {
-    let mut select = sql.prepare_cached("SELECT seq, body FROM mail WHERE machine=?1 ORDER BY seq").map_err(told)?;
-    let rows: Vec<(i64, String)> =
-        select.query_map([machine], |r| Ok((r.get(0)?, r.get(1)?))).and_then(Iterator::collect).map_err(told)?;
+    let mut select =
+        sql.prepare_cached("SELECT seq, body FROM mail WHERE machine=?1 ORDER BY seq").map_err(told)?;
+    let rows: Vec<(i64, String)> = select
+        .query_map([machine], |r| Ok((r.get(0)?, r.get(1)?)))
+        .and_then(Iterator::collect)
+        .map_err(told)?;
     rows.into_iter()
         .map(|(seq, body)| match serde_json::from_str(&body) {
             Ok(letter) => Ok((seq, letter)),

@@ -3,35 +3,48 @@
 use std::{collections::HashMap, sync::Arc};
 
 use ostler_store::{NewMachine, NodeId, OnFull, StoreError};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use crate::{Tx, error::told};
+use crate::{Tx, hold};
+
+/// Names of one sort that are remembered at most; there may be a limit for each customer of a customer.
+const REMEMBERED: usize = 20_000;
 
 /// What is remembered.
 #[derive(Default)]
 pub(crate) struct Names {
-    namespaces: HashMap<String, i64>,
+    namespaces: HashMap<String, (i64, Arc<str>)>,
     namespace_names: HashMap<i64, Arc<str>>,
-    lanes: HashMap<LaneKey, i64>,
+    lane_ids: HashMap<Lane, i64>,
+    lanes: HashMap<i64, Lane>,
     /// Limits with what was last said of them.
-    limits: HashMap<(i64, i64, String), (i64, i64, i64, i64)>,
-    /// Held tasks and namespaces: `None` where nobody has asked.
-    held: HashMap<(i64, i64), bool>,
+    limits: HashMap<(i64, i64, String), Limit>,
+    /// Why starts of a task of a namespace wait.
+    held: HashMap<(i64, i64), i64>,
     data_version: i64,
     pub(crate) last_id: i64,
+    pub(crate) last_seq: i64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct LaneKey {
-    ns: i64,
-    class: i64,
-    concurrency: i64,
-    rate: i64,
-    home: i64,
+/// A limit's row with what was last said of it: how many, at what interval, and what happens when it is full.
+type Limit = (i64, i64, i64, i64);
+
+/// A sub-queue of the tick queue: what one claim may treat alike. The store's lanes are its rows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Lane {
+    pub(crate) ns: i64,
+    /// Rank of the priority.
+    pub(crate) class: i64,
+    /// Concurrency limit; 0 for none.
+    pub(crate) concurrency: i64,
+    /// Rate limit; 0 for none.
+    pub(crate) rate: i64,
+    /// The node it belongs to; 0 for all.
+    pub(crate) home: i64,
 }
 
 impl Names {
-    /// A transaction begins: forgets everything when another process has written meanwhile.
+    /// A transaction begins: forgets everything when another connection has written meanwhile.
     pub(crate) fn begin(&mut self, connection: &Connection) {
         let version = connection
             .prepare_cached("PRAGMA data_version")
@@ -54,6 +67,7 @@ impl Names {
 
     pub(crate) fn forget_lanes(&mut self) {
         self.lanes.clear();
+        self.lane_ids.clear();
         self.limits.clear();
     }
 }
@@ -70,23 +84,17 @@ pub(crate) fn on_full_code(on_full: OnFull) -> i64 {
 impl Tx<'_> {
     /// The row of a namespace, made when it is new.
     pub(crate) fn namespace(&mut self, name: &str) -> Result<i64, StoreError> {
-        if let Some(id) = self.names.namespaces.get(name) {
+        if let Some((id, _)) = self.names.namespaces.get(name) {
             return Ok(*id);
         }
-        let found = self
-            .sql
-            .prepare_cached("SELECT id FROM namespace WHERE name=?1")
-            .and_then(|mut s| s.query_row([name], |r| r.get(0)).optional())
-            .map_err(told)?;
-        let id = match found {
+        let id = match self.row("SELECT id FROM namespace WHERE name=?1", [name], |r| r.get(0))? {
             Some(id) => id,
-            None => self
-                .sql
-                .prepare_cached("INSERT INTO namespace (name, created_at, seen_at) VALUES (?1, ?2, ?2) RETURNING id")
-                .and_then(|mut s| s.query_row(params![name, self.now], |r| r.get(0)))
-                .map_err(told)?,
+            None => self.number(
+                "INSERT INTO namespace (name, created_at, seen_at) VALUES (?1, ?2, ?2) RETURNING id",
+                params![name, self.now],
+            )?,
         };
-        self.names.namespaces.insert(name.to_owned(), id);
+        self.names.namespaces.insert(name.to_owned(), (id, name.into()));
         Ok(id)
     }
 
@@ -95,34 +103,32 @@ impl Tx<'_> {
         if let Some(name) = self.names.namespace_names.get(&id) {
             return Ok(name.clone());
         }
-        let name: String = self
-            .sql
-            .prepare_cached("SELECT name FROM namespace WHERE id=?1")
-            .and_then(|mut s| s.query_row([id], |r| r.get(0)))
-            .map_err(told)?;
-        let name: Arc<str> = name.into();
+        let name: Option<String> = self.row("SELECT name FROM namespace WHERE id=?1", [id], |r| r.get(0))?;
+        let name: Arc<str> = name.unwrap_or_default().into();
         self.names.namespace_names.insert(id, name.clone());
         Ok(name)
     }
 
-    /// Whether starts of a task wait: its namespace or itself is paused.
-    pub(crate) fn is_held(&mut self, ns: i64, task: i64) -> Result<bool, StoreError> {
+    /// Why starts of a task wait: it is paused, or its namespace is.
+    pub(crate) fn held_by_pause(&mut self, ns: i64, task: i64) -> Result<i64, StoreError> {
         if let Some(held) = self.names.held.get(&(ns, task)) {
             return Ok(*held);
         }
-        let held = self
-            .sql
-            .prepare_cached(
-                "SELECT (SELECT paused FROM namespace WHERE id=?1) OR coalesce((SELECT paused FROM task WHERE id=?2), 0)",
-            )
-            .and_then(|mut s| s.query_row([ns, task], |r| r.get(0)))
-            .map_err(told)?;
+        let (namespace, own): (bool, bool) = self
+            .row(
+                "SELECT coalesce((SELECT paused FROM namespace WHERE id=?1), 0),
+                   coalesce((SELECT paused FROM task WHERE id=?2), 0)",
+                [ns, task],
+                |r| Ok((r.get(0)?, r.get(1)?)),
+            )?
+            .unwrap_or_default();
+        let held = if namespace { hold::BY_NAMESPACE } else { 0 } | if own { hold::BY_TASK } else { 0 };
         self.names.held.insert((ns, task), held);
         Ok(held)
     }
 
-    /// The lane of a machine, made when it is new; its limits take the newest word.
-    pub(crate) fn lane(&mut self, ns: i64, machine: &NewMachine) -> Result<i64, StoreError> {
+    /// The lane of a new machine, made when it is new; its limits take the newest word.
+    pub(crate) fn lane_for(&mut self, ns: i64, machine: &NewMachine) -> Result<i64, StoreError> {
         let concurrency = match &machine.concurrency {
             Some(c) => self.limit(ns, 1, &c.key, i64::from(c.limit), 0, on_full_code(c.on_full))?,
             None => 0,
@@ -132,56 +138,78 @@ impl Tx<'_> {
             None => 0,
         };
         let home = machine.home.map_or(0, |NodeId(id)| id);
-        self.lane_of(LaneKey { ns, class: machine.priority, concurrency, rate, home })
+        self.lane_of(Lane { ns, class: machine.priority, concurrency, rate, home })
     }
 
-    fn lane_of(&mut self, key: LaneKey) -> Result<i64, StoreError> {
-        if let Some(id) = self.names.lanes.get(&key) {
+    /// The row of a lane, made when it is new.
+    pub(crate) fn lane_of(&mut self, lane: Lane) -> Result<i64, StoreError> {
+        if let Some(id) = self.names.lane_ids.get(&lane) {
             return Ok(*id);
         }
-        let values = params![key.ns, key.class, key.concurrency, key.rate, key.home];
-        self.sql
-            .prepare_cached("INSERT OR IGNORE INTO lane (ns, class, concurrency, rate, home) VALUES (?1, ?2, ?3, ?4, ?5)")
-            .and_then(|mut s| s.execute(values))
-            .map_err(told)?;
-        let id = self
-            .sql
-            .prepare_cached("SELECT id FROM lane WHERE ns=?1 AND class=?2 AND concurrency=?3 AND rate=?4 AND home=?5")
-            .and_then(|mut s| s.query_row(values, |r| r.get(0)))
-            .map_err(told)?;
-        self.names.lanes.insert(key, id);
+        let values = params![lane.ns, lane.class, lane.concurrency, lane.rate, lane.home];
+        let known = self.row(
+            "SELECT id FROM lane WHERE ns=?1 AND class=?2 AND concurrency=?3 AND rate=?4 AND home=?5",
+            values,
+            |r| r.get(0),
+        )?;
+        let id = match known {
+            Some(id) => id,
+            None => self.number(
+                "INSERT INTO lane (ns, class, concurrency, rate, home) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+                values,
+            )?,
+        };
+        if self.names.lanes.len() >= REMEMBERED {
+            self.names.forget_lanes();
+        }
+        self.names.lane_ids.insert(lane, id);
+        self.names.lanes.insert(id, lane);
         Ok(id)
     }
 
-    /// The same lane without a home: what a dead guest left goes to the owner.
-    pub(crate) fn shared_lane(&mut self, lane: i64) -> Result<i64, StoreError> {
-        let key = self
-            .sql
-            .prepare_cached("SELECT ns, class, concurrency, rate FROM lane WHERE id=?1")
-            .and_then(|mut s| {
-                s.query_row([lane], |r| {
-                    Ok(LaneKey { ns: r.get(0)?, class: r.get(1)?, concurrency: r.get(2)?, rate: r.get(3)?, home: 0 })
-                })
-            })
-            .map_err(told)?;
-        self.lane_of(key)
+    /// A lane by its row.
+    pub(crate) fn lane(&mut self, id: i64) -> Result<Lane, StoreError> {
+        if let Some(lane) = self.names.lanes.get(&id) {
+            return Ok(*lane);
+        }
+        let sql = "SELECT ns, class, concurrency, rate, home FROM lane WHERE id=?1";
+        let lane = self.row(sql, [id], |r| {
+            let (ns, class, concurrency, rate, home) =
+                (r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?);
+            Ok(Lane { ns, class, concurrency, rate, home })
+        })?;
+        let lane = lane.ok_or_else(|| StoreError::Corrupt(format!("lane {id} is gone")))?;
+        if self.names.lanes.len() >= REMEMBERED {
+            self.names.forget_lanes();
+        }
+        self.names.lane_ids.insert(lane, id);
+        self.names.lanes.insert(id, lane);
+        Ok(lane)
     }
 
-    fn limit(&mut self, ns: i64, kind: i64, key: &str, max: i64, interval: i64, on_full: i64) -> Result<i64, StoreError> {
+    fn limit(
+        &mut self,
+        ns: i64,
+        kind: i64,
+        key: &str,
+        max: i64,
+        interval: i64,
+        on_full: i64,
+    ) -> Result<i64, StoreError> {
         let name = (ns, kind, key.to_owned());
         if let Some((id, m, i, o)) = self.names.limits.get(&name)
             && (*m, *i, *o) == (max, interval, on_full)
         {
             return Ok(*id);
         }
-        let id = self
-            .sql
-            .prepare_cached(
-                "INSERT INTO \"limit\" (ns, kind, key, max, interval, on_full) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (ns, kind, key) DO UPDATE SET max=?4, interval=?5, on_full=?6 RETURNING id",
-            )
-            .and_then(|mut s| s.query_row(params![ns, kind, key, max, interval, on_full], |r| r.get(0)))
-            .map_err(told)?;
+        let id = self.number(
+            "INSERT INTO \"limit\" (ns, kind, key, max, interval, on_full) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (ns, kind, key) DO UPDATE SET max=?4, interval=?5, on_full=?6 RETURNING id",
+            params![ns, kind, key, max, interval, on_full],
+        )?;
+        if self.names.limits.len() >= REMEMBERED {
+            self.names.limits.clear();
+        }
         self.names.limits.insert(name, (id, max, interval, on_full));
         Ok(id)
     }

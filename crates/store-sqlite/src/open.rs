@@ -1,15 +1,17 @@
 //! Opening: pragmas, migrations, the backup before one, and what is refused.
 
 use std::{
-    path::Path,
+    fs::File,
+    hash::{BuildHasher, Hasher, RandomState},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use ostler_store::StoreError;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
-use crate::{ReadFrom, ReaderFactory, SqliteStore, error::told, names::Names};
+use crate::{ReadFrom, ReaderFactory, SqliteStore, claim::Turns, error::told, names::Names};
 
 /// "ostl" as an SQLite application id: tells our files from those of other programs.
 const APPLICATION_ID: i64 = 0x6f73_746c;
@@ -21,8 +23,23 @@ const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
 const STATEMENTS: usize = 128;
 
 /// File systems on which SQLite's locks and shared memory cannot be trusted, by the magic of statfs(2).
-const NETWORK: &[(i64, &str)] =
-    &[(0x6969, "NFS"), (0xff53_4d42, "CIFS"), (0xfe53_4d42, "SMB2"), (0x517b, "SMB"), (0x0102_1997, "9P"), (0x5346_414f, "AFS")];
+const NETWORK: &[(i64, &str)] = &[
+    (0x6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB2"),
+    (0x517b, "SMB"),
+    (0x0102_1997, "9P"),
+    (0x5346_414f, "AFS"),
+    (0x00c3_6400, "Ceph"),
+    (0x0bd0_0bd0, "Lustre"),
+];
+
+/// The magic of everything that FUSE mounts; the list of mounts says which it is.
+const FUSE: i64 = 0x6573_5546;
+
+/// Mounts by FUSE that reach over the network.
+const FUSE_NETWORK: &[&str] =
+    &["sshfs", "rclone", "s3fs", "gcsfuse", "goofys", "glusterfs", "ceph", "davfs", "smbnetfs"];
 
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,49 +60,63 @@ pub struct OpenOptions {
     pub patience: Duration,
     /// The file may not grow beyond so many pages; for tests of a full disk.
     pub max_pages: Option<u32>,
+    /// What makes the public ids of a new store its own; drawn by SQLite where it is not given.
+    pub salt: Option<u64>,
+    /// Opens files on network file systems too, for those who know that only one host uses them.
+    pub allow_network: bool,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { durability: Durability::Full, patience: Duration::from_secs(10), max_pages: None }
+        Self {
+            durability: Durability::Full,
+            patience: Duration::from_secs(10),
+            max_pages: None,
+            salt: None,
+            allow_network: false,
+        }
     }
 }
 
 impl SqliteStore {
-    /// Opens a file; makes it, and the folder it lies in, where they are missing.
+    /// Opens a file; makes it, and the folder it lies in, where they are missing. One of an older version is migrated
+    /// after a copy of it was made beside it (`<name>.backup-v<version>`).
     ///
     /// # Errors
     /// The file cannot be written, is no store of ours, is damaged, or was migrated by a newer program.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
-        let cannot = |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
+        Self::open_as(path, options, MIGRATIONS)
+    }
+
+    fn open_as(path: &Path, options: &OpenOptions, migrations: &[&str]) -> Result<Self, StoreError> {
+        let cannot =
+            |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
         if path.is_dir() {
             return Err(cannot(&"it is a folder; name a file in it"));
         }
-        if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
+        if let Some(folder) = path.parent() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             std::fs::create_dir_all(folder)
                 .map_err(|e| cannot(&format_args!("its folder cannot be made: {e}")))?;
-            refuse_network(folder).map_err(|e| cannot(&e))?;
+            if !options.allow_network {
+                refuse_network(folder).map_err(|e| cannot(&e))?;
+            }
         }
         let connection = Connection::open_with_flags(
             path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            OpenFlags::SQLITE_OPEN_READ_WRITE
+                | OpenFlags::SQLITE_OPEN_CREATE
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )
-        .map_err(|e| cannot(&e))?;
-        prepare(&connection, options, Some(path)).map_err(|error| match error {
-            StoreError::Corrupt(text) if text.contains("not a database") => {
-                cannot(&"it is not an SQLite file; name another one")
-            }
-            StoreError::Unavailable(text) if text.contains("readonly") => cannot(&"it cannot be written"),
-            StoreError::Unavailable(text) => StoreError::Unavailable(format!("`{}`: {text}", path.display())),
-            other => other,
-        })?;
+        .map_err(|e| cannot(&format_args!("it cannot be opened: {e}")))?;
+        // SQLite opens what it may not write for reading, and would say so only at the first write.
+        if connection.is_readonly(MAIN_DB).unwrap_or(false) {
+            return Err(cannot(&"it cannot be written; ask for the right to write it, or name another one"));
+        }
+        prepare(&connection, options, Some(path), migrations).map_err(|e| at(path, e))?;
         let salt = salt(&connection)?;
-        Ok(Self {
-            connection: Arc::new(Mutex::new(connection)),
-            names: Names::default(),
-            reader: ReaderFactory { place: ReadFrom::File(path.to_owned()), salt },
-            options: options.clone(),
-        })
+        let reader = ReaderFactory { place: ReadFrom::File(path.to_owned()), salt };
+        Ok(Self::around(connection, reader, options))
     }
 
     /// A store in memory.
@@ -94,98 +125,168 @@ impl SqliteStore {
     /// Memory is short.
     pub fn open_memory(options: &OpenOptions) -> Result<Self, StoreError> {
         let connection = Connection::open_in_memory().map_err(told)?;
-        prepare(&connection, options, None)?;
+        prepare(&connection, options, None, MIGRATIONS)?;
         let salt = salt(&connection)?;
         let connection = Arc::new(Mutex::new(connection));
-        Ok(Self {
-            connection: connection.clone(),
+        let reader = ReaderFactory { place: ReadFrom::Shared(connection.clone()), salt };
+        Ok(Self { connection, ..Self::around(Connection::open_in_memory().map_err(told)?, reader, options) })
+    }
+
+    fn around(connection: Connection, reader: ReaderFactory, options: &OpenOptions) -> Self {
+        Self {
+            connection: Arc::new(Mutex::new(connection)),
             names: Names::default(),
-            reader: ReaderFactory { place: ReadFrom::Shared(connection), salt },
+            turns: Turns::default(),
+            reader,
             options: options.clone(),
-        })
+            flushes: 0,
+        }
+    }
+
+    /// Reading sides of a file, without the right to write it.
+    ///
+    /// # Errors
+    /// There is no such file, or it is no store of the version that this program knows.
+    pub fn open_read_only(path: &Path) -> Result<ReaderFactory, StoreError> {
+        let cannot =
+            |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
+        if !path.exists() {
+            return Err(cannot(&"there is no such file"));
+        }
+        let connection = reading(path)?;
+        let known = MIGRATIONS.len() as i64;
+        let version = version(&connection, known).map_err(|e| at(path, e))?;
+        if version < known {
+            return Err(cannot(&format_args!(
+                "it has schema {version}, and only writing brings it to {known}"
+            )));
+        }
+        Ok(ReaderFactory { place: ReadFrom::File(path.to_owned()), salt: salt(&connection)? })
     }
 }
 
-fn prepare(connection: &Connection, options: &OpenOptions, path: Option<&Path>) -> Result<(), StoreError> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Another process may be making the file at this moment.
-    connection.busy_timeout(options.patience).map_err(told)?;
-    let synchronous = match options.durability {
-        Durability::Full => "FULL",
-        Durability::Relaxed => "NORMAL",
-    };
-    let version: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(told)?;
-    if version == 0 {
-        // Only an empty file takes these; they do nothing to one that has tables.
-        connection.execute_batch("PRAGMA page_size=8192; PRAGMA auto_vacuum=INCREMENTAL;").map_err(told)?;
+/// Says of which file an error speaks.
+fn at(path: &Path, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Corrupt(text) if text.contains("not a database") => StoreError::Unavailable(format!(
+            "`{}`: it is not an SQLite file; name another one",
+            path.display()
+        )),
+        StoreError::Unavailable(text) => StoreError::Unavailable(format!("`{}`: {text}", path.display())),
+        other => other,
     }
-    connection
-        .execute_batch(&format!(
-            "PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA cache_size=-32768; \
-             PRAGMA mmap_size=134217728; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;"
-        ))
-        .map_err(told)?;
-    if let Some(pages) = options.max_pages {
-        connection.execute_batch(&format!("PRAGMA max_page_count={pages}")).map_err(told)?;
-    }
-    migrate(connection, version, path)?;
-    // From here on waiting is ours: SQLite's busy handler starves writers (research: 430 ms to 6 s at the worst).
-    connection.busy_timeout(Duration::ZERO).map_err(told)?;
-    Ok(())
 }
 
-fn migrate(connection: &Connection, version: i64, path: Option<&Path>) -> Result<(), StoreError> {
-    let known = MIGRATIONS.len() as i64;
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_master", [], |r| r.get(0)).map_err(told)?;
-    let application: i64 = connection.pragma_query_value(None, "application_id", |r| r.get(0)).map_err(told)?;
-    if tables > 0 && application != APPLICATION_ID {
-        return Err(StoreError::Unavailable("it is an SQLite file of another program; name another one".into()));
+/// The schema's version: 0 for an empty file. Refuses what is not ours before anything is written.
+fn version(connection: &Connection, known: i64) -> Result<i64, StoreError> {
+    let number = |sql: &str| connection.query_row(sql, [], |r| r.get::<_, i64>(0)).map_err(told);
+    let version = number("PRAGMA user_version")?;
+    if number("PRAGMA application_id")? != APPLICATION_ID
+        && (version != 0 || number("SELECT count(*) FROM sqlite_master")? != 0)
+    {
+        return Err(StoreError::Unavailable(
+            "it is an SQLite file of another program; name another one".into(),
+        ));
     }
     if version > known {
         return Err(StoreError::Newer { found: version, known });
     }
-    if version == known {
-        return Ok(());
+    Ok(version)
+}
+
+fn prepare(
+    connection: &Connection,
+    options: &OpenOptions,
+    path: Option<&Path>,
+    migrations: &[&str],
+) -> Result<(), StoreError> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Another process may be making the file at this moment.
+    connection.busy_timeout(options.patience).map_err(told)?;
+    let known = migrations.len() as i64;
+    let version = version(connection, known)?;
+    let run = |sql: &str| connection.execute_batch(sql).map_err(told);
+    if version == 0 {
+        // Only an empty file takes these. The change to WAL makes a rollback journal with flushes of its own; there is
+        // nothing yet to lose, and one flush of file and folder does for all.
+        run(
+            "PRAGMA page_size=8192; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL",
+        )?;
+        if let Some(path) = path {
+            flush(path).map_err(|e| StoreError::Unavailable(format!("it cannot be flushed: {e}")))?;
+        }
     }
-    if let (1.., Some(path)) = (version, path) {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".backup-v{version}"));
-        crate::admin::copy(connection, Path::new(&name), |_, _| {})?;
+    let synchronous = match options.durability {
+        Durability::Full => "FULL",
+        Durability::Relaxed => "NORMAL",
+    };
+    run(&format!(
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY; \
+         PRAGMA mmap_size=134217728; PRAGMA journal_size_limit=67108864;"
+    ))?;
+    if let Some(pages) = options.max_pages {
+        run(&format!("PRAGMA max_page_count={pages}"))?;
     }
+    if version < known {
+        migrate(connection, options, path, migrations)?;
+    }
+    // From here on waiting is ours: SQLite's busy handler lets writers starve.
+    connection.busy_timeout(Duration::ZERO).map_err(told)
+}
+
+fn flush(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()?;
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+fn migrate(
+    connection: &Connection,
+    options: &OpenOptions,
+    path: Option<&Path>,
+    migrations: &[&str],
+) -> Result<(), StoreError> {
     connection.execute_batch("BEGIN IMMEDIATE").map_err(told)?;
-    // Another process may have migrated while we waited.
-    let version: i64 = connection.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(told)?;
     let migrated = (|| {
-        for migration in &MIGRATIONS[usize::try_from(version).unwrap_or(0)..] {
-            connection.execute_batch(migration)?;
+        // Another process may have migrated while we waited for the lock.
+        let from = version(connection, migrations.len() as i64)?;
+        if let (1.., Some(path)) = (from, path) {
+            back_up(path, from)?;
         }
-        if version == 0 {
-            connection.execute("INSERT INTO meta VALUES ('salt', abs(random()))", [])?;
-            connection.execute("INSERT INTO meta VALUES ('first_event', 1)", [])?;
+        for migration in migrations.get(usize::try_from(from).unwrap_or(0)..).unwrap_or_default() {
+            connection.execute_batch(migration).map_err(told)?;
         }
-        connection.execute_batch(&format!(
-            "PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={known}; COMMIT"
-        ))
+        if from == 0 {
+            let salt = options.salt.map(u64::cast_signed);
+            let sql = "INSERT INTO meta VALUES ('salt', coalesce(?1, random())), ('first_event', 1)";
+            connection.execute(sql, [salt]).map_err(told)?;
+        }
+        let known = migrations.len();
+        let end = format!("PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={known}; COMMIT");
+        connection.execute_batch(&end).map_err(told)
     })();
     if migrated.is_err() {
         let _ = connection.execute_batch("ROLLBACK");
     }
-    migrated.map_err(told)
+    migrated
+}
+
+/// Copies the file as it was before a migration. The write lock is ours, so nobody changes it meanwhile.
+fn back_up(path: &Path, version: i64) -> Result<(), StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".backup-v{version}"));
+    crate::admin::copy(&reading(path)?, &PathBuf::from(name), |_, _| {})
 }
 
 fn salt(connection: &Connection) -> Result<u64, StoreError> {
-    let salt: i64 = connection.query_row("SELECT value FROM meta WHERE key='salt'", [], |r| r.get(0)).map_err(told)?;
-    Ok(salt.unsigned_abs())
+    let sql = "SELECT value FROM meta WHERE key='salt'";
+    connection.query_row(sql, [], |r| r.get::<_, i64>(0)).map(i64::cast_unsigned).map_err(told)
 }
 
 /// A connection that only reads.
 pub(crate) fn reading(path: &Path) -> Result<Connection, StoreError> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
-    .map_err(told)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(told)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(Duration::from_secs(5)).map_err(told)?;
     connection.execute_batch("PRAGMA mmap_size=134217728; PRAGMA cache_size=-16384;").map_err(told)?;
@@ -197,29 +298,94 @@ pub(crate) fn begin(connection: &Connection, patience: Duration) -> Result<(), S
     let mut waited = Duration::ZERO;
     let mut step = Duration::from_micros(200);
     loop {
-        match connection.execute_batch("BEGIN IMMEDIATE").map_err(told) {
-            Err(StoreError::Busy(text)) => {
-                if waited >= patience {
-                    return Err(StoreError::Busy(text));
-                }
-                let uneven = u32::from(std::process::id() as u8 % 7) + 4;
-                let pause = step * uneven / 7;
+        let begun =
+            connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([])).map_err(told);
+        match begun {
+            Err(StoreError::Busy(_)) if waited < patience => {
+                let uneven = 50 + RandomState::new().build_hasher().finish() % 100;
+                let pause = step * u32::try_from(uneven).unwrap_or(100) / 100;
                 std::thread::sleep(pause);
                 waited += pause;
                 step = (step * 2).min(Duration::from_millis(20));
             }
-            other => return other,
+            Err(StoreError::Busy(_)) => {
+                let text = format!("another process has been writing for {} ms", waited.as_millis());
+                return Err(StoreError::Busy(text));
+            }
+            other => return other.map(drop),
         }
     }
 }
 
 /// Network file systems are refused: their locks do not hold, and WAL's shared memory does not reach other hosts.
 fn refuse_network(folder: &Path) -> Result<(), String> {
-    let magic = rustix::fs::statfs(folder).map(|s| s.f_type as i64 & 0xffff_ffff).unwrap_or_default();
-    match NETWORK.iter().find(|(known, _)| *known == magic) {
-        Some((_, name)) => {
-            Err(format!("it lies on a network file system ({name}), where SQLite's locks do not hold; use a local disk"))
-        }
+    let magic = rustix::fs::statfs(folder).map(|s| s.f_type & 0xffff_ffff).unwrap_or_default();
+    let known = NETWORK.iter().find(|(known, _)| *known == magic).map(|(_, name)| (*name).to_owned());
+    match known.or_else(|| (magic == FUSE).then(|| fuse_network(folder)).flatten()) {
+        Some(name) => Err(format!(
+            "it lies on a network file system ({name}), where SQLite's locks do not hold; use a local disk"
+        )),
         None => Ok(()),
+    }
+}
+
+/// What FUSE has mounted where a folder lies, if that reaches over the network.
+fn fuse_network(folder: &Path) -> Option<String> {
+    let folder = folder.canonicalize().ok()?;
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        Some((Path::new(words.next()?), words.next()?))
+    });
+    let (_, kind) =
+        mounts.filter(|(at, _)| folder.starts_with(at)).max_by_key(|(at, _)| at.as_os_str().len())?;
+    let name = kind.strip_prefix("fuse.")?;
+    FUSE_NETWORK.iter().any(|known| name.starts_with(known)).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use ostler_store::{Command, Reply, Store as _};
+
+    use super::*;
+
+    fn a_store(folder: &Path) -> PathBuf {
+        let path = folder.join("store.db");
+        SqliteStore::open(&path, &OpenOptions::default()).unwrap();
+        path
+    }
+
+    #[test]
+    fn an_older_file_is_copied_and_migrated() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = a_store(folder.path());
+        let next = [MIGRATIONS[0], "CREATE TABLE more (id INTEGER PRIMARY KEY) STRICT;"];
+        let mut store = SqliteStore::open_as(&path, &OpenOptions::default(), &next).unwrap();
+        assert_eq!(store.queries().unwrap().stats().unwrap().schema, 2);
+        let register = Command::Register { name: "me".into(), owner: true };
+        assert!(matches!(store.apply(0, &[register])[0], Ok(Reply::Node(_))));
+        let copy = folder.path().join("store.db.backup-v1");
+        let copy = SqliteStore::open_read_only(&copy).unwrap().queries().unwrap();
+        assert_eq!((copy.stats().unwrap().schema, copy.salt()), (1, store.queries().unwrap().salt()));
+        drop(store);
+        assert_eq!(
+            SqliteStore::open(&path, &OpenOptions::default()).err().unwrap(),
+            StoreError::Newer { found: 2, known: 1 }
+        );
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_file_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = a_store(folder.path());
+        let next = [MIGRATIONS[0], "CREATE TABLE more (id INTEGER PRIMARY KEY) STRICT; NONSENSE;"];
+        assert!(SqliteStore::open_as(&path, &OpenOptions::default(), &next).is_err());
+        assert!(SqliteStore::open(&path, &OpenOptions::default()).is_ok());
+    }
+
+    #[test]
+    fn network_mounts_are_told_by_their_kind() {
+        assert_eq!(refuse_network(Path::new("/")), Ok(()));
+        assert_eq!(fuse_network(Path::new("/")), None);
     }
 }

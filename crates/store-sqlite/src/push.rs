@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{EventBody, Letter, NewMachine, Push, PushTask, Pushed, StoreError};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Row, params};
 
-use crate::{Tx, error::told};
+use crate::{Tx, hold::BY_TASK};
 
 impl Tx<'_> {
     pub(crate) fn push(&mut self, push: &Push) -> Result<Pushed, StoreError> {
         let ns = self.namespace(&push.namespace)?;
         self.names.forget_holds();
-        self.write(
+        self.run(
             "UPDATE namespace SET origin=?2, actor=?3, ephemeral=?4, seen_at=?5 WHERE id=?1
                AND (origin<>?2 OR actor<>?3 OR ephemeral<>?4 OR seen_at<?5-60000000)",
             params![ns, push.origin, push.actor, push.ephemeral, self.now],
@@ -22,10 +22,10 @@ impl Tx<'_> {
             self.push_task(ns, push, task, &mut pushed)?;
         }
         for (name, (task, body)) in &push.presets {
-            self.write(
+            self.run(
                 "INSERT INTO preset (ns, name, task, body, origin, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
                  ON CONFLICT (ns, name) DO UPDATE SET task=?3, body=?4, origin=?5, missing=0, updated_at=?6
-                 WHERE body<>?4 OR missing=1",
+                 WHERE task<>?3 OR body<>?4 OR origin<>?5 OR missing=1",
                 params![ns, name, task, body, push.origin, self.now],
             )?;
         }
@@ -35,115 +35,107 @@ impl Tx<'_> {
         Ok(pushed)
     }
 
-    fn push_task(&mut self, ns: i64, push: &Push, task: &PushTask, pushed: &mut Pushed) -> Result<(), StoreError> {
-        let known: Option<(i64, i64, bool, bool, String)> = self
-            .sql
-            .prepare_cached("SELECT id, definition, missing, enabled, origin FROM task WHERE ns=?1 AND name=?2")
-            .and_then(|mut s| {
-                s.query_row(params![ns, task.name], |r| {
-                    Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?))
-                })
-                .optional()
-            })
-            .map_err(told)?;
+    fn push_task(
+        &mut self,
+        ns: i64,
+        push: &Push,
+        task: &PushTask,
+        pushed: &mut Pushed,
+    ) -> Result<(), StoreError> {
+        let sql = "SELECT id, definition, missing, enabled, paused, origin FROM task WHERE ns=?1 AND name=?2";
+        let known = self.row(sql, params![ns, task.name], known)?;
         let row = match &known {
-            Some((row, ..)) => *row,
-            None => self
-                .sql
-                .prepare_cached(
-                    "INSERT INTO task (ns, name, definition, enabled, origin, created_at, updated_at)
-                     VALUES (?1, ?2, 0, ?3, ?4, ?5, ?5)",
-                )
-                .and_then(|mut s| s.insert(params![ns, task.name, task.enabled, push.origin, self.now]))
-                .map_err(told)?,
+            Some(known) => known.row,
+            None => self.number(
+                "INSERT INTO task (ns, name, definition, enabled, origin, created_at, updated_at)
+                 VALUES (?1, ?2, 0, ?3, ?4, ?5, ?5) RETURNING id",
+                params![ns, task.name, task.enabled, push.origin, self.now],
+            )?,
         };
         let definition = self.definition(row, task)?;
         pushed.definitions.insert(task.name.clone(), definition);
-        let as_it_was = matches!(&known, Some((_, d, missing, enabled, origin))
-            if *d == definition && !missing && *enabled == task.enabled && *origin == push.origin);
-        match &known {
-            None => pushed.added.push(task.name.clone()),
-            Some((_, _, true, ..)) => pushed.relinked.push(task.name.clone()),
-            Some((_, known, ..)) if *known != definition => pushed.changed.push(task.name.clone()),
-            Some(_) => pushed.unchanged.push(task.name.clone()),
-        }
+        let list = match &known {
+            None => &mut pushed.added,
+            Some(known) if known.missing => &mut pushed.relinked,
+            Some(known) if known.definition != definition => &mut pushed.changed,
+            Some(_) => &mut pushed.unchanged,
+        };
+        list.push(task.name.clone());
+        let as_it_was = known.as_ref().is_some_and(|k| {
+            k.definition == definition && !k.missing && k.enabled == task.enabled && k.origin == push.origin
+        });
         if !as_it_was {
-            self.write(
+            self.run(
                 "UPDATE task SET definition=?2, enabled=?3, origin=?4, missing=0,
-                   updated_at=CASE WHEN definition<>?2 OR missing=1 THEN ?5 ELSE updated_at END WHERE id=?1",
+                   updated_at=CASE WHEN definition<>?2 OR missing=1 OR enabled<>?3 THEN ?5 ELSE updated_at END
+                 WHERE id=?1",
                 params![row, definition, task.enabled, push.origin, self.now],
             )?;
+            if let Some(known) = known.as_ref().filter(|k| k.definition != definition) {
+                self.run(
+                    "UPDATE definition SET replaced_at=?2 WHERE id=?1",
+                    params![known.definition, self.now],
+                )?;
+                self.run("UPDATE definition SET replaced_at=NULL WHERE id=?1", [definition])?;
+            }
         }
         if let Some(schedules) = &task.schedules {
-            let was_off = known.as_ref().is_some_and(|(_, _, missing, enabled, _)| *missing || !enabled);
-            self.push_schedules(row, definition, &push.namespace, task, schedules, was_off, pushed)?;
+            let held = !task.enabled || known.as_ref().is_some_and(|k| k.paused);
+            let owner = Owner { row, definition, namespace: &push.namespace, held };
+            self.push_schedules(&owner, schedules, pushed)?;
         }
         Ok(())
     }
 
+    /// The row of a definition by its digest, made when it is new.
     fn definition(&self, task: i64, new: &PushTask) -> Result<i64, StoreError> {
-        let known: Option<i64> = self
-            .sql
-            .prepare_cached("SELECT id FROM definition WHERE task=?1 AND digest=?2")
-            .and_then(|mut s| s.query_row(params![task, new.digest], |r| r.get(0)).optional())
-            .map_err(told)?;
-        match known {
+        let sql = "SELECT id FROM definition WHERE task=?1 AND digest=?2";
+        match self.row(sql, params![task, new.digest], |r| r.get(0))? {
             Some(id) => Ok(id),
-            None => self
-                .sql
-                .prepare_cached("INSERT INTO definition (task, digest, body, created_at) VALUES (?1, ?2, ?3, ?4)")
-                .and_then(|mut s| s.insert(params![task, new.digest, new.body, self.now]))
-                .map_err(told),
+            None => self.number(
+                "INSERT INTO definition (task, digest, body, created_at) VALUES (?1, ?2, ?3, ?4) RETURNING id",
+                params![task, new.digest, new.body, self.now],
+            ),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call, and each is another thing")]
     fn push_schedules(
         &mut self,
-        row: i64,
-        definition: i64,
-        namespace: &str,
-        task: &PushTask,
+        task: &Owner<'_>,
         schedules: &[(String, String)],
-        was_off: bool,
         pushed: &mut Pushed,
     ) -> Result<(), StoreError> {
-        let mut select =
-            self.sql.prepare_cached("SELECT name, digest, machine FROM schedule WHERE task=?1").map_err(told)?;
-        let mut known: BTreeMap<String, (String, i64)> = select
-            .query_map([row], |r| Ok((r.get(0)?, (r.get(1)?, r.get(2)?))))
-            .and_then(Iterator::collect)
-            .map_err(told)?;
-        drop(select);
+        let sql = "SELECT name, digest, machine FROM schedule WHERE task=?1";
+        let known = self.rows(sql, [task.row], |r| Ok((r.get(0)?, (r.get(1)?, r.get(2)?))))?;
+        let mut known: BTreeMap<String, (String, i64)> = known.into_iter().collect();
         for (name, digest) in schedules {
             match known.remove(name) {
                 Some((same, machine)) if self.lives(machine)? => {
-                    self.write("UPDATE machine SET definition=?2 WHERE id=?1 AND definition<>?2", [machine, definition])?;
+                    let sql = "UPDATE machine SET definition=?2 WHERE id=?1 AND definition<>?2";
+                    self.run(sql, [machine, task.definition])?;
                     if same != *digest {
-                        self.write(
-                            "UPDATE schedule SET digest=?3 WHERE task=?1 AND name=?2",
-                            params![row, name, digest],
-                        )?;
+                        let sql = "UPDATE schedule SET digest=?3 WHERE task=?1 AND name=?2";
+                        self.run(sql, params![task.row, name, digest])?;
                         self.send(MachineId(machine), &Letter::Redefined)?;
                         pushed.schedules.1 += 1;
                     }
-                    if !task.enabled {
-                        self.hold_one(machine)?;
-                    } else if was_off {
-                        self.let_go(machine)?;
+                    if task.held {
+                        self.hold_back(machine, BY_TASK)?;
+                    } else {
+                        self.let_go(machine, BY_TASK)?;
                     }
                 }
                 // It has ended by itself; the same words do not bring it back, others do.
                 Some((same, _)) if same == *digest => {}
                 _ => {
-                    let machine = self.new_schedule(row, definition, namespace, name)?;
-                    self.write(
+                    let machine = self.new_schedule(task, name)?;
+                    self.run(
                         "INSERT INTO schedule (task, name, digest, machine) VALUES (?1, ?2, ?3, ?4)
                          ON CONFLICT (task, name) DO UPDATE SET digest=?3, machine=?4",
-                        params![row, name, digest, machine],
+                        params![task.row, name, digest, machine],
                     )?;
-                    if !task.enabled {
-                        self.hold_one(machine)?;
+                    if task.held {
+                        self.hold_back(machine, BY_TASK)?;
                     }
                     pushed.schedules.0 += 1;
                 }
@@ -151,8 +143,7 @@ impl Tx<'_> {
         }
         for (name, (_, machine)) in known {
             let reason = "its task does not have this schedule any more".to_owned();
-            self.write("DELETE FROM schedule WHERE task=?1 AND name=?2", params![row, name])?;
-            self.write("UPDATE tick SET held=0, phase=CASE WHEN phase=3 THEN 1 ELSE phase END WHERE machine=?1", [machine])?;
+            self.run("DELETE FROM schedule WHERE task=?1 AND name=?2", params![task.row, name])?;
             self.send(MachineId(machine), &Letter::Cancel { reason })?;
             pushed.schedules.2 += 1;
         }
@@ -160,15 +151,15 @@ impl Tx<'_> {
     }
 
     fn lives(&self, machine: i64) -> Result<bool, StoreError> {
-        self.sql.prepare_cached("SELECT 1 FROM tick WHERE machine=?1").and_then(|mut s| s.exists([machine])).map_err(told)
+        Ok(self.row("SELECT 1 FROM tick WHERE machine=?1", [machine], |_| Ok(()))?.is_some())
     }
 
-    fn new_schedule(&mut self, task: i64, definition: i64, namespace: &str, name: &str) -> Result<i64, StoreError> {
+    fn new_schedule(&mut self, task: &Owner<'_>, name: &str) -> Result<i64, StoreError> {
         let machine = NewMachine {
             kind: Kind::SCHEDULE.0,
-            namespace: namespace.to_owned(),
-            task,
-            definition,
+            namespace: task.namespace.to_owned(),
+            task: task.row,
+            definition: task.definition,
             fields: serde_json::json!({ "schedule": name }).to_string(),
             priority: 1,
             due_at: self.now,
@@ -179,39 +170,54 @@ impl Tx<'_> {
         Ok(self.start(&machine, None)?.0.id().0)
     }
 
+    /// What the origin does not hold any more. It stays on record, and its schedules are held.
     fn mark_missing(&mut self, ns: i64, push: &Push, pushed: &mut Pushed) -> Result<(), StoreError> {
         let here: BTreeSet<&str> = push.tasks.iter().map(|t| t.name.as_str()).collect();
-        let mut select = self
-            .sql
-            .prepare_cached("SELECT id, name FROM task WHERE ns=?1 AND origin=?2 AND missing=0 ORDER BY name")
-            .map_err(told)?;
-        let known: Vec<(i64, String)> = select
-            .query_map(params![ns, push.origin], |r| Ok((r.get(0)?, r.get(1)?)))
-            .and_then(Iterator::collect)
-            .map_err(told)?;
-        drop(select);
+        let sql = "SELECT id, name FROM task WHERE ns=?1 AND origin=?2 AND missing=0 ORDER BY name";
+        let known: Vec<(i64, String)> =
+            self.rows(sql, params![ns, push.origin], |r| Ok((r.get(0)?, r.get(1)?)))?;
         for (row, name) in known.into_iter().filter(|(_, name)| !here.contains(name.as_str())) {
-            self.write("UPDATE task SET missing=1, updated_at=?2 WHERE id=?1", params![row, self.now])?;
-            let mut select = self.sql.prepare_cached("SELECT machine FROM schedule WHERE task=?1").map_err(told)?;
-            let machines: Vec<i64> = select.query_map([row], |r| r.get(0)).and_then(Iterator::collect).map_err(told)?;
-            drop(select);
-            for machine in machines {
-                self.hold_one(machine)?;
+            self.run("UPDATE task SET missing=1, updated_at=?2 WHERE id=?1", params![row, self.now])?;
+            for machine in self.keys("SELECT machine FROM schedule WHERE task=?1", [row])? {
+                self.hold_back(machine, BY_TASK)?;
             }
             pushed.missing.push(name);
         }
-        let mut select = self
-            .sql
-            .prepare_cached("SELECT id, name FROM preset WHERE ns=?1 AND origin=?2 AND missing=0")
-            .map_err(told)?;
-        let presets: Vec<(i64, String)> = select
-            .query_map(params![ns, push.origin], |r| Ok((r.get(0)?, r.get(1)?)))
-            .and_then(Iterator::collect)
-            .map_err(told)?;
-        drop(select);
+        let sql = "SELECT id, name FROM preset WHERE ns=?1 AND origin=?2 AND missing=0";
+        let presets: Vec<(i64, String)> =
+            self.rows(sql, params![ns, push.origin], |r| Ok((r.get(0)?, r.get(1)?)))?;
         for (row, _) in presets.into_iter().filter(|(_, name)| !push.presets.contains_key(name)) {
-            self.write("UPDATE preset SET missing=1, updated_at=?2 WHERE id=?1", params![row, self.now])?;
+            self.run("UPDATE preset SET missing=1, updated_at=?2 WHERE id=?1", params![row, self.now])?;
         }
         Ok(())
     }
+}
+
+/// The task that schedules belong to.
+struct Owner<'a> {
+    row: i64,
+    definition: i64,
+    namespace: &'a str,
+    held: bool,
+}
+
+/// What is known of a task that is pushed.
+struct Known {
+    row: i64,
+    definition: i64,
+    missing: bool,
+    enabled: bool,
+    paused: bool,
+    origin: String,
+}
+
+fn known(r: &Row<'_>) -> rusqlite::Result<Known> {
+    Ok(Known {
+        row: r.get(0)?,
+        definition: r.get(1)?,
+        missing: r.get(2)?,
+        enabled: r.get(3)?,
+        paused: r.get(4)?,
+        origin: r.get(5)?,
+    })
 }

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ostler_model::{Kind, MachineId, RunState};
 use ostler_store::{
-    Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId, NodeRow, Page, Phase,
-    PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TickRow,
+    Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId, NodeRow, Page,
+    Phase, PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TickRow,
 };
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::Value};
 
@@ -130,7 +130,12 @@ impl Queries for Reader {
         self.one(&format!("{MACHINE} WHERE m.id=?1"), [id.0], machine_row)
     }
 
-    fn runs(&self, filter: &RunFilter, after: Option<&Cursor>, limit: u32) -> Result<Page<MachineRow>, StoreError> {
+    fn runs(
+        &self,
+        filter: &RunFilter,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<MachineRow>, StoreError> {
         let before = number(after, i64::MAX)?;
         let mut sql = String::new();
         let mut values: Vec<Value> = vec![before.into()];
@@ -141,7 +146,12 @@ impl Queries for Reader {
         // Living states are looked up in the queue, which holds nothing else; final ones along the keys.
         let living = !filter.states.is_empty() && filter.states.iter().all(|s| !s.is_final());
         if living {
-            sql.push_str(&MACHINE.replace("FROM machine m JOIN", "FROM tick q CROSS JOIN machine m ON m.id=q.machine JOIN"));
+            sql.push_str(
+                &MACHINE.replace(
+                    "FROM machine m JOIN",
+                    "FROM tick q CROSS JOIN machine m ON m.id=q.machine JOIN",
+                ),
+            );
         } else {
             sql.push_str(MACHINE);
         }
@@ -212,13 +222,17 @@ impl Queries for Reader {
         machines
             .into_iter()
             .map(|id| {
-                Ok((MachineId(id), letters::of(&connection, id)?.into_iter().map(|(_, letter)| letter).collect()))
+                Ok((
+                    MachineId(id),
+                    letters::of(&connection, id)?.into_iter().map(|(_, letter)| letter).collect(),
+                ))
             })
             .collect()
     }
 
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError> {
-        let first: i64 = self.one("SELECT value FROM meta WHERE key='first_event'", [], |r| r.get(0))?.unwrap_or(1);
+        let first: i64 =
+            self.one("SELECT value FROM meta WHERE key='first_event'", [], |r| r.get(0))?.unwrap_or(1);
         if after + 1 < first {
             return Ok(EventPage::Gone { oldest: first });
         }
@@ -250,7 +264,12 @@ impl Queries for Reader {
         self.one(&format!("{TASK} WHERE n.name=?1 AND t.name=?2"), [namespace, name], task_row)
     }
 
-    fn tasks(&self, namespace: Option<&str>, after: Option<&Cursor>, limit: u32) -> Result<Page<TaskRow>, StoreError> {
+    fn tasks(
+        &self,
+        namespace: Option<&str>,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<TaskRow>, StoreError> {
         let (after_ns, after_name) = after_name(after);
         let rows = self.many(
             &format!(
@@ -383,7 +402,8 @@ impl Queries for Reader {
 
     fn stats(&self) -> Result<StoreStats, StoreError> {
         let connection = self.sql();
-        let pragma = |name: &str| connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(told);
+        let pragma =
+            |name: &str| connection.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(told);
         let page = pragma("page_size")?;
         let mut stats = StoreStats {
             schema: pragma("user_version")?,
@@ -433,7 +453,8 @@ fn event_row(r: &Row<'_>) -> rusqlite::Result<EventRow> {
     })
 }
 
-const TASK: &str = "SELECT t.id, n.name, t.name, t.definition, (SELECT count(*) FROM definition WHERE task=t.id), d.digest,
+const TASK: &str =
+    "SELECT t.id, n.name, t.name, t.definition, (SELECT count(*) FROM definition WHERE task=t.id), d.digest,
     d.body, t.enabled, t.paused, t.missing, t.origin, t.created_at, t.updated_at
   FROM namespace n JOIN task t ON t.ns=n.id JOIN definition d ON d.id=t.definition";
 

@@ -2,9 +2,12 @@
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{Claimed, EventBody, NewMachine, NodeId, StartOutcome, StoreError};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
-use crate::{Tx, error::told};
+use crate::Tx;
+
+/// A new machine's first step.
+const FIRST_STEP: i64 = 1;
 
 impl Tx<'_> {
     /// Makes a machine; for a node, claims it at once where nothing stands before it.
@@ -13,72 +16,82 @@ impl Tx<'_> {
         machine: &NewMachine,
         claim_for: Option<NodeId>,
     ) -> Result<(StartOutcome, Option<Claimed>), StoreError> {
-        let ns = self.namespace(&machine.namespace)?;
-        if let Some(key) = &machine.unique_key
-            && let Some(id) = self.find("SELECT id FROM machine WHERE ns=?1 AND unique_key=?2", ns, key)?
-        {
-            return Ok((StartOutcome::AlreadyRunning(id), None));
+        if machine.state < 0 {
+            return Err(StoreError::Refused(format!("{} is not a state to begin with", machine.state)));
         }
-        if let Some(key) = &machine.idempotency_key
-            && let Some(id) = self.find("SELECT id FROM machine WHERE ns=?1 AND idem_key=?2", ns, key)?
-        {
-            return Ok((StartOutcome::Repeated(id), None));
+        let ns = self.namespace(&machine.namespace)?;
+        if let Some(key) = &machine.idempotency_key {
+            let sql = "SELECT id FROM machine WHERE ns=?1 AND idem_key=?2";
+            if let Some(id) = self.row(sql, params![ns, key], |r| r.get(0))? {
+                return Ok((StartOutcome::Repeated(MachineId(id)), None));
+            }
+        }
+        if let Some(key) = &machine.unique_key {
+            let sql = "SELECT id FROM machine WHERE ns=?1 AND unique_key=?2";
+            if let Some(id) = self.row(sql, params![ns, key], |r| r.get(0))? {
+                return Ok((StartOutcome::AlreadyRunning(MachineId(id)), None));
+            }
         }
         let id = self.next_id()?;
-        let event = self.event(id, 1, 0, &machine.event)?;
+        let event = self.event(id, FIRST_STEP, 0, &machine.event)?;
         let ended = machine.state != 0;
-        self.sql
-            .prepare_cached(
-                "INSERT INTO machine (id, kind, ns, task, definition, state, parent, child_key, watcher, finished_at,
-                   unique_key, idem_key, last_event, fields)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-            )
-            .and_then(|mut s| {
-                s.execute(params![
-                    id.0,
-                    machine.kind,
-                    ns,
-                    machine.task,
-                    machine.definition,
-                    machine.state,
-                    machine.parent.map(|p| p.0),
-                    machine.child_key,
-                    machine.watcher.map(|w| w.0),
-                    ended.then_some(self.now),
-                    machine.unique_key.as_ref().filter(|_| !ended),
-                    machine.idempotency_key,
-                    event,
-                    machine.fields,
-                ])
-            })
-            .map_err(told)?;
+        self.run(
+            "INSERT INTO machine (id, kind, ns, task, definition, state, parent, child_key, watcher, finished_at,
+               unique_key, idem_key, last_event, fields)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+            params![
+                id.0,
+                machine.kind,
+                ns,
+                machine.task,
+                machine.definition,
+                machine.state,
+                machine.parent.map(|p| p.0),
+                machine.child_key,
+                machine.watcher.map(|w| w.0),
+                ended.then_some(self.now),
+                machine.unique_key.as_ref().filter(|_| !ended),
+                machine.idempotency_key,
+                event,
+                machine.fields,
+            ],
+        )?;
         if ended {
             return Ok((StartOutcome::Started(id), None));
         }
-        let lane = self.lane(ns, machine)?;
-        let held = self.is_held(ns, machine.task)?;
+        let lane = self.lane_for(ns, machine)?;
+        // A pause holds back what begins. A part belongs to something that has begun.
+        let held = if machine.parent.is_some() { 0 } else { self.held_by_pause(ns, machine.task)? };
+        let due = machine.due_at <= self.now;
         let free = machine.concurrency.is_none() && machine.rate.is_none();
-        let claimed_by = match claim_for {
-            Some(node) if free && !held && machine.due_at <= self.now && !self.has_ready(lane)? => Some(node),
+        let claim_for = match claim_for {
+            Some(node) if due && free && held == 0 && machine.home.is_none_or(|home| home == node) => {
+                Some(node).filter(|_| !self.has_ready(lane).unwrap_or(true))
+            }
             _ => None,
         };
-        let phase = match (held, claimed_by) {
-            (true, _) => 3,
-            (_, Some(_)) => 2,
-            _ => i64::from(machine.due_at <= self.now),
+        let phase = match claim_for {
+            _ if held != 0 => 3,
+            Some(_) => 2,
+            None => i64::from(due),
         };
-        self.sql
-            .prepare_cached(
-                "INSERT INTO tick (machine, lane, priority, due_at, phase, node, fence, since, held)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )
-            .and_then(|mut s| {
-                let fence = i64::from(claimed_by.is_some());
-                let (node, since) = (claimed_by.map(|n| n.0), claimed_by.map(|_| self.now));
-                s.execute(params![id.0, lane, machine.priority, machine.due_at, phase, node, fence, since, held])
-            })
-            .map_err(told)?;
-        let claimed = match claimed_by {
+        let since = claim_for.map(|_| self.now);
+        self.run(
+            "INSERT INTO tick (machine, lane, priority, due_at, phase, node, fence, since, held)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            params![
+                id.0,
+                lane,
+                machine.priority,
+                machine.due_at,
+                phase,
+                claim_for.map(|n| n.0),
+                i64::from(claim_for.is_some()),
+                since,
+                held
+            ],
+        )?;
+        let claimed = match claim_for {
             None => None,
             Some(_) => Some(Claimed {
                 id,
@@ -86,7 +99,7 @@ impl Tx<'_> {
                 namespace: self.namespace_name(ns)?,
                 task: machine.task,
                 definition: machine.definition,
-                step: 1,
+                step: FIRST_STEP as u64,
                 fence: 1,
                 fields: machine.fields.clone(),
                 due_at: machine.due_at,
@@ -103,39 +116,19 @@ impl Tx<'_> {
         Ok((StartOutcome::Started(id), claimed))
     }
 
-    fn find(&self, sql: &str, ns: i64, key: &str) -> Result<Option<MachineId>, StoreError> {
-        self.sql
-            .prepare_cached(sql)
-            .and_then(|mut s| s.query_row(params![ns, key], |r| r.get(0)).optional())
-            .map(|id| id.map(MachineId))
-            .map_err(told)
-    }
-
-    fn has_ready(&self, lane: i64) -> Result<bool, StoreError> {
-        self.sql
-            .prepare_cached("SELECT 1 FROM tick WHERE phase=1 AND lane=?1 LIMIT 1")
-            .and_then(|mut s| s.exists([lane]))
-            .map_err(told)
-    }
-
-    /// The next key: later than all others, whatever the clock or other processes did.
-    fn next_id(&mut self) -> Result<MachineId, StoreError> {
-        if self.names.last_id == 0 {
-            self.names.last_id = self
-                .sql
-                .prepare_cached("SELECT coalesce(max(id), 0) FROM machine")
-                .and_then(|mut s| s.query_row([], |r| r.get(0)))
-                .map_err(told)?;
-        }
-        self.names.last_id = (self.names.last_id + 1).max(MachineId::first_at(self.now / 1000).0);
-        Ok(MachineId(self.names.last_id))
-    }
-
     /// Appends an event and gives its number.
-    pub(crate) fn event(&self, machine: MachineId, step: i64, prev: i64, event: &EventBody) -> Result<i64, StoreError> {
-        self.sql
-            .prepare_cached("INSERT INTO event (at, machine, step, prev, kind, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
-            .and_then(|mut s| s.insert(params![self.now, machine.0, step, prev, event.kind, event.body]))
-            .map_err(told)
+    pub(crate) fn event(
+        &mut self,
+        machine: MachineId,
+        step: i64,
+        prev: i64,
+        event: &EventBody,
+    ) -> Result<i64, StoreError> {
+        let seq = self.next_seq()?;
+        self.run(
+            "INSERT INTO event (seq, at, machine, step, prev, kind, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![seq, self.now, machine.0, step, prev, event.kind, event.body],
+        )?;
+        Ok(seq)
     }
 }

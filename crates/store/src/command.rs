@@ -26,6 +26,9 @@ pub enum Command {
     /// Ends ticks. Answer: [`Reply::Committed`], one outcome each.
     Commit(Vec<Commit>),
     /// Puts letters into mailboxes and wakes their owners. Answer: [`Reply::Sent`].
+    ///
+    /// A wake-up is never lost and never pushes back an earlier due moment. A held machine stays held; only
+    /// [`Letter::Cancel`] passes, and passes limits as well, since nothing else could end what waits for them.
     Send(Vec<(MachineId, Letter)>),
     /// A process begins to use the store. Answer: [`Reply::Node`].
     Register {
@@ -49,7 +52,8 @@ pub enum Command {
         /// Which.
         node: NodeId,
     },
-    /// Gives back claims that were not begun (shutdown): they are ready again, and not lost. Answer: [`Reply::Done`].
+    /// Gives back claims that were not begun (shutdown): they are ready again, and not lost. Those that are not the
+    /// node's any more are passed over. Answer: [`Reply::Done`].
     Release {
         /// By whom.
         node: NodeId,
@@ -59,6 +63,10 @@ pub enum Command {
     /// Makes the definitions of one origin what they are now. Answer: [`Reply::Pushed`].
     Push(Box<Push>),
     /// Holds back or lets go what belongs to a namespace, a task or a schedule. Answer: [`Reply::Held`].
+    ///
+    /// A pause of a namespace or a task holds back what has not begun, and schedules; what has begun goes on with its
+    /// parts. What is claimed keeps its claim and is held after its commit. Several things may hold one machine; it
+    /// goes on when the last of them lets go, and a schedule is then told [`Letter::Resumed`].
     Hold {
         /// What.
         what: Hold,
@@ -293,7 +301,7 @@ pub struct Claimed {
     pub due_at: Micros,
     /// When it first started, if it did.
     pub started_at: Option<Micros>,
-    /// A node held it and died.
+    /// A node held it and died. Told in each claim until a commit.
     pub lost: bool,
     /// Its limit is full and [`OnFull::Refuse`] holds.
     pub refused: bool,
@@ -365,7 +373,7 @@ pub struct Commit {
     pub start: Vec<NewMachine>,
     /// Letters to send.
     pub send: Vec<(MailTo, Letter)>,
-    /// Letters up to this one were read.
+    /// Letters up to this one were read and go. Others make it ready at once.
     pub read_mail: Option<i64>,
 }
 
@@ -424,13 +432,14 @@ pub enum CommitOutcome {
 /// How much history to keep. Deletes at most `batch` machines with their events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prune {
-    /// Ended machines older than this go.
+    /// Machines that ended before this moment go, in the order of their ends. Parts go with their root, when all of
+    /// its parts have ended.
     pub before: Option<Micros>,
-    /// Only so many ended machines stay.
+    /// Only so many ended machines that are no parts stay.
     pub keep: Option<u64>,
     /// The file should not hold more than so many bytes of pages in use.
     pub max_bytes: Option<u64>,
-    /// Events of living machines before this moment go.
+    /// Events of living machines before this moment go, except the last of each.
     pub events_before: Option<Micros>,
     /// At most so many machines in this transaction.
     pub batch: u32,

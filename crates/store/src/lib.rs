@@ -1,8 +1,7 @@
 //! The store contract: commands, replies, queries and the conformance suite.
 //!
 //! A store is changed by [`Command`]s and by nothing else. [`Store::apply`] takes a batch and carries it out in one
-//! transaction with a savepoint for each command, so that a refused command does not take its neighbours with it, and
-//! what was answered `Ok` is on disk. Reading goes through [`Queries`], which never waits for the writer.
+//! transaction; a refused command does not take its neighbours with it, and what was answered `Ok` is on disk. Reading goes through [`Queries`], which never waits for the writer.
 //!
 //! Moments are microseconds since 1970 ([`Micros`]); the caller says what time it is.
 //!
@@ -21,13 +20,14 @@ mod rows;
 mod writer;
 
 pub use command::{
-    Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine, Next, OnFull,
-    Prune, Pruned, Push, PushTask, Pushed, RateLimit, Reply, Rescued, StartOutcome,
+    Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
+    Next, OnFull, Prune, Pruned, Push, PushTask, Pushed, RateLimit, Reply, Rescued, StartOutcome,
 };
 pub use error::StoreError;
 pub use query::{Cursor, EventPage, Page, Queries, RunFilter};
 pub use rows::{
-    EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, Phase, PresetRow, StoreStats, TaskRow, TickRow,
+    EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, Phase, PresetRow, StoreStats, TaskRow,
+    TickRow,
 };
 use serde::{Deserialize, Serialize};
 pub use writer::{Answer, Writer, WriterClosed};
@@ -52,8 +52,12 @@ pub trait Store: Send {
     /// another process for too long) every answer is that error and nothing was changed.
     fn apply(&mut self, now: Micros, batch: &[Command]) -> Vec<Result<Reply, StoreError>>;
 
-    /// The earliest moment at which something that waits for time is due; `None` when nothing does. Includes what is
-    /// ready now.
+    /// The earliest moment at which time alone makes something ready: a due moment, or a rate that has room again;
+    /// `None` when nothing waits for time. A moment that has passed means that a claim finds something.
+    ///
+    /// What is ready already is not reported, since it may wait for a slot, a limit or another node. A claim that
+    /// gives less than was wanted has left nothing behind that time or a slot would free; one that gives all is to be
+    /// repeated.
     fn next_due(&mut self) -> Result<Option<Micros>, StoreError>;
 
     /// A number that changes when another process has written.

@@ -4,7 +4,8 @@ use ostler_model::{Kind, MachineId, RunState};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, PresetRow, StoreError, StoreStats, TaskRow,
+    EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, PresetRow, StoreError, StoreStats,
+    TaskRow,
 };
 
 /// Where the next page of a list begins. Opaque to callers.
@@ -73,7 +74,12 @@ pub trait Queries: Send {
     fn machine(&self, id: MachineId) -> Result<Option<MachineRow>, StoreError>;
 
     /// Runs and flows, newest first.
-    fn runs(&self, filter: &RunFilter, after: Option<&Cursor>, limit: u32) -> Result<Page<MachineRow>, StoreError>;
+    fn runs(
+        &self,
+        filter: &RunFilter,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<MachineRow>, StoreError>;
 
     /// Living and ended machines of a kind (schedules), oldest first, of one task when given.
     fn machines(
@@ -85,7 +91,10 @@ pub trait Queries: Send {
     ) -> Result<Page<MachineRow>, StoreError>;
 
     /// Machines of these among the given that a node holds and that have unread letters.
-    fn claimed_with_mail(&self, node: crate::NodeId) -> Result<Vec<(MachineId, Vec<crate::Letter>)>, StoreError>;
+    fn claimed_with_mail(
+        &self,
+        node: crate::NodeId,
+    ) -> Result<Vec<(MachineId, Vec<crate::Letter>)>, StoreError>;
 
     /// Events after a number, in order.
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError>;

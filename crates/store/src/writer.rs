@@ -14,9 +14,12 @@ pub type Answer = Box<dyn FnOnce(Command, Result<Reply, StoreError>) + Send>;
 /// How many commands one transaction takes at most; bounds how long the first one waits for the last.
 const MAX_BATCH: usize = 2048;
 
+/// Something to be run on the writer's thread.
+type Look = Box<dyn FnOnce(&mut dyn Store) + Send>;
+
 enum Post {
     Apply(Vec<Command>, Vec<Answer>),
-    Inspect(Box<dyn FnOnce(&mut dyn Store) + Send>),
+    Inspect(Look),
 }
 
 /// A handle on the writer's thread. Clones write to the same thread; it ends when the last handle is gone.
