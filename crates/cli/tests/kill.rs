@@ -112,8 +112,12 @@ fn killed_at_any_moment_nothing_is_lost() {
         let ends = history.iter().filter(|t| words.contains(&t["kind"].as_str().unwrap())).count();
         assert_eq!(ends, 1, "{id} ended {ends} times: {history:?}");
         let lost = run["error"]["class"] == "lost";
-        assert!(run["state"] == "succeeded" || lost, "{run}");
-        assert!(!lost || run["task"] == "once", "a run that may be repeated was given up: {run}");
+        // Moments that passed while nobody was there are on record as skipped; a run whose node died four times is given
+        // up although it may be repeated.
+        let missed = run["task"] == "ticking" && run["state"] == "skipped";
+        assert!(run["state"] == "succeeded" || lost || missed, "{run}");
+        let given_up = run["attempts"].as_u64() >= Some(4);
+        assert!(!lost || run["task"] == "once" || given_up, "a run that may be repeated was given up: {run}");
     }
     println!("{} runs accepted, {} on record", accepted.len(), found.len());
     // SIGTERM: it ends by itself, in order.

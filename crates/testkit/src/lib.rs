@@ -4,7 +4,7 @@
 //! milliseconds; executions are scripted; a crash can be put at any commit. The engine's own tests and its
 //! simulation use nothing else.
 //!
-//! ```ignore
+//! ```
 //! use ostler_model::RunState;
 //! use ostler_testkit::{World, ends_well, fails};
 //!

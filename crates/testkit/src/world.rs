@@ -18,6 +18,7 @@ use ostler_model::{Cause, MachineId, RunState, Span, definition::Timetable};
 use ostler_service::{Actor, RunQuery, RunView, Service, TaskCache};
 use ostler_store::{Command, Letter, NEVER, NodeId, Reply, RunFilter, StartOutcome, Store, StoreError, Writer};
 use ostler_store_sqlite::{OpenOptions, SqliteStore};
+use ostler_timetable::{Format, LoadOptions};
 
 use crate::script::{Behaviour, ends_well};
 
@@ -130,6 +131,19 @@ impl World {
     /// Says what executions do.
     pub fn on_execute(&mut self, script: impl FnMut(&ExecRequest) -> Behaviour + Send + 'static) {
         self.script = Box::new(script);
+    }
+
+    /// Stores the definitions of a file given as text.
+    ///
+    /// # Panics
+    /// The text has errors; they are shown.
+    pub fn push(&mut self, yaml: &str) -> Timetable {
+        let options = LoadOptions { machine_zone: "UTC".into(), ..LoadOptions::default() };
+        let loaded = ostler_timetable::load_text(yaml.as_bytes(), "test.yaml", Format::Yaml, &options);
+        let mut loaded = loaded.unwrap_or_else(|e| panic!("{}", e.render(false)));
+        let timetable = loaded.timetables.remove(0);
+        self.push_timetable(&timetable);
+        timetable
     }
 
     /// Stores definitions.
