@@ -1,0 +1,165 @@
+//! The same work on Ostler: the embedded store, the loop, executors.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Instant,
+};
+
+use ostler_clock::SystemClock;
+use ostler_embedded::{Embedded, LocalSecrets, NodeOptions, Place, Role, Running};
+use ostler_engine::Notice;
+use ostler_execution::{ExecContext, ExecEnd, ExecRequest, Executor, Executors};
+use ostler_executors::{ExecutorConfig, SpawnerProgram, standard};
+use ostler_model::{Name, definition::Timetable};
+use ostler_service::{Actor, RunQuery, Service, StartRequest};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+/// Runs in one call.
+const BATCH: usize = 1000;
+
+pub(crate) struct Shop {
+    runtime: Runtime,
+    embedded: Embedded,
+    service: Service,
+}
+
+/// Does nothing, and tells when.
+struct Noop {
+    told: Option<mpsc::Sender<Instant>>,
+}
+
+#[async_trait::async_trait]
+impl Executor for Noop {
+    fn name(&self) -> &'static str {
+        "noop"
+    }
+
+    async fn execute(&self, _: ExecRequest, _: ExecContext) -> ExecEnd {
+        if let Some(told) = &self.told {
+            let _ = told.send(Instant::now());
+        }
+        ExecEnd::succeeded(Value::Null)
+    }
+}
+
+impl Shop {
+    pub(crate) fn open(path: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let embedded = Embedded::own(Place::File(path.to_owned()), Arc::new(SystemClock)).unwrap();
+        let service = embedded.service().unwrap();
+        let task = |id: &str, uses: &str| {
+            json!({ "id": id, "name": id, "timezone": "UTC", "steps": [{ "id": "main", "uses": uses, "run": "true" }] })
+        };
+        let timetable: Timetable = serde_json::from_value(json!({
+            "namespace": Name::from_any("bench"), "ephemeral": false, "origin": "bench",
+            "tasks": [task("noop", "noop"), task("shell", "shell")],
+        }))
+        .unwrap();
+        service.push(&Actor::local("bench"), &timetable).unwrap();
+        Self { runtime, embedded, service }
+    }
+
+    fn request(task: &str) -> StartRequest {
+        StartRequest { namespace: "bench".into(), task: task.into(), ..StartRequest::default() }
+    }
+
+    pub(crate) fn enqueue(&self, count: usize) {
+        for _ in 0..count / BATCH {
+            let requests = (0..BATCH).map(|_| Self::request("noop")).collect();
+            self.service.start_many(&Actor::local("bench"), requests).unwrap();
+        }
+    }
+
+    fn node(&self, executors: Executors, slots: u32, observer: Arc<dyn Fn(&Notice) + Send + Sync>) -> Running {
+        self.runtime.block_on(async {
+            self.embedded
+                .start_node(NodeOptions {
+                    role: Role::Owner,
+                    slots,
+                    executors,
+                    observer,
+                    lines: None,
+                    secrets: Arc::new(LocalSecrets::default()),
+                })
+                .unwrap()
+        })
+    }
+
+    fn stop(&self, running: Running) {
+        running.handle.drain();
+        self.runtime.block_on(running.stopped());
+    }
+
+    /// Seconds until so many runs have ended.
+    pub(crate) fn drain(&self, count: usize) -> f64 {
+        let (done, finished) = mpsc::channel();
+        let left = AtomicUsize::new(count);
+        let observer = Arc::new(move |notice: &Notice| {
+            if matches!(notice, Notice::Committed { ended: Some(_), .. }) && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                let _ = done.send(());
+            }
+        });
+        let executors = Executors::new().with(Arc::new(Noop { told: None }));
+        let begin = Instant::now();
+        let running = self.node(executors, 2000, observer);
+        finished.recv().unwrap();
+        let took = begin.elapsed().as_secs_f64();
+        self.stop(running);
+        took
+    }
+
+    /// From the call that enqueues to the handler, one at a time on an idle queue.
+    pub(crate) fn start_latencies(&self, count: usize) -> Vec<f64> {
+        let (told, started) = mpsc::channel();
+        let running = self.node(Executors::new().with(Arc::new(Noop { told: Some(told) })), 16, Arc::new(|_| {}));
+        let actor = Actor::local("bench");
+        let found = (0..count)
+            .map(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                let begin = Instant::now();
+                running.service.start(&actor, Self::request("noop")).unwrap();
+                started.recv().unwrap().duration_since(begin).as_secs_f64()
+            })
+            .collect();
+        self.stop(running);
+        found
+    }
+
+    /// Seconds for so many shell runs, one after the other, each recorded before the next begins.
+    pub(crate) fn shells(&self, count: usize) -> f64 {
+        let (done, finished) = mpsc::channel();
+        let observer = Arc::new(move |notice: &Notice| {
+            if matches!(notice, Notice::Committed { ended: Some(_), .. }) {
+                let _ = done.send(());
+            }
+        });
+        let executors = standard(ExecutorConfig {
+            spawner: SpawnerProgram::this_binary(["__spawner"]),
+            ..ExecutorConfig::default()
+        });
+        let running = self.node(executors, 16, observer);
+        let actor = Actor::local("bench");
+        let one = || {
+            running.service.start(&actor, Self::request("shell")).unwrap();
+            finished.recv().unwrap();
+        };
+        one();
+        let begin = Instant::now();
+        (0..count).for_each(|_| one());
+        let took = begin.elapsed().as_secs_f64();
+        self.stop(running);
+        took
+    }
+
+    /// The newest page of runs.
+    pub(crate) fn page(&self) {
+        let page = self.service.runs(&Actor::local("bench"), &RunQuery::default(), None, 50).unwrap();
+        assert_eq!(page.items.len(), 50);
+    }
+}
