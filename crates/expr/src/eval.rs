@@ -142,11 +142,18 @@ impl Machine<'_> {
                     Some(i) => i.checked_neg().map(Value::from).ok_or_else(|| overflow(&node.range)),
                     None => number(-n.as_f64().unwrap_or_default(), &node.range),
                 },
-                other => Err(ExprError::new(format!("`-` needs a number, not {}", kind_of(&other)), node.range.clone())),
+                other => Err(ExprError::new(
+                    format!("`-` needs a number, not {}", kind_of(&other)),
+                    node.range.clone(),
+                )),
             },
             Kind::Binary(operator, a, b) => self.binary(operator, a, b, &node.range),
             Kind::Choose(condition, yes, no) => {
-                if truthy(&self.open(condition)?) { self.eval(yes) } else { self.eval(no) }
+                if truthy(&self.open(condition)?) {
+                    self.eval(yes)
+                } else {
+                    self.eval(no)
+                }
             }
             Kind::Call(function, arguments) => functions::call(self, function, arguments, &node.range),
         }
@@ -156,7 +163,8 @@ impl Machine<'_> {
     pub(crate) fn open(&self, node: &Node) -> Result<Value, ExprError> {
         let value = self.eval(node)?;
         if is_secret(&value) {
-            let message = "a secret can be handed on as a whole or inside a text, not looked at by an expression";
+            let message =
+                "a secret can be handed on as a whole or inside a text, not looked at by an expression";
             return Err(ExprError::new(message, node.range.clone()));
         }
         Ok(value)
@@ -184,7 +192,10 @@ impl Machine<'_> {
         match &node.kind {
             Kind::Name(name) => self.scope.names.get(name).cloned().ok_or_else(|| {
                 let known: Vec<_> = self.scope.names.keys().map(String::as_str).chain(["secrets"]).collect();
-                ExprError::new(format!("`{name}` is not known here{}", near(name, &known)), node.range.clone())
+                ExprError::new(
+                    format!("`{name}` is not known here{}", near(name, &known)),
+                    node.range.clone(),
+                )
             }),
             Kind::Field(base, name, optional) => {
                 if matches!(&base.kind, Kind::Name(n) if n == "secrets") {
@@ -209,7 +220,10 @@ impl Machine<'_> {
                     Value::Array(items) => items.len(),
                     Value::String(text) => text.chars().count(),
                     other => {
-                        return Err(ExprError::new(format!("{} has no slices", kind_of(other)), node.range.clone()));
+                        return Err(ExprError::new(
+                            format!("{} has no slices", kind_of(other)),
+                            node.range.clone(),
+                        ));
                     }
                 };
                 let from = from.as_ref().map_or(Ok(0), |n| self.bound(n, length))?;
@@ -226,7 +240,8 @@ impl Machine<'_> {
 
     fn bound(&self, node: &Node, length: usize) -> Result<usize, ExprError> {
         let n = self.open(node)?.as_i64();
-        let n = n.ok_or_else(|| ExprError::new("a bound of a slice is a whole number", node.range.clone()))?;
+        let n =
+            n.ok_or_else(|| ExprError::new("a bound of a slice is a whole number", node.range.clone()))?;
         let n = if n < 0 { n + length as i64 } else { n };
         Ok(n.clamp(0, length as i64) as usize)
     }
@@ -237,7 +252,10 @@ impl Machine<'_> {
                 let n = n.as_i64().unwrap_or(i64::MAX);
                 let at = if n < 0 { n + items.len() as i64 } else { n };
                 usize::try_from(at).ok().and_then(|at| items.get(at)).cloned().ok_or_else(|| {
-                    ExprError::new(format!("there is no item {n} in a list of {}", items.len()), range.clone())
+                    ExprError::new(
+                        format!("there is no item {n} in a list of {}", items.len()),
+                        range.clone(),
+                    )
                 })
             }
             (Value::Object(_), Value::String(key)) => field(base, &key, range),
@@ -302,11 +320,7 @@ fn field(base: &Value, name: &str, range: &Range<usize>) -> Result<Value, ExprEr
 
 /// What is there instead of a name that is not.
 pub(crate) fn near(name: &str, known: &[&str]) -> String {
-    let close = known
-        .iter()
-        .map(|k| (distance(name, k), *k))
-        .filter(|(d, k)| *d <= 1 + k.len() / 4)
-        .min();
+    let close = known.iter().map(|k| (distance(name, k), *k)).filter(|(d, k)| *d <= 1 + k.len() / 4).min();
     match close {
         Some((_, k)) => format!("; did you mean `{k}`?"),
         None if known.is_empty() => "; there is nothing".to_owned(),
@@ -378,7 +392,9 @@ fn overflow(range: &Range<usize>) -> ExprError {
 }
 
 pub(crate) fn number(value: f64, range: &Range<usize>) -> Result<Value, ExprError> {
-    Number::from_f64(value).map(Value::Number).ok_or_else(|| ExprError::new("the result is not a number", range.clone()))
+    Number::from_f64(value)
+        .map(Value::Number)
+        .ok_or_else(|| ExprError::new("the result is not a number", range.clone()))
 }
 
 fn arithmetic(

@@ -54,9 +54,9 @@ const RANGE_LIMIT: i64 = 10_000;
 /// The function of a name, for so many arguments.
 pub(crate) fn find(name: &str, count: usize) -> Result<&'static str, String> {
     let lower = name.to_lowercase();
-    let found = FUNCTIONS.iter().find(|(known, others, ..)| {
-        *known == lower || others.iter().any(|o| o.eq_ignore_ascii_case(name))
-    });
+    let found = FUNCTIONS
+        .iter()
+        .find(|(known, others, ..)| *known == lower || others.iter().any(|o| o.eq_ignore_ascii_case(name)));
     let Some((known, _, least, most)) = found else {
         let names: Vec<_> = FUNCTIONS.iter().map(|(n, ..)| *n).collect();
         return Err(format!("there is no function `{name}`{}", near(&lower, &names)));
@@ -129,7 +129,10 @@ pub(crate) fn call(
         "replace" => {
             let (whole, from, to) = (text(first)?, text(&values[1])?, text(&values[2])?);
             if from.is_empty() || whole.len() / from.len() * to.len() > crate::RESULT_LIMIT {
-                return Err(ExprError::new("`replace` would give more than 1 MB, or has nothing to replace", range.clone()));
+                return Err(ExprError::new(
+                    "`replace` would give more than 1 MB, or has nothing to replace",
+                    range.clone(),
+                ));
             }
             Ok(whole.replace(&from, &to).into())
         }
@@ -144,7 +147,8 @@ pub(crate) fn call(
         "first" | "last" => match first {
             Value::Array(items) => {
                 let item = if function == "first" { items.first() } else { items.last() };
-                item.cloned().ok_or_else(|| ExprError::new(format!("`{function}` of an empty list"), range.clone()))
+                item.cloned()
+                    .ok_or_else(|| ExprError::new(format!("`{function}` of an empty list"), range.clone()))
             }
             other => Err(wrong("a list", other)),
         },
@@ -157,7 +161,10 @@ pub(crate) fn call(
                 None => (0, whole(first)?),
             };
             if to.saturating_sub(from) > RANGE_LIMIT {
-                return Err(ExprError::new(format!("`range` makes at most {RANGE_LIMIT} numbers"), range.clone()));
+                return Err(ExprError::new(
+                    format!("`range` makes at most {RANGE_LIMIT} numbers"),
+                    range.clone(),
+                ));
             }
             Ok((from..to).map(Value::from).collect())
         }
@@ -170,14 +177,18 @@ pub(crate) fn call(
             let scale = 10f64.powi(digits);
             number((value * scale).round() / scale, range)
         }
-        "int" => match first {
-            Value::Number(n) => Ok(n.as_i64().unwrap_or_else(|| n.as_f64().unwrap_or_default() as i64).into()),
-            Value::String(s) => s.trim().parse::<i64>().map(Value::from).map_err(|_| {
-                ExprError::new(format!("`int`: `{s}` is not a whole number"), range.clone())
-            }),
-            Value::Bool(b) => Ok(i64::from(*b).into()),
-            other => Err(wrong("a number or text", other)),
-        },
+        "int" => {
+            match first {
+                Value::Number(n) => {
+                    Ok(n.as_i64().unwrap_or_else(|| n.as_f64().unwrap_or_default() as i64).into())
+                }
+                Value::String(s) => s.trim().parse::<i64>().map(Value::from).map_err(|_| {
+                    ExprError::new(format!("`int`: `{s}` is not a whole number"), range.clone())
+                }),
+                Value::Bool(b) => Ok(i64::from(*b).into()),
+                other => Err(wrong("a number or text", other)),
+            }
+        }
         "float" => match first {
             Value::Number(n) => number(n.as_f64().unwrap_or_default(), range),
             Value::String(s) => match s.trim().parse::<f64>() {
@@ -219,7 +230,10 @@ fn format(pattern: &str, values: &[Value], range: &Range<usize>) -> Result<Value
         let close = here.find('}').filter(|_| here.starts_with('{'));
         let index = close.and_then(|c| here[1..c].parse::<usize>().ok());
         let value = index.and_then(|i| values.get(i)).ok_or_else(|| {
-            ExprError::new("`format`: a brace stands for `{0}`, `{1}`, …; a doubled one for itself", range.clone())
+            ExprError::new(
+                "`format`: a brace stands for `{0}`, `{1}`, …; a doubled one for itself",
+                range.clone(),
+            )
         })?;
         out.push_str(&shown(value));
         if out.len() > crate::RESULT_LIMIT {
@@ -242,7 +256,10 @@ fn extreme(function: &str, values: &[Value], range: &Range<usize>) -> Result<Val
             None => Some(item),
             Some(other) => {
                 let order = compare(item, other).ok_or_else(|| {
-                    ExprError::new(format!("`{function}`: {} and {} have no order", kind_of(item), kind_of(other)), range.clone())
+                    ExprError::new(
+                        format!("`{function}`: {} and {} have no order", kind_of(item), kind_of(other)),
+                        range.clone(),
+                    )
                 })?;
                 let better = if function == "min" { order.is_lt() } else { order.is_gt() };
                 Some(if better { item } else { other })

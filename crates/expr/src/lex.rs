@@ -20,8 +20,8 @@ pub(crate) enum Token {
 
 /// Longer signs first, so that `<=` is not read as `<`.
 const SIGNS: &[&str] = &[
-    "&&", "||", "==", "!=", "<=", ">=", "??", "?.", "//", "<", ">", "!", "?", ":", "+", "-", "*", "/", "%", "(", ")", "[",
-    "]", "{", "}", ",", ".",
+    "&&", "||", "==", "!=", "<=", ">=", "??", "?.", "//", "<", ">", "!", "?", ":", "+", "-", "*", "/", "%",
+    "(", ")", "[", "]", "{", "}", ",", ".",
 ];
 
 /// Splits a source into tokens with their places.
@@ -82,7 +82,10 @@ pub(crate) fn tokens(source: &str) -> Result<Vec<(Token, Range<usize>)>, ExprErr
             }
             if at == start {
                 let c = source[at..].chars().next().unwrap_or(' ');
-                return Err(ExprError::new(format!("`{c}` does not belong into an expression"), at..at + c.len_utf8()));
+                return Err(ExprError::new(
+                    format!("`{c}` does not belong into an expression"),
+                    at..at + c.len_utf8(),
+                ));
             }
             found.push((Token::Word(source[start..at].to_owned()), start..at));
         } else if let Some(sign) = SIGNS.iter().find(|s| source[at..].starts_with(**s)) {
@@ -96,7 +99,10 @@ pub(crate) fn tokens(source: &str) -> Result<Vec<(Token, Range<usize>)>, ExprErr
                 '=' => "; write `==` to compare",
                 _ => "",
             };
-            return Err(ExprError::new(format!("`{c}` does not belong into an expression{hint}"), at..at + 1));
+            return Err(ExprError::new(
+                format!("`{c}` does not belong into an expression{hint}"),
+                at..at + 1,
+            ));
         }
     }
     found.push((Token::End, source.len()..source.len()));

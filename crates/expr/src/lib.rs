@@ -97,7 +97,8 @@ impl Expr {
 
     pub(crate) fn parse_inner(source: &str) -> Result<Self, ExprError> {
         if source.len() > SOURCE_LIMIT {
-            let message = format!("the expression has {} bytes; at most {SOURCE_LIMIT} are allowed", source.len());
+            let message =
+                format!("the expression has {} bytes; at most {SOURCE_LIMIT} are allowed", source.len());
             return Err(ExprError::new(message, 0..source.len()));
         }
         Ok(Self { node: parse::parse(source)? })

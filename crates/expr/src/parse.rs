@@ -210,7 +210,10 @@ impl Parser {
         loop {
             links += 1;
             if links > DEPTH {
-                return Err(ExprError::new(format!("the expression nests more than {DEPTH} deep"), node.range));
+                return Err(ExprError::new(
+                    format!("the expression nests more than {DEPTH} deep"),
+                    node.range,
+                ));
             }
             let start = node.range.start;
             let optional = match self.peek() {
@@ -228,7 +231,12 @@ impl Parser {
             let name = match token {
                 Token::Word(name) => name,
                 Token::Int(n) => n.to_string(),
-                other => return Err(ExprError::new(format!("a name was expected after the point, not {}", shown(&other)), range)),
+                other => {
+                    return Err(ExprError::new(
+                        format!("a name was expected after the point, not {}", shown(&other)),
+                        range,
+                    ));
+                }
             };
             node = self.node(Kind::Field(Box::new(node), name, optional), start..range.end)?;
         }
@@ -236,9 +244,14 @@ impl Parser {
 
     fn index(&mut self, base: Node) -> Result<Node, ExprError> {
         let start = base.range.start;
-        let from = if matches!(self.peek(), Token::Sign(":")) { None } else { Some(Box::new(self.binary_deep()?)) };
+        let from =
+            if matches!(self.peek(), Token::Sign(":")) { None } else { Some(Box::new(self.binary_deep()?)) };
         if self.takes(":") {
-            let to = if matches!(self.peek(), Token::Sign("]")) { None } else { Some(Box::new(self.binary_deep()?)) };
+            let to = if matches!(self.peek(), Token::Sign("]")) {
+                None
+            } else {
+                Some(Box::new(self.binary_deep()?))
+            };
             let end = self.expect("]")?.end;
             return self.node(Kind::Slice(Box::new(base), from, to), start..end);
         }
@@ -292,7 +305,9 @@ impl Parser {
             let (token, range) = self.next();
             let key = match token {
                 Token::Word(key) | Token::Text(key) => key,
-                other => return Err(ExprError::new(format!("a key was expected, not {}", shown(&other)), range)),
+                other => {
+                    return Err(ExprError::new(format!("a key was expected, not {}", shown(&other)), range));
+                }
             };
             self.expect(":")?;
             entries.push((key, self.choice()?));
@@ -320,7 +335,8 @@ impl Parser {
         self.next();
         let arguments = self.items(")")?;
         let end = self.expect(")")?.end;
-        let function = functions::find(&word, arguments.len()).map_err(|m| ExprError::new(m, range.start..end))?;
+        let function =
+            functions::find(&word, arguments.len()).map_err(|m| ExprError::new(m, range.start..end))?;
         self.node(Kind::Call(function, arguments), range.start..end)
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::source::Source;
 
 /// One thing that is wrong with (or worth knowing about) a file.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Diagnostic {
     /// The file, as it was named.
     pub file: String,
@@ -81,6 +81,12 @@ impl Diagnostic {
     }
 }
 
+impl fmt::Debug for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.line(), self.code)
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.line())
@@ -102,10 +108,16 @@ impl Diagnostics {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(110).with_links(false);
         let mut out = String::new();
-        for item in &self.items {
+        for (i, item) in self.items.iter().enumerate() {
+            if i > 0 {
+                out.push('\n');
+            }
             let shown = Shown {
                 diagnostic: item,
-                source: item.text.clone().map(|text| NamedSource::new(&item.file, text).with_language("yaml")),
+                source: item
+                    .text
+                    .clone()
+                    .map(|text| NamedSource::new(&item.file, text).with_language("yaml")),
             };
             if handler.render_report(&mut out, &shown).is_err() {
                 out.push_str(&item.line());
@@ -171,7 +183,8 @@ impl miette::Diagnostic for Shown<'_> {
         // A span of many lines would draw a frame around them all: the first line says enough.
         let text = self.diagnostic.text.as_deref().unwrap_or_default();
         let length = text.get(span.clone()).map_or(0, |t| t.lines().next().map_or(0, str::len));
-        let label = LabeledSpan::new(None, span.start, length.max(1).min(text.len().saturating_sub(span.start)));
+        let label =
+            LabeledSpan::new(None, span.start, length.max(1).min(text.len().saturating_sub(span.start)));
         Some(Box::new(std::iter::once(label)))
     }
 }
@@ -209,12 +222,17 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .into_iter()
         .map(|k| (strsim::damerau_levenshtein(&word, &plain(k)), k))
         .filter(|(distance, k)| *distance <= 1 + k.len().min(word.len()) / 4)
-        .min_by_key(|(distance, k)| (*distance, k.len()))
+        // The first letter is seldom the wrong one.
+        .min_by_key(|(distance, k)| (*distance, k.chars().next() != word.chars().next(), k.len()))
         .map(|(_, k)| k)
 }
 
 /// "did you mean", or the list of what there is.
-pub(crate) fn suggest<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone, none: &str) -> String {
+pub(crate) fn suggest<'a>(
+    word: &str,
+    known: impl IntoIterator<Item = &'a str> + Clone,
+    none: &str,
+) -> String {
     if let Some(near) = nearest(word, known.clone()) {
         return format!("did you mean `{near}`?");
     }

@@ -81,7 +81,12 @@ pub fn load_path(path: &Path, options: &LoadOptions) -> Result<Loaded, Diagnosti
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn load_text(text: &[u8], name: &str, format: Format, options: &LoadOptions) -> Result<Loaded, Diagnostics> {
+pub fn load_text(
+    text: &[u8],
+    name: &str,
+    format: Format,
+    options: &LoadOptions,
+) -> Result<Loaded, Diagnostics> {
     if text.len() as u64 > options.max_bytes {
         return Err(too_large(name, options));
     }
@@ -90,7 +95,8 @@ pub fn load_text(text: &[u8], name: &str, format: Format, options: &LoadOptions)
 
 fn folder(path: &Path, options: &LoadOptions, settings: &Settings) -> Result<Loaded, Diagnostics> {
     let name = path.display().to_string();
-    let cannot = |e: std::io::Error| Diagnostic::of_file(&name, "file", format!("the folder cannot be read: {e}"));
+    let cannot =
+        |e: std::io::Error| Diagnostic::of_file(&name, "file", format!("the folder cannot be read: {e}"));
     let mut files: Vec<PathBuf> = Vec::new();
     for entry in path.read_dir().map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
@@ -111,7 +117,10 @@ fn folder(path: &Path, options: &LoadOptions, settings: &Settings) -> Result<Loa
     wrong.extend(twice(&loaded.timetables));
     if wrong.is_empty() && loaded.timetables.is_empty() {
         let found = Diagnostic::of_file(&name, "empty", "the folder has no definition files");
-        wrong.push(found.with_help("they end in .yaml, .yml, .json, .toml or .py; folders in it are not looked into"));
+        wrong
+            .push(found.with_help(
+                "they end in .yaml, .yml, .json, .toml or .py; folders in it are not looked into",
+            ));
     }
     if wrong.is_empty() { Ok(loaded) } else { Err(Diagnostics { items: wrong }) }
 }
@@ -137,9 +146,15 @@ fn twice(timetables: &[Timetable]) -> Vec<Diagnostic> {
     wrong
 }
 
-fn one_file(path: &Path, options: &LoadOptions, settings: &Settings, in_folder: bool) -> Result<Loaded, Diagnostics> {
+fn one_file(
+    path: &Path,
+    options: &LoadOptions,
+    settings: &Settings,
+    in_folder: bool,
+) -> Result<Loaded, Diagnostics> {
     let name = path.display().to_string();
-    let cannot = |e: std::io::Error| Diagnostic::of_file(&name, "file", format!("the file cannot be read: {e}"));
+    let cannot =
+        |e: std::io::Error| Diagnostic::of_file(&name, "file", format!("the file cannot be read: {e}"));
     let format = Format::of_path(path).ok_or_else(|| {
         Diagnostic::of_file(&name, "format", "the name does not say what form the file has")
             .with_help("definition files end in .yaml, .yml, .json, .toml or .py")
@@ -151,7 +166,8 @@ fn one_file(path: &Path, options: &LoadOptions, settings: &Settings, in_folder: 
     }
     let text = read_limited(file, &name, options)?;
     if in_folder && !is_meant(&text, format) {
-        let note = Diagnostic::of_file(&name, "left-out", "this file of the folder has no tasks and was left out");
+        let note =
+            Diagnostic::of_file(&name, "left-out", "this file of the folder has no tasks and was left out");
         return Ok(Loaded { notes: vec![note], ..Loaded::default() });
     }
     let absolute = std::path::absolute(path).map_err(cannot)?;
@@ -173,7 +189,9 @@ fn is_meant(text: &[u8], format: Format) -> bool {
 
 fn too_large(name: &str, options: &LoadOptions) -> Diagnostics {
     let message = format!("the file is larger than {} MiB", options.max_bytes >> 20);
-    Diagnostic::of_file(name, "too-large", message).with_help("definitions are written by people; is it another file?").into()
+    Diagnostic::of_file(name, "too-large", message)
+        .with_help("definitions are written by people; is it another file?")
+        .into()
 }
 
 fn read_limited(from: impl Read, name: &str, options: &LoadOptions) -> Result<Vec<u8>, Diagnostics> {
@@ -198,13 +216,17 @@ fn load(
         Err(error) => {
             let valid = std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default();
             let source = Source::new(name, valid);
-            let problem = Problem::new("utf-8", &(valid.len()..valid.len()), "the file is not UTF-8 from here on");
+            let problem =
+                Problem::new("utf-8", &(valid.len()..valid.len()), "the file is not UTF-8 from here on");
             return Err(Diagnostic::new(&source, problem.help("save it as UTF-8")).into());
         }
     };
     let source = Source::new(name, text);
     let folder = absolute.and_then(Path::parent);
-    let resource = absolute.map_or_else(|| if name == "-" { "global".into() } else { name.to_owned() }, |p| p.display().to_string());
+    let resource = absolute.map_or_else(
+        || if name == "-" { "global".into() } else { name.to_owned() },
+        |p| p.display().to_string(),
+    );
     let origin = Origin {
         origin: absolute.map_or_else(|| name.to_owned(), |p| p.display().to_string()),
         file: absolute.map(|p| p.display().to_string()),
@@ -216,13 +238,17 @@ fn load(
     } else {
         formats::read(&source, format).map(|root| lower(&cx, &root, &origin))
     };
-    let told = |problems: Vec<Problem>| problems.into_iter().map(|p| Diagnostic::new(&source, p)).collect::<Vec<_>>();
+    let told = |problems: Vec<Problem>| {
+        problems.into_iter().map(|p| Diagnostic::new(&source, p)).collect::<Vec<_>>()
+    };
     let timetable = read.map_err(|problems| Diagnostics { items: told(problems) })?;
     let found = cx.found();
     match timetable {
-        Some(timetable) if found.errors.is_empty() => {
-            Ok(Loaded { timetables: vec![timetable], warnings: told(found.warnings), notes: told(found.notes) })
-        }
+        Some(timetable) if found.errors.is_empty() => Ok(Loaded {
+            timetables: vec![timetable],
+            warnings: told(found.warnings),
+            notes: told(found.notes),
+        }),
         _ => Err(Diagnostics { items: told(found.errors) }),
     }
 }

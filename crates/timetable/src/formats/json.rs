@@ -56,10 +56,17 @@ impl Reader<'_> {
     fn unexpected(&self, wanted: &str) -> Problem {
         let rest = &self.text[self.at..];
         let Some(c) = rest.chars().next() else {
-            return Problem::new("json", &(self.at..self.at), format!("the file ends where {wanted} was expected"));
+            return Problem::new(
+                "json",
+                &(self.at..self.at),
+                format!("the file ends where {wanted} was expected"),
+            );
         };
-        let problem =
-            Problem::new("json", &(self.at..self.at + c.len_utf8()), format!("{wanted} was expected, not `{c}`"));
+        let problem = Problem::new(
+            "json",
+            &(self.at..self.at + c.len_utf8()),
+            format!("{wanted} was expected, not `{c}`"),
+        );
         match c {
             '/' | '#' => problem.help("JSON has no comments; YAML files have"),
             '\'' => problem.help("JSON writes texts in double quotes"),
@@ -183,9 +190,8 @@ impl Reader<'_> {
 
     fn number(&mut self) -> Result<Kind, Problem> {
         let rest = &self.text[self.at..];
-        let length = rest
-            .find(|c: char| !matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E'))
-            .unwrap_or(rest.len());
+        let length =
+            rest.find(|c: char| !matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E')).unwrap_or(rest.len());
         let raw = &rest[..length];
         let span = self.at..self.at + length;
         let number = serde_json::from_str(raw)

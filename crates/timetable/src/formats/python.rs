@@ -58,7 +58,11 @@ impl Script {
             let assigned = rest.starts_with("run =") || rest.starts_with("run=");
             let imported = (rest.starts_with("from ") || rest.starts_with("import "))
                 && rest.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "run");
-            assigned || imported || rest.strip_prefix("def ").is_some_and(|r| r.trim_start().starts_with("run(") || r.trim_start().starts_with("run ("))
+            assigned
+                || imported
+                || rest.strip_prefix("def ").is_some_and(|r| {
+                    r.trim_start().starts_with("run(") || r.trim_start().starts_with("run (")
+                })
         });
         Ok(Self { task, has_run })
     }
@@ -77,9 +81,10 @@ fn blocks(source: &Source, problems: &mut Vec<Problem>) -> Vec<Block> {
     let mut i = 0;
     while i < lines.len() {
         let (start, line) = lines[i];
-        let name = line.strip_prefix("# /// ").map(str::trim_end).filter(|n| {
-            !n.is_empty() && n.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-        });
+        let name = line
+            .strip_prefix("# /// ")
+            .map(str::trim_end)
+            .filter(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'));
         let Some(name) = name else {
             i += 1;
             continue;
@@ -93,8 +98,12 @@ fn blocks(source: &Source, problems: &mut Vec<Problem>) -> Vec<Block> {
         let last = (i + 1..end).rfind(|n| lines[*n].1.trim_end() == "# ///");
         let Some(close) = last else {
             problems.push(
-                Problem::new("python", &(start..start + line.len()), format!("the block `{name}` has no end"))
-                    .help("it ends with a line `# ///`"),
+                Problem::new(
+                    "python",
+                    &(start..start + line.len()),
+                    format!("the block `{name}` has no end"),
+                )
+                .help("it ends with a line `# ///`"),
             );
             i = end;
             continue;
@@ -105,8 +114,12 @@ fn blocks(source: &Source, problems: &mut Vec<Problem>) -> Vec<Block> {
         {
             let (at, line) = lines[next];
             problems.push(
-                Problem::new("python", &(at..at + line.len()), "two blocks follow one another and become one")
-                    .help("put a line `##` or an empty line between them"),
+                Problem::new(
+                    "python",
+                    &(at..at + line.len()),
+                    "two blocks follow one another and become one",
+                )
+                .help("put a line `##` or an empty line between them"),
             );
             i = end;
             continue;

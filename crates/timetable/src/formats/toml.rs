@@ -30,7 +30,8 @@ pub(crate) fn read(text: &str, at: &dyn Fn(usize) -> usize, problems: &mut Vec<P
     let span = place(table.span());
     let table = table.into_inner();
     if table.is_empty() {
-        problems.push(Problem::new("empty", &(0..0), "the file is empty").help("a task begins with `[[tasks]]`"));
+        problems
+            .push(Problem::new("empty", &(0..0), "the file is empty").help("a task begins with `[[tasks]]`"));
         return None;
     }
     let before = problems.len();
@@ -69,7 +70,11 @@ fn node(value: Spanned<DeValue<'_>>, place: Place<'_>, depth: usize, problems: &
         DeValue::Integer(n) => {
             let digits = n.as_str();
             let number = i64::from_str_radix(digits, n.radix()).map(Number::from).ok();
-            let raw = if n.radix() == 10 { digits.to_owned() } else { number.as_ref().map(Number::to_string).unwrap_or_default() };
+            let raw = if n.radix() == 10 {
+                digits.to_owned()
+            } else {
+                number.as_ref().map(Number::to_string).unwrap_or_default()
+            };
             match number {
                 Some(number) => Kind::Number(number, raw.into()),
                 None => {
@@ -84,7 +89,11 @@ fn node(value: Spanned<DeValue<'_>>, place: Place<'_>, depth: usize, problems: &
             match raw.parse().ok().and_then(Number::from_f64) {
                 Some(number) => Kind::Number(number, raw.into()),
                 None => {
-                    problems.push(Problem::new("toml", &span, format!("`{raw}` is not a number that JSON has")));
+                    problems.push(Problem::new(
+                        "toml",
+                        &span,
+                        format!("`{raw}` is not a number that JSON has"),
+                    ));
                     Kind::Null
                 }
             }

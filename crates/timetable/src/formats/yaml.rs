@@ -18,6 +18,7 @@ const COPIES: usize = 100_000;
 pub(crate) fn read(source: &Source, problems: &mut Vec<Problem>) -> Option<Node> {
     let options = granit_parser::options! {
         emit_comments: false,
+        emit_unresolved_aliases: true,
         flow_nesting_limit: DEPTH,
         block_nesting_limit: DEPTH,
         simple_key_max_lookahead: 65_536,
@@ -51,7 +52,9 @@ type Built<T> = Result<T, Box<Problem>>;
 impl<'s> Builder<'s, '_> {
     fn document(&mut self) -> Built<Node> {
         let empty = || {
-            Box::new(Problem::new("empty", &(0..0), "the file is empty").help("a smallest file is `tasks: []`"))
+            Box::new(
+                Problem::new("empty", &(0..0), "the file is empty").help("a smallest file is `tasks: []`"),
+            )
         };
         let mut root = None;
         while let Some((event, span)) = self.next()? {
@@ -61,7 +64,11 @@ impl<'s> Builder<'s, '_> {
                     let help = "a definition file is one document: remove the `---`, or make it two files";
                     return Err(Box::new(Problem::new("documents", &self.place(&span), message).help(help)));
                 }
-                Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..) | Event::Alias(_) => {
+                Event::Scalar(..)
+                | Event::SequenceStart(..)
+                | Event::MappingStart(..)
+                | Event::Alias(_)
+                | Event::UnresolvedAlias(_) => {
                     root = Some(self.node(event, span, 0)?);
                 }
                 _ => {}
@@ -93,15 +100,19 @@ impl<'s> Builder<'s, '_> {
         let indent = &line[..line.len() - line.trim_start().len()];
         if let Some(tab) = indent.find('\t') {
             let span = begin + tab..begin + tab + 1;
-            return Problem::new("tab", &span, "the line is indented by a tab").help("YAML indents by spaces");
+            return Problem::new("tab", &span, "the line is indented by a tab")
+                .help("YAML indents by spaces");
         }
         let message = error.info();
         if message.contains("nesting") || message.contains("recursion") {
             return Problem::new("too-deep", &(at..at + 1), format!("it nests more than {DEPTH} deep here"));
         }
         let mut problem = Problem::new("yaml", &(at..at + 1), format!("this is not YAML: {message}"));
-        if line.trim_start().starts_with(['@', '`', '%', '*']) || line.contains(": @") || line.contains(": %") {
+        if line.trim_start().starts_with(['@', '`', '%', '*']) || line.contains(": @") || line.contains(": %")
+        {
             problem = problem.help("a text that begins with `@`, `` ` ``, `%` or `*` stands in quotes");
+        } else if message.contains("quoted scalar") {
+            problem = problem.help("is a quote not closed above?");
         } else if line.matches(": ").count() > 1 && !line.contains('{') {
             problem = problem.help("a text with `: ` in it stands in quotes");
         }
@@ -124,7 +135,8 @@ impl<'s> Builder<'s, '_> {
                     let problem = Problem::new("yaml", &place, "a text cannot hold the character U+0000");
                     return Err(Box::new(problem));
                 }
-                let tag = tag.as_deref().map(|t| (t.is_yaml_core_schema(), t.suffix().to_owned(), t.original()));
+                let tag =
+                    tag.as_deref().map(|t| (t.is_yaml_core_schema(), t.suffix().to_owned(), t.original()));
                 let kind = match tag {
                     None if style == ScalarStyle::Plain => self.plain(&text, &place),
                     None => Kind::Text(text.into_owned()),
@@ -150,6 +162,12 @@ impl<'s> Builder<'s, '_> {
                 (Kind::Map(entries), anchor, end)
             }
             Event::Alias(id) => return self.alias(id, &place),
+            Event::UnresolvedAlias(name) => {
+                let problem =
+                    Problem::new("alias", &place, format!("there is no anchor `&{name}` before this"));
+                let help = "an anchor stands above its aliases; a text that begins with `*` stands in quotes";
+                return Err(Box::new(problem.help(help)));
+            }
             _ => return Err(Box::new(Problem::new("yaml", &place, "a value was expected"))),
         };
         let node = Node::new(kind, place.start..end.max(place.start));
@@ -289,7 +307,8 @@ impl<'s> Builder<'s, '_> {
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
         let lower = unsigned.to_ascii_lowercase();
         if lower == ".inf" || (lower == ".nan" && unsigned == text) {
-            let problem = Problem::new("yaml", place, format!("`{text}` is a number that JSON does not have"));
+            let problem =
+                Problem::new("yaml", place, format!("`{text}` is a number that JSON does not have"));
             self.problems.push(problem.help("as a text it stands in quotes"));
             return Kind::Null;
         }

@@ -54,7 +54,11 @@ impl<'a> Context<'a> {
             problems.dedup();
             problems
         };
-        Found { errors: in_order(self.errors), warnings: in_order(self.warnings), notes: in_order(self.notes) }
+        Found {
+            errors: in_order(self.errors),
+            warnings: in_order(self.warnings),
+            notes: in_order(self.notes),
+        }
     }
 
     /// Puts an error on record.
@@ -79,9 +83,11 @@ impl<'a> Context<'a> {
 
     /// `what` is not what stands there.
     pub(crate) fn wrong_type(&self, node: &Node, what: &str, wanted: &str) {
+        // `a task` is said as it is; keys stand in quotes.
+        let what = if what.contains(' ') { what.to_owned() } else { format!("`{what}`") };
         let message = match node.kind {
-            Kind::Null => format!("`{what}` has no value"),
-            _ => format!("`{what}` is {wanted}, not {}", node.described()),
+            Kind::Null => format!("{what} has no value"),
+            _ => format!("{what} is {wanted}, not {}", node.described()),
         };
         let problem = Problem::new("wrong-type", &node.span, message);
         self.error(match node.kind {
@@ -125,7 +131,8 @@ impl<'a> Context<'a> {
         };
         let value = number.as_u64().filter(|n| (from..=to).contains(n));
         if value.is_none() {
-            let range = if to > 1_000_000_000 { format!("{from} or more") } else { format!("from {from} to {to}") };
+            let range =
+                if to >= 1_000_000_000 { format!("{from} or more") } else { format!("from {from} to {to}") };
             let message = format!("`{what}` is a whole number {range}, not `{number}`");
             self.error(Problem::new("wrong-value", &node.span, message));
         }
@@ -147,9 +154,10 @@ impl<'a> Context<'a> {
             },
             Kind::Number(_, raw) => {
                 let message = format!("`{what}` is a duration with a unit, not the number `{raw}`");
-                self.error(Problem::new("duration", &node.span, message).help(format!(
-                    "write `{raw}s` for seconds or `{raw}m` for minutes"
-                )));
+                self.error(
+                    Problem::new("duration", &node.span, message)
+                        .help(format!("write `{raw}s` for seconds or `{raw}m` for minutes")),
+                );
                 None
             }
             _ => {
@@ -199,7 +207,11 @@ impl<'a> Context<'a> {
             Err(error) => {
                 let problem = Problem::new("name", span, format!("`{what}`: {error}"));
                 let nearest = Name::from_any(text);
-                self.error(if text.is_empty() { problem } else { problem.help(format!("for instance `{nearest}`")) });
+                self.error(if text.is_empty() {
+                    problem
+                } else {
+                    problem.help(format!("for instance `{nearest}`"))
+                });
                 None
             }
         }

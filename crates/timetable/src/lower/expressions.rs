@@ -21,9 +21,9 @@ pub(crate) enum Place<'a> {
     Condition,
     /// A value of `env`.
     Env,
-    /// Settings: may hold secrets.
+    /// Settings, keyword arguments, standard input: may hold secrets.
     With,
-    /// Arguments, standard input, a path.
+    /// What others can see: arguments of a program, a path.
     Argument,
     /// Code, with the executor that runs it: constants and `matrix` only.
     Code(&'a str),
@@ -59,7 +59,8 @@ pub(crate) struct Facts {
 }
 
 const RUN: [&str; 6] = ["id", "task", "namespace", "schedule", "due", "actor"];
-const RUN_OF_HANDLER: [&str; 8] = ["id", "task", "namespace", "schedule", "due", "actor", "state", "failed_step"];
+const RUN_OF_HANDLER: [&str; 8] =
+    ["id", "task", "namespace", "schedule", "due", "actor", "state", "failed_step"];
 const STEP: [&str; 4] = ["outputs", "outcome", "conclusion", "error"];
 
 impl Names<'_> {
@@ -71,7 +72,8 @@ impl Names<'_> {
             Kind::Map(entries) => {
                 for (key, value) in entries {
                     if key.text == "$secret" {
-                        let problem = Problem::new("expression", &key.span, "`$secret` is a key of Ostler's own");
+                        let problem =
+                            Problem::new("expression", &key.span, "`$secret` is a key of Ostler's own");
                         cx.error(problem.help("write `${{ secrets.NAME }}`"));
                     }
                     self.check(cx, value, place);
@@ -109,7 +111,9 @@ impl Names<'_> {
         let expr = match Expr::parse(text) {
             Ok(expr) => expr,
             Err(mut error) => {
-                if text.contains("${{") && !(text.trim().starts_with("${{") && text.matches("${{").count() == 1) {
+                if text.contains("${{")
+                    && !(text.trim().starts_with("${{") && text.matches("${{").count() == 1)
+                {
                     error.message.push_str("; write one `${{ … }}` around the whole, or none");
                 }
                 wrong(cx, node, &error);
@@ -124,7 +128,14 @@ impl Names<'_> {
         Some(inner.trim().to_owned())
     }
 
-    fn check_reference(&self, cx: &Context<'_>, node: &Node, text: &str, reference: &Reference, place: Place<'_>) {
+    fn check_reference(
+        &self,
+        cx: &Context<'_>,
+        node: &Node,
+        text: &str,
+        reference: &Reference,
+        place: Place<'_>,
+    ) {
         let Some(problem) = self.problem(reference, place, text) else { return };
         let span = cx.part(node, &reference.range);
         let found = Problem::new(problem.code, &span, problem.message).help_if(problem.help);
@@ -159,10 +170,13 @@ impl Names<'_> {
                 Some(Wrong::new("`secrets` is looked up by one name").help("write `secrets.NAME`"))
             }
             "env" => match reference.path.get(1) {
-                Some(name) if !self.env.contains(name) && !reference.optional => Some(
-                    Wrong::new(format!("the step has no variable `{name}` in its `env`"))
-                        .help(suggest(name, self.env.iter().map(String::as_str), "it has no `env`")),
-                ),
+                Some(name) if !self.env.contains(name) && !reference.optional => {
+                    Some(Wrong::new(format!("the step has no variable `{name}` in its `env`")).help(suggest(
+                        name,
+                        self.env.iter().map(String::as_str),
+                        "it has no `env`",
+                    )))
+                }
                 _ => None,
             },
             _ => None,
@@ -173,12 +187,16 @@ impl Names<'_> {
         let why = match (root, place) {
             ("matrix", Place::Condition) => "`if` is worked out once for the step, before its combinations",
             ("secrets", Place::Condition) => "a secret can be handed on, not looked at",
-            ("secrets", _) => "a secret goes into `env` or `with` only",
+            ("secrets", _) => "a secret goes into `env`, `with`, `kwargs` or `stdin` only",
             ("env", Place::Env) => "values of `env` cannot look up other values of `env`",
             ("env", Place::Condition) => "`env` belongs to the step, which has not begun",
             (_, Place::Key) => "a key is worked out before the run begins, from its inputs",
             _ => {
-                return Wrong::new(format!("`{root}` is not known here")).help(suggest(root, known.iter().copied(), ""));
+                return Wrong::new(format!("`{root}` is not known here")).help(suggest(
+                    root,
+                    known.iter().copied(),
+                    "",
+                ));
             }
         };
         Wrong::new(format!("`{root}` cannot be looked up here: {why}"))
@@ -187,7 +205,9 @@ impl Names<'_> {
 
     fn input(&self, reference: &Reference) -> Option<Wrong> {
         let Some(schema) = self.inputs else {
-            return Some(Wrong::new("the task declares no inputs").help("declare them: `inputs: { name: string }`"));
+            return Some(
+                Wrong::new("the task declares no inputs").help("declare them: `inputs: { name: string }`"),
+            );
         };
         let name = reference.path.get(1)?;
         let properties = schema.get("properties").and_then(Value::as_object);
@@ -199,9 +219,11 @@ impl Names<'_> {
                 schema.get("required").and_then(Value::as_array).is_some_and(|r| r.iter().any(|v| v == name));
             if !is_required && property.get("default").is_none() && !reference.optional {
                 return Some(
-                    Wrong::new(format!("the input `{name}` may be missing: it has no default and is not required"))
-                        .help(format!("write `inputs.{name} ?? ''`, or give it a default"))
-                        .warning(),
+                    Wrong::new(format!(
+                        "the input `{name}` may be missing: it has no default and is not required"
+                    ))
+                    .help(format!("write `inputs.{name} ?? ''`, or give it a default"))
+                    .warning(),
                 );
             }
             return None;
@@ -210,10 +232,11 @@ impl Names<'_> {
             return None;
         }
         let names: Vec<&str> = properties.into_iter().flat_map(|p| p.keys()).map(String::as_str).collect();
-        Some(
-            Wrong::new(format!("the task has no input `{name}`"))
-                .help(suggest(name, names.iter().copied(), "it has none")),
-        )
+        Some(Wrong::new(format!("the task has no input `{name}`")).help(suggest(
+            name,
+            names.iter().copied(),
+            "it has none",
+        )))
     }
 
     fn step(&self, reference: &Reference) -> Option<Wrong> {
@@ -225,7 +248,10 @@ impl Names<'_> {
             return Some(Wrong::new(format!("there is no step `{name}`")).help(help));
         };
         if steps.own.as_str() == name {
-            return Some(Wrong::new(format!("the step `{name}` looks at itself")).help("its outputs are there when it has ended"));
+            return Some(
+                Wrong::new(format!("the step `{name}` looks at itself"))
+                    .help("its outputs are there when it has ended"),
+            );
         }
         if !visible().any(|n| n == name) {
             return Some(
@@ -235,9 +261,7 @@ impl Names<'_> {
         }
         let field = reference.path.get(2)?;
         if !STEP.contains(&field.as_str()) {
-            return Some(
-                Wrong::new(format!("a step has no `{field}`")).help(suggest(field, STEP, "")),
-            );
+            return Some(Wrong::new(format!("a step has no `{field}`")).help(suggest(field, STEP, "")));
         }
         if field == "error" && !reference.optional {
             return Some(
@@ -254,23 +278,29 @@ impl Names<'_> {
             );
         }
         match &facts.outputs {
-            Some(schema) if field == "outputs" && !reference.optional => within(schema, &reference.path[2..], 1),
+            Some(schema) if field == "outputs" && !reference.optional => {
+                within(schema, &reference.path[2..], 1)
+            }
             _ => None,
         }
     }
 
     fn matrix(&self, reference: &Reference) -> Option<Wrong> {
         let Some(matrix) = self.matrix else {
-            return Some(Wrong::new("the step has no matrix").help("write `strategy: { matrix: { name: [a, b] } }`"));
+            return Some(
+                Wrong::new("the step has no matrix").help("write `strategy: { matrix: { name: [a, b] } }`"),
+            );
         };
         let name = reference.path.get(1)?;
         let with = matrix.combinations.iter().filter(|c| c.contains_key(name)).count();
         if with == 0 {
             let names: BTreeSet<&str> =
                 matrix.combinations.iter().flat_map(|c| c.keys()).map(String::as_str).collect();
-            return Some(
-                Wrong::new(format!("the matrix has no `{name}`")).help(suggest(name, names.iter().copied(), "it is empty")),
-            );
+            return Some(Wrong::new(format!("the matrix has no `{name}`")).help(suggest(
+                name,
+                names.iter().copied(),
+                "it is empty",
+            )));
         }
         if with < matrix.combinations.len() && !reference.optional {
             return Some(
@@ -286,7 +316,11 @@ impl Names<'_> {
         let name = reference.path.get(1)?.as_str();
         let known: &[&str] = if self.is_handler { &RUN_OF_HANDLER } else { &RUN };
         if !known.contains(&name) {
-            return Some(Wrong::new(format!("a run has no `{name}`")).help(suggest(name, known.iter().copied(), "")));
+            return Some(Wrong::new(format!("a run has no `{name}`")).help(suggest(
+                name,
+                known.iter().copied(),
+                "",
+            )));
         }
         let when = match name {
             "schedule" | "due" => "only in runs that a schedule started",
@@ -294,7 +328,9 @@ impl Names<'_> {
             _ => return None,
         };
         (!reference.optional).then(|| {
-            Wrong::new(format!("`run.{name}` is there {when}")).help(format!("write `run.{name} ?? ''`")).warning()
+            Wrong::new(format!("`run.{name}` is there {when}"))
+                .help(format!("write `run.{name} ?? ''`"))
+                .warning()
         })
     }
 }
@@ -336,10 +372,11 @@ fn within(schema: &Value, path: &[String], at: usize) -> Option<Wrong> {
         return None;
     }
     let names: Vec<&str> = properties.keys().map(String::as_str).collect();
-    Some(
-        Wrong::new(format!("`{}` declares no `{name}`", path[..at].join(".")))
-            .help(suggest(name, names.iter().copied(), "it has no fields")),
-    )
+    Some(Wrong::new(format!("`{}` declares no `{name}`", path[..at].join("."))).help(suggest(
+        name,
+        names.iter().copied(),
+        "it has no fields",
+    )))
 }
 
 /// Decision 12, with the rewrite shown.
@@ -350,12 +387,21 @@ fn in_code(executor: &str, reference: &Reference, source: &str) -> Wrong {
     let variable = word.to_uppercase();
     let help = match (executor, root) {
         (_, "env") => format!("write `${last}`: the code has it in its environment"),
-        ("sql", _) => format!("write `with: {{ params: {{ {word}: \"${{{{ {source} }}}}\" }} }}` and `:{word}` in the SQL"),
-        ("python", _) => format!("write `kwargs: {{ {word}: \"${{{{ {source} }}}}\" }}` and take it as an argument"),
-        _ => format!("write `env: {{ {variable}: \"${{{{ {source} }}}}\" }}` and `\"${variable}\"` in the code"),
+        ("sql", _) => format!(
+            "write `with: {{ params: {{ {word}: \"${{{{ {source} }}}}\" }} }}` and `:{word}` in the SQL"
+        ),
+        ("python", _) => {
+            format!("write `kwargs: {{ {word}: \"${{{{ {source} }}}}\" }}` and take it as an argument")
+        }
+        _ => format!(
+            "write `env: {{ {variable}: \"${{{{ {source} }}}}\" }}` and `\"${variable}\"` in the code"
+        ),
     };
-    Wrong { code: "code", ..Wrong::new(format!("`{source}` cannot stand in code: code is never built from values")) }
-        .help(help)
+    Wrong {
+        code: "code",
+        ..Wrong::new(format!("`{source}` cannot stand in code: code is never built from values"))
+    }
+    .help(help)
 }
 
 fn wrong(cx: &Context<'_>, node: &Node, error: &ExprError) {

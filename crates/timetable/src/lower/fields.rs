@@ -60,7 +60,7 @@ fn plain(key: &str) -> String {
 }
 
 impl<'n> Fields<'n> {
-    /// The entries of a map; anything else is put on record as not being `what`.
+    /// The entries of a map; anything else is put on record: `what` is a map, not this.
     pub(crate) fn of(cx: &Context<'_>, node: &'n Node, what: &str, place: &'static str) -> Option<Self> {
         match &node.kind {
             Kind::Map(entries) => Some(Self {
@@ -82,7 +82,11 @@ impl<'n> Fields<'n> {
     }
 
     /// The key and the value, null included.
-    pub(crate) fn take_entry(&mut self, cx: &Context<'_>, names: &[&'static str]) -> Option<(&'n Key, &'n Node)> {
+    pub(crate) fn take_entry(
+        &mut self,
+        cx: &Context<'_>,
+        names: &[&'static str],
+    ) -> Option<(&'n Key, &'n Node)> {
         self.known.extend(names.first());
         let mut found: Option<(&Key, &Node)> = None;
         for (key, node, used) in &mut self.entries {
@@ -120,20 +124,30 @@ impl<'n> Fields<'n> {
 
     /// Puts every key that nobody asked for on record.
     pub(crate) fn finish(self, cx: &Context<'_>) {
-        for (key, _, used) in &self.entries {
+        for (key, node, used) in &self.entries {
             if *used || key.text.starts_with("x-") {
                 continue;
             }
-            let problem =
-                Problem::new("unknown-key", &key.span, format!("`{}` is not a key of {}", key.text, self.place));
-            cx.error(problem.help(self.hint(&key.text)));
+            let problem = Problem::new(
+                "unknown-key",
+                &key.span,
+                format!("`{}` is not a key of {}", key.text, self.place),
+            );
+            // `{ name: one, two }`: the comma ended the text.
+            let is_torn = node.kind == Kind::Null && key.text.contains(' ');
+            cx.error(problem.help(if is_torn {
+                "a text with a comma in it stands in quotes inside of `{ }`".to_owned()
+            } else {
+                self.hint(&key.text)
+            }));
         }
     }
 
     fn hint(&self, key: &str) -> String {
         let word = plain(&key.to_lowercase());
-        let elsewhere =
-            ELSEWHERE.iter().find(|(place, known, _)| *known == word && (*place == self.place || *place == "*"));
+        let elsewhere = ELSEWHERE
+            .iter()
+            .find(|(place, known, _)| *known == word && (*place == self.place || *place == "*"));
         if let Some((_, _, hint)) = elsewhere {
             return (*hint).to_owned();
         }

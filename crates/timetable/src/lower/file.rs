@@ -35,7 +35,9 @@ pub(crate) struct Origin {
 /// Keys of a file, for telling definitions from other YAML, JSON and TOML files in a folder.
 pub(crate) fn looks_like_definitions(node: &Node) -> bool {
     let kind = node.get("meta").and_then(|m| m.get("type")).and_then(Node::as_text);
-    kind.is_some_and(|k| k.ends_with("-timetable")) || node.get("tasks").is_some() || node.get("presets").is_some()
+    kind.is_some_and(|k| k.ends_with("-timetable"))
+        || node.get("tasks").is_some()
+        || node.get("presets").is_some()
 }
 
 /// What `meta` of a file says.
@@ -52,11 +54,17 @@ pub(crate) fn lower(cx: &Context<'_>, root: &Node, origin: &Origin) -> Option<Ti
         cx.error(Problem::new("wrong-type", &root.span, message).help("put the list under `tasks:`"));
         return None;
     }
+    if !matches!(root.kind, Kind::Map(_)) {
+        let message = format!("a definition file is a map, not {}", root.described());
+        cx.error(Problem::new("wrong-type", &root.span, message).help("a smallest file is `tasks: []`"));
+        return None;
+    }
     let mut fields = Fields::of(cx, root, "the file", "a file")?;
     let meta = meta(cx, &mut fields);
     let protocols = fields.take(cx, &["protocols"]).map(|n| Protocols::read(cx, n)).unwrap_or_default();
     let calendars = fields.take(cx, &["calendars"]).map(|n| parts::calendars(cx, n)).unwrap_or_default();
-    let mut defaults = fields.take(cx, &["defaults"]).and_then(|n| Fields::of(cx, n, "defaults", "`defaults`"));
+    let mut defaults =
+        fields.take(cx, &["defaults"]).and_then(|n| Fields::of(cx, n, "defaults", "`defaults`"));
     let level = Level::default().and(cx, &mut fields, defaults.as_mut());
     let policy = defaults.map_or_else(Policy::default, |mut defaults| {
         // Which inputs there are is known at each task only.
@@ -91,8 +99,7 @@ pub(crate) fn lower(cx: &Context<'_>, root: &Node, origin: &Origin) -> Option<Ti
 }
 
 fn meta(cx: &Context<'_>, fields: &mut Fields<'_>) -> FileMeta {
-    let mut meta =
-        FileMeta { namespace: None, zone: cx.options.machine_zone.clone(), is_supertask: false };
+    let mut meta = FileMeta { namespace: None, zone: cx.options.machine_zone.clone(), is_supertask: false };
     let Some(node) = fields.take(cx, &["meta"]) else { return meta };
     let Some(mut inner) = Fields::of(cx, node, "meta", "the file's `meta`") else { return meta };
     if let Some(n) = inner.take(cx, &["type"]) {
@@ -130,7 +137,11 @@ fn meta(cx: &Context<'_>, fields: &mut Fields<'_>) -> FileMeta {
 fn tasks<'n>(cx: &Context<'_>, fields: &mut Fields<'n>, house: &House<'n>) -> Vec<Lowered<'n>> {
     let Some((key, node)) = fields.take_entry(cx, &["tasks"]) else {
         if !fields.has("presets") && !fields.has("calendars") {
-            let problem = Problem::new("missing-key", &(fields.span.start..fields.span.start + 1), "the file has no `tasks`");
+            let problem = Problem::new(
+                "missing-key",
+                &(fields.span.start..fields.span.start + 1),
+                "the file has no `tasks`",
+            );
             cx.error(problem.help("write `tasks: [{ meta: { id: hello }, run: echo hello }]`"));
         }
         return Vec::new();
@@ -141,7 +152,10 @@ fn tasks<'n>(cx: &Context<'_>, fields: &mut Fields<'n>, house: &House<'n>) -> Ve
             entries.iter().filter_map(|(k, n)| task::lower(cx, n, Some((&k.text, &k.span)), house)).collect()
         }
         Kind::Null => {
-            cx.error(Problem::new("wrong-type", &key.span, "`tasks` has no value").help("write `tasks: []` for none"));
+            cx.error(
+                Problem::new("wrong-type", &key.span, "`tasks` has no value")
+                    .help("write `tasks: []` for none"),
+            );
             Vec::new()
         }
         _ => {
@@ -156,7 +170,8 @@ fn tasks<'n>(cx: &Context<'_>, fields: &mut Fields<'n>, house: &House<'n>) -> Ve
             // A task whose id could not be read has been told.
             Some(_) if l.task.id.as_str() == "task" && cx.has_errors() => {}
             Some(first) => {
-                let problem = Problem::new("duplicate-id", &l.span, format!("two tasks have the id `{}`", l.task.id));
+                let problem =
+                    Problem::new("duplicate-id", &l.span, format!("two tasks have the id `{}`", l.task.id));
                 cx.error(problem.help(format!("the first one is in line {first}; give them different ids")));
             }
             None => drop(seen.insert(&l.task.id, line)),
@@ -179,7 +194,8 @@ fn presets(cx: &Context<'_>, fields: &mut Fields<'_>, tasks: &[Lowered<'_>], zon
     for (key, node) in entries {
         let Some((preset, span)) = preset(cx, key, node, tasks, zone) else { continue };
         if presets.iter().any(|p| p.id == preset.id) {
-            let problem = Problem::new("duplicate-id", &span, format!("two presets have the id `{}`", preset.id));
+            let problem =
+                Problem::new("duplicate-id", &span, format!("two presets have the id `{}`", preset.id));
             cx.error(problem.help("give them different ids"));
         }
         presets.push(preset);
@@ -221,7 +237,11 @@ fn preset(
         let found = tasks.iter().map(|l| &l.task).find(|t| t.id == *name);
         if found.is_none() {
             let problem = Problem::new("preset", &n.span, format!("there is no task `{name}` in the file"));
-            cx.error(problem.help(suggest(name.as_str(), tasks.iter().map(|l| l.task.id.as_str()), "it has no tasks")));
+            cx.error(problem.help(suggest(
+                name.as_str(),
+                tasks.iter().map(|l| l.task.id.as_str()),
+                "it has no tasks",
+            )));
         }
         found
     });
@@ -246,7 +266,14 @@ fn preset(
     let zone = found.map_or(zone, |t| t.timezone.as_str());
     let activation = parts::activation(cx, &mut fields, zone);
     fields.finish(cx);
-    let preset = PresetDef { id: id?, task: task?.0, description: description.unwrap_or_default(), inputs, policy, activation };
+    let preset = PresetDef {
+        id: id?,
+        task: task?.0,
+        description: description.unwrap_or_default(),
+        inputs,
+        policy,
+        activation,
+    };
     Some((preset, span))
 }
 
@@ -254,19 +281,23 @@ fn preset(
 fn check_schedules(cx: &Context<'_>, tasks: &[Lowered<'_>], presets: &[PresetDef]) {
     for lowered in tasks {
         for pending in &lowered.pending {
-            let Some(schedule) = lowered.task.schedules.iter().find(|s| s.id == pending.schedule) else { continue };
+            let Some(schedule) = lowered.task.schedules.iter().find(|s| s.id == pending.schedule) else {
+                continue;
+            };
             let mut given = vec![&schedule.inputs];
             if let Some((name, node)) = &pending.preset {
                 match presets.iter().find(|p| p.id == *name) {
                     Some(preset) if preset.task == lowered.task.id => given.push(&preset.inputs),
                     Some(preset) => {
-                        let message = format!("the preset `{name}` is of task `{}`, not of this one", preset.task);
+                        let message =
+                            format!("the preset `{name}` is of task `{}`, not of this one", preset.task);
                         cx.error(Problem::new("preset", &node.span, message));
                         continue;
                     }
                     None => {
                         let known = presets.iter().map(|p| p.id.as_str());
-                        let problem = Problem::new("preset", &node.span, format!("there is no preset `{name}`"));
+                        let problem =
+                            Problem::new("preset", &node.span, format!("there is no preset `{name}`"));
                         cx.error(problem.help(suggest(name.as_str(), known, "the file has no `presets`")));
                         continue;
                     }
@@ -274,7 +305,8 @@ fn check_schedules(cx: &Context<'_>, tasks: &[Lowered<'_>], presets: &[PresetDef
             }
             let missing = schemas::missing_inputs(lowered.task.inputs.as_ref(), &given);
             if !missing.is_empty() {
-                let message = format!("the schedule does not give what the task requires: {}", missing.join(", "));
+                let message =
+                    format!("the schedule does not give what the task requires: {}", missing.join(", "));
                 let help = format!("write `inputs: {{ {}: … }}`, or give the input a default", missing[0]);
                 cx.error(Problem::new("input", &pending.span, message).help(help));
             }

@@ -77,7 +77,9 @@ mod tests {
     fn a_long_chain_is_no_circle_and_no_deep_stack() {
         let names: Vec<String> = (0..20_000).map(|i| format!("s{i}")).collect();
         let needs: Needs = (0..names.len())
-            .map(|i| (Name::from_any(&names[i]), if i > 0 { vec![Name::from_any(&names[i - 1])] } else { vec![] }))
+            .map(|i| {
+                (Name::from_any(&names[i]), if i > 0 { vec![Name::from_any(&names[i - 1])] } else { vec![] })
+            })
             .collect();
         let order: Vec<Name> = names.iter().rev().map(|n| Name::from_any(n)).collect();
         assert!(circles(&needs, &order).is_empty());

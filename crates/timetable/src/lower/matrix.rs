@@ -44,7 +44,9 @@ fn combinations(cx: &Context<'_>, node: &Node) -> Option<Vec<Combination>> {
         };
         if items.is_empty() {
             let message = format!("`matrix.{}` has no values: the step would never run", key.text);
-            cx.error(Problem::new("matrix", &values.span, message).help("give it values or take the key out"));
+            cx.error(
+                Problem::new("matrix", &values.span, message).help("give it values or take the key out"),
+            );
             return None;
         }
         if all.len().saturating_mul(items.len()) > MOST {
@@ -70,7 +72,8 @@ fn combinations(cx: &Context<'_>, node: &Node) -> Option<Vec<Combination>> {
     for excluded in maps(cx, node, "exclude")? {
         for (key, _) in &excluded.1 {
             if !axes.contains(&key.as_str()) {
-                let problem = Problem::new("matrix", &excluded.0.span, format!("the matrix has no `{key}` to exclude"));
+                let problem =
+                    Problem::new("matrix", &excluded.0.span, format!("the matrix has no `{key}` to exclude"));
                 cx.error(problem.help(suggest(key, axes.iter().copied(), "it has no lists")));
             }
         }
@@ -132,7 +135,8 @@ fn maps<'n>(cx: &Context<'_>, node: &'n Node, key: &str) -> Option<Vec<(&'n Node
 fn constants(cx: &Context<'_>, node: &Node) -> Option<()> {
     match &node.kind {
         Kind::Text(text) if text.contains("${{") => {
-            let message = "a matrix is made of constants: its combinations are worked out when the file is read";
+            let message =
+                "a matrix is made of constants: its combinations are worked out when the file is read";
             cx.error(Problem::new("matrix", &node.span, message).help("write the values out"));
             None
         }

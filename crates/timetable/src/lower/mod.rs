@@ -21,8 +21,10 @@ mod task;
 
 pub(crate) use context::Context;
 pub(crate) use file::{Origin, looks_like_definitions, lower};
+pub(crate) use schemas::KEYWORDS as PROPERTY_KEYWORDS;
 pub(crate) use script::lower_script;
 pub(crate) use settings::Settings;
 
 /// The keys of an executor's settings that a step may name at its own level.
-pub(crate) const EXECUTOR_ALIASES: [(&str, &str); 2] = [("python-entrypoint", "python"), ("python-file", "python")];
+pub(crate) const EXECUTOR_ALIASES: [(&str, &str); 2] =
+    [("python-entrypoint", "python"), ("python-file", "python")];

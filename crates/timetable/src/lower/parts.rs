@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ostler_calendar::{CalendarError, Calendars};
+use ostler_calendar::Calendars;
 use ostler_model::{
     Name, RunState,
     definition::{Activation, ActivationMode, Expect},
@@ -89,7 +89,10 @@ pub(crate) fn stays_inside(cx: &Context<'_>, node: &Node, what: &str, path: &str
         (_, true) => format!("`{what}`: `{path}` leaves the folder of the file"),
         _ => return true,
     };
-    cx.error(Problem::new("path", &node.span, message).help("write it relative to the folder of the file, inside of it"));
+    cx.error(
+        Problem::new("path", &node.span, message)
+            .help("write it relative to the folder of the file, inside of it"),
+    );
     false
 }
 
@@ -98,10 +101,14 @@ pub(crate) fn activation(cx: &Context<'_>, fields: &mut Fields<'_>, zone: &str) 
     let read = |fields: &mut Fields<'_>, is_whole: bool| {
         let on = fields.take(cx, &["activate_on"]).and_then(|n| cx.moment(n, "activate_on", zone));
         let off = fields.take(cx, &["deactivate_on"]).and_then(|n| cx.moment(n, "deactivate_on", zone));
-        let mut activation = Activation { activate_on: on, deactivate_on: off, mode: ActivationMode::ByDates };
+        let mut activation =
+            Activation { activate_on: on, deactivate_on: off, mode: ActivationMode::ByDates };
         if is_whole && let Some(n) = fields.take(cx, &["mode"]) {
-            let words =
-                [("by-dates", ActivationMode::ByDates), ("on", ActivationMode::On), ("off", ActivationMode::Off)];
+            let words = [
+                ("by-dates", ActivationMode::ByDates),
+                ("on", ActivationMode::On),
+                ("off", ActivationMode::Off),
+            ];
             activation.mode = cx.word(n, "activation.mode", &words).unwrap_or_default();
         }
         activation
@@ -153,37 +160,36 @@ pub(crate) fn calendars(cx: &Context<'_>, node: &Node) -> BTreeMap<Name, Calenda
             continue;
         };
         let description = fields.take(cx, &["description"]).and_then(|n| cx.text(n, "description"));
-        let mut places: Vec<&Node> = Vec::new();
-        let mut texts = |names: &[&'static str]| match fields.take(cx, names) {
-            Some(n) => {
-                places.extend(cx.items(n));
-                cx.texts(n, names[0])
-            }
-            None => Vec::new(),
-        };
-        let calendar = CalendarDef {
-            description,
-            dates: texts(&["dates"]),
-            weekdays: texts(&["weekdays"]),
-            periods: texts(&["periods"]),
-            rules: texts(&["rules", "rrules"]),
-        };
+        let mut texts =
+            |names: &[&'static str]| fields.take(cx, names).map(|n| (cx.texts(n, names[0]), cx.items(n)));
+        let (dates, weekdays, periods, rules) =
+            (texts(&["dates"]), texts(&["weekdays"]), texts(&["periods"]), texts(&["rules", "rrules"]));
         fields.finish(cx);
-        // One at a time, so that each tells its own error.
-        match Calendars::compile(&BTreeMap::from([(name.clone(), calendar.clone())])) {
-            Ok(_) => {}
-            Err(error) => {
-                let wrong = match &error {
-                    CalendarError::Entry { text, .. } => Some(text.as_str()),
-                    CalendarError::Rrule { part, .. } => Some(part.as_str()),
-                    _ => None,
-                };
-                let place = places.iter().find(|n| {
-                    wrong.is_some_and(|w| n.scalar().is_some_and(|s| s == w || (!w.is_empty() && s.contains(w))))
-                });
-                cx.error(Problem::new("calendar", &place.map_or(key.span.clone(), |n| n.span.clone()), error.to_string()));
+        // Each entry by itself, so that each tells its own error.
+        let kinds: [(&_, fn(Vec<String>) -> CalendarDef); 4] = [
+            (&dates, |dates| CalendarDef { dates, ..CalendarDef::default() }),
+            (&weekdays, |weekdays| CalendarDef { weekdays, ..CalendarDef::default() }),
+            (&periods, |periods| CalendarDef { periods, ..CalendarDef::default() }),
+            (&rules, |rules| CalendarDef { rules, ..CalendarDef::default() }),
+        ];
+        for (entries, calendar_of) in kinds {
+            for node in entries.iter().flat_map(|(_, nodes)| nodes) {
+                let Some(text) = node.scalar() else { continue };
+                let only = BTreeMap::from([(name.clone(), calendar_of(vec![text.to_owned()]))]);
+                if let Err(error) = Calendars::compile(&only) {
+                    cx.error(Problem::new("calendar", &node.span, error.to_string()));
+                }
             }
         }
+        let texts =
+            |entries: Option<(Vec<String>, Vec<&Node>)>| entries.map(|(texts, _)| texts).unwrap_or_default();
+        let calendar = CalendarDef {
+            description,
+            dates: texts(dates),
+            weekdays: texts(weekdays),
+            periods: texts(periods),
+            rules: texts(rules),
+        };
         calendars.insert(name, calendar);
     }
     fields.finish(cx);

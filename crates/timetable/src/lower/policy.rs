@@ -63,7 +63,9 @@ fn key(cx: &Context<'_>, node: &Node, key: Option<&str>, names: &Names<'_>) {
     let node = node.get("key").or_else(|| node.get("group")).unwrap_or(node);
     if key.is_some_and(str::is_empty) {
         let message = "a key is a text with something in it";
-        cx.error(Problem::new("wrong-value", &node.span, message).help("leave it out for the id of the task"));
+        cx.error(
+            Problem::new("wrong-value", &node.span, message).help("leave it out for the id of the task"),
+        );
     }
     if key.is_some() {
         names.check(cx, node, Place::Key);

@@ -13,8 +13,8 @@ use crate::{
 
 /// Classes of errors that executors give; others (`python.ValueError`) are names of their own.
 const CLASSES: [&str; 14] = [
-    "timeout", "exit", "signal", "spawn", "lost", "http", "connect", "tls", "io", "sql", "python", "input", "output",
-    "settings",
+    "timeout", "exit", "signal", "spawn", "lost", "http", "connect", "tls", "io", "sql", "python", "input",
+    "output", "settings",
 ];
 
 /// `3`, or a map.
@@ -47,7 +47,8 @@ pub(crate) fn retry(cx: &Context<'_>, node: &Node) -> Option<Retry> {
         ),
     }
     if let Some(n) = fields.take(cx, &["backoff"]) {
-        let words = [("exponential", Backoff::Exponential), ("linear", Backoff::Linear), ("fixed", Backoff::Fixed)];
+        let words =
+            [("exponential", Backoff::Exponential), ("linear", Backoff::Linear), ("fixed", Backoff::Fixed)];
         retry.backoff = cx.word(n, "retry.backoff", &words).unwrap_or_default();
     }
     if let Some(n) = fields.take(cx, &["initial", "delay", "interval"]) {
@@ -71,7 +72,8 @@ pub(crate) fn retry(cx: &Context<'_>, node: &Node) -> Option<Retry> {
         }
     }
     if let (Some(n), true) = (longest, retry.max < retry.initial) {
-        let message = format!("`retry.max` of {} is shorter than `retry.initial` of {}", retry.max, retry.initial);
+        let message =
+            format!("`retry.max` of {} is shorter than `retry.initial` of {}", retry.max, retry.initial);
         cx.error(Problem::new("wrong-value", &n.span, message).help("make it longer, or leave it out"));
     }
     fields.finish(cx);
@@ -156,7 +158,10 @@ pub(crate) fn rate_limit(cx: &Context<'_>, node: &Node) -> Option<RateLimit> {
         });
         let Some((limit, per)) = parts else {
             let message = format!("`rate_limit`: `{text}` is not a rate");
-            cx.error(Problem::new("wrong-value", &node.span, message).help("write `10/1m`, or a map with `limit` and `per`"));
+            cx.error(
+                Problem::new("wrong-value", &node.span, message)
+                    .help("write `10/1m`, or a map with `limit` and `per`"),
+            );
             return None;
         };
         return Some(RateLimit { key: None, limit, per, burst: None });
@@ -169,7 +174,10 @@ pub(crate) fn rate_limit(cx: &Context<'_>, node: &Node) -> Option<RateLimit> {
     for (name, value) in [("limit", limit), ("per", per)] {
         if value.is_none() {
             let message = format!("`rate_limit` has no `{name}`");
-            cx.error(Problem::new("missing-key", &fields.span, message).help("write `rate_limit: { limit: 10, per: 1m }`"));
+            cx.error(
+                Problem::new("missing-key", &fields.span, message)
+                    .help("write `rate_limit: { limit: 10, per: 1m }`"),
+            );
         }
     }
     let limit = limit.and_then(|n| cx.count32(n, "rate_limit.limit", 1));

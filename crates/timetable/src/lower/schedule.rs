@@ -53,9 +53,18 @@ fn spec(rhythm: Rhythm, timezone: Option<String>) -> TriggerSpec {
 }
 
 /// `on`: its schedules.
-pub(crate) fn on<'n>(cx: &Context<'_>, node: &'n Node, terms: &Terms<'_>) -> (Vec<ScheduleDef>, Vec<Pending<'n>>) {
+pub(crate) fn on<'n>(
+    cx: &Context<'_>,
+    node: &'n Node,
+    terms: &Terms<'_>,
+) -> (Vec<ScheduleDef>, Vec<Pending<'n>>) {
     let mut schedules: Vec<ScheduleDef> = Vec::new();
     let mut pending = Vec::new();
+    if let Kind::Text(text) = &node.kind {
+        let problem = Problem::new("wrong-type", &node.span, format!("`on` is a map, not the text `{text}`"));
+        cx.error(problem.help("write `on: { schedule: [{ cron: \"0 7 * * *\" }] }`"));
+        return (schedules, pending);
+    }
     let Some(mut fields) = Fields::of(cx, node, "on", "`on`") else { return (schedules, pending) };
     let mut entries: Vec<&Node> = Vec::new();
     if let Some(node) = fields.take(cx, &["schedule"]) {
@@ -98,7 +107,12 @@ fn plain(id: Name, trigger: TriggerSpec) -> ScheduleDef {
     }
 }
 
-fn schedule<'n>(cx: &Context<'_>, node: &'n Node, index: usize, terms: &Terms<'_>) -> Option<(ScheduleDef, Pending<'n>)> {
+fn schedule<'n>(
+    cx: &Context<'_>,
+    node: &'n Node,
+    index: usize,
+    terms: &Terms<'_>,
+) -> Option<(ScheduleDef, Pending<'n>)> {
     let default_id = || Name::from_any(&format!("s{}", index + 1));
     // A bare text is a cron expression.
     if let Kind::Text(_) = &node.kind {
@@ -119,7 +133,10 @@ fn schedule<'n>(cx: &Context<'_>, node: &'n Node, index: usize, terms: &Terms<'_
     let calendar_nodes: Vec<&Node> =
         ["only", "except"].iter().filter_map(|k| node.get(k)).flat_map(|n| cx.items(n)).collect();
     let mut names = |key: &'static str| -> Vec<Name> {
-        fields.take(cx, &[key]).map(|n| cx.names(n, key).into_iter().map(|(name, _)| name).collect()).unwrap_or_default()
+        fields
+            .take(cx, &[key])
+            .map(|n| cx.names(n, key).into_iter().map(|(name, _)| name).collect())
+            .unwrap_or_default()
     };
     let (only, except) = (names("only"), names("except"));
     let dst = fields.take(cx, &["dst"]).map(|n| dst(cx, n)).unwrap_or_default();
@@ -160,7 +177,12 @@ fn schedule<'n>(cx: &Context<'_>, node: &'n Node, index: usize, terms: &Terms<'_
     fields.finish(cx);
     let (rhythm, rhythm_node) = rhythm?;
     let trigger = TriggerSpec { rhythm, timezone, dst, jitter, offset, only, except, start, end, count };
-    check(cx, &trigger, terms, &Places { rhythm: rhythm_node, timezone: timezone_node, calendars: calendar_nodes });
+    check(
+        cx,
+        &trigger,
+        terms,
+        &Places { rhythm: rhythm_node, timezone: timezone_node, calendars: calendar_nodes },
+    );
     let later = Pending { schedule: id.clone(), span, preset: preset.clone() };
     let schedule = ScheduleDef {
         id,
@@ -183,9 +205,9 @@ const RHYTHMS: [&str; 7] = ["cron", "every", "at", "rrule", "calendar", "once", 
 fn rhythm<'n>(cx: &Context<'_>, fields: &mut Fields<'n>, dialect: Dialect) -> Option<(Rhythm, &'n Node)> {
     let given: Vec<&str> = RHYTHMS.into_iter().filter(|key| fields.has(key)).collect();
     let dialect = match fields.take(cx, &["dialect"]) {
-        Some(n) => {
-            cx.word(n, "dialect", &[("vixie", Dialect::Vixie), ("supertask", Dialect::Supertask)]).unwrap_or(dialect)
-        }
+        Some(n) => cx
+            .word(n, "dialect", &[("vixie", Dialect::Vixie), ("supertask", Dialect::Supertask)])
+            .unwrap_or(dialect),
         None => dialect,
     };
     let pace = pace(cx, fields);
@@ -194,11 +216,16 @@ fn rhythm<'n>(cx: &Context<'_>, fields: &mut Fields<'n>, dialect: Dialect) -> Op
         let Some(node) = fields.take(cx, &[key]) else { continue };
         let read = match key {
             "cron" => cron(cx, node, dialect),
-            "every" => interval(cx, node).map(|interval| Rhythm::Every { interval, pace: pace.unwrap_or_default() }),
+            "every" => {
+                interval(cx, node).map(|interval| Rhythm::Every { interval, pace: pace.unwrap_or_default() })
+            }
             "at" => {
                 let texts = cx.texts(node, "at");
                 if texts.is_empty() && matches!(node.kind, Kind::List(_)) {
-                    cx.error(Problem::new("wrong-value", &node.span, "`at` has no moments").help("write `at: [2027-03-01T09:00]`"));
+                    cx.error(
+                        Problem::new("wrong-value", &node.span, "`at` has no moments")
+                            .help("write `at: [2027-03-01T09:00]`"),
+                    );
                 }
                 (!texts.is_empty()).then_some(Rhythm::At(texts))
             }
@@ -208,7 +235,10 @@ fn rhythm<'n>(cx: &Context<'_>, fields: &mut Fields<'n>, dialect: Dialect) -> Op
                 Some(true) if key == "once" => Some(Rhythm::Once),
                 Some(true) => Some(Rhythm::Reboot),
                 Some(false) => {
-                    cx.error(Problem::new("wrong-value", &node.span, format!("`{key}: false` says nothing")).help("leave it out"));
+                    cx.error(
+                        Problem::new("wrong-value", &node.span, format!("`{key}: false` says nothing"))
+                            .help("leave it out"),
+                    );
                     None
                 }
                 None => None,
@@ -227,13 +257,17 @@ fn rhythm<'n>(cx: &Context<'_>, fields: &mut Fields<'n>, dialect: Dialect) -> Op
         [_] => {}
         several => {
             let message = format!("the schedule says {} ways when: {}", several.len(), several.join(", "));
-            cx.error(Problem::new("wrong-value", &fields.span, message).help("make it one schedule for each"));
+            cx.error(
+                Problem::new("wrong-value", &fields.span, message).help("make it one schedule for each"),
+            );
         }
     }
     if let (Some(_), Some((other, node))) = (pace, found.as_ref())
         && !matches!(other, Rhythm::Every { .. })
     {
-        cx.error(Problem::new("wrong-value", &node.span, "`pace` goes with `every` only").help("leave it out"));
+        cx.error(
+            Problem::new("wrong-value", &node.span, "`pace` goes with `every` only").help("leave it out"),
+        );
     }
     found
 }
@@ -332,7 +366,8 @@ fn missed(cx: &Context<'_>, node: &Node) -> Missed {
         return Missed { policy: cx.word(node, "missed", &words).unwrap_or_default(), within: None };
     }
     let Some(mut fields) = Fields::of(cx, node, "missed", "`missed`") else { return Missed::default() };
-    let policy = fields.take(cx, &["policy"]).and_then(|n| cx.word(n, "missed.policy", &words)).unwrap_or_default();
+    let policy =
+        fields.take(cx, &["policy"]).and_then(|n| cx.word(n, "missed.policy", &words)).unwrap_or_default();
     let within = fields.take(cx, &["within"]).and_then(|n| cx.positive_span(n, "missed.within"));
     fields.finish(cx);
     Missed { policy, within }
@@ -354,7 +389,11 @@ fn check(cx: &Context<'_>, trigger: &TriggerSpec, terms: &Terms<'_>, places: &Pl
             let span = place.map_or(places.rhythm.span.clone(), |n| n.span.clone());
             let known = terms.calendars.keys().map(Name::as_str);
             let problem = Problem::new("calendar", &span, format!("there is no calendar `{name}`"));
-            cx.error(problem.help(suggest(name.as_str(), known, "declare it: `calendars: { NAME: { dates: […] } }`")));
+            cx.error(problem.help(suggest(
+                name.as_str(),
+                known,
+                "declare it: `calendars: { NAME: { dates: […] } }`",
+            )));
         }
     }
     let used: BTreeMap<Name, CalendarDef> = terms
@@ -371,14 +410,19 @@ fn check(cx: &Context<'_>, trigger: &TriggerSpec, terms: &Terms<'_>, places: &Pl
     let Err(error) = Trigger::compile(trigger, terms.zone, &calendars, 0) else { return };
     let (code, span) = match &error {
         CalendarError::Cron { error, .. } => ("cron", cx.part(places.rhythm, &error.range())),
-        CalendarError::UnknownZone { .. } => ("timezone", places.timezone.unwrap_or(places.rhythm).span.clone()),
+        CalendarError::UnknownZone { .. } => {
+            ("timezone", places.timezone.unwrap_or(places.rhythm).span.clone())
+        }
         CalendarError::Moment { text, .. } => {
             let item = cx.items(places.rhythm).into_iter().find(|n| n.scalar() == Some(text));
             ("moment", item.unwrap_or(places.rhythm).span.clone())
         }
         CalendarError::Rrule { part, .. } => {
             let at = places.rhythm.as_text().and_then(|t| t.find(part.as_str()));
-            ("rrule", at.map_or(places.rhythm.span.clone(), |at| cx.part(places.rhythm, &(at..at + part.len()))))
+            (
+                "rrule",
+                at.map_or(places.rhythm.span.clone(), |at| cx.part(places.rhythm, &(at..at + part.len()))),
+            )
         }
         CalendarError::Systemd { .. } => ("calendar", places.rhythm.span.clone()),
         _ => ("trigger", places.rhythm.span.clone()),

@@ -45,18 +45,27 @@ impl Protocols {
             let problem = if is_circle {
                 Problem::new("schema", &place.span, format!("the protocol `{name}` refers to itself"))
             } else {
-                Problem::new("schema", &place.span, format!("there is no protocol `{name}`"))
-                    .help(suggest(&name, self.schemas.keys().map(String::as_str), "the file has no `protocols`"))
+                Problem::new("schema", &place.span, format!("there is no protocol `{name}`")).help(suggest(
+                    &name,
+                    self.schemas.keys().map(String::as_str),
+                    "the file has no `protocols`",
+                ))
             };
             cx.error(problem);
         }
         resolved
     }
 
-    fn replace(&self, schema: Value, within: &mut Vec<String>, wrong: &RefCell<Option<(String, bool)>>) -> Value {
+    fn replace(
+        &self,
+        schema: Value,
+        within: &mut Vec<String>,
+        wrong: &RefCell<Option<(String, bool)>>,
+    ) -> Value {
         match schema {
             Value::Object(map) => {
-                let name = map.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/protocols/"));
+                let name =
+                    map.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/protocols/"));
                 if let Some(name) = name.map(str::to_owned) {
                     let Some(target) = self.schemas.get(&name) else {
                         *wrong.borrow_mut() = Some((name, false));
@@ -82,7 +91,10 @@ impl Protocols {
                         (replaced, _) => replaced,
                     };
                 }
-                map.into_iter().map(|(k, v)| (k, self.replace(v, within, wrong))).collect::<Map<_, _>>().into()
+                map.into_iter()
+                    .map(|(k, v)| (k, self.replace(v, within, wrong)))
+                    .collect::<Map<_, _>>()
+                    .into()
             }
             Value::Array(items) => items.into_iter().map(|v| self.replace(v, within, wrong)).collect(),
             other => other,
@@ -100,38 +112,41 @@ impl Protocols {
             }
             Kind::Map(_) => self.short_form(cx, node, "outputs", false),
             _ => {
-                cx.wrong_type(node, "outputs", "a JSON Schema, a map of names and types, or the name of a protocol");
+                cx.wrong_type(
+                    node,
+                    "outputs",
+                    "a JSON Schema, a map of names and types, or the name of a protocol",
+                );
                 None
             }
         }
     }
 
-    /// The inputs of a task: a JSON Schema of an object, or names with types.
+    /// The inputs of a task: a JSON Schema of an object, names with types, or a protocol's name.
     pub(crate) fn inputs(&self, cx: &Context<'_>, node: &Node) -> Option<Value> {
-        match &node.kind {
-            Kind::Text(name) => self.named(cx, node, name),
-            Kind::Map(_) if is_schema(node) => {
-                let mut schema = self.resolved(cx, node, node.to_json());
-                if !check(cx, node, &schema) {
-                    return None;
-                }
-                if let Value::Object(map) = &mut schema {
-                    if map.get("type").is_some_and(|t| t != "object") {
-                        let place = node.get("type").unwrap_or(node);
-                        let message = "the schema of inputs is that of an object";
-                        cx.error(Problem::new("schema", &place.span, message).help("write `type: object` and `properties`"));
-                    }
-                    map.entry("type").or_insert_with(|| "object".into());
-                    map.entry("additionalProperties").or_insert(Value::Bool(false));
-                }
-                Some(schema)
-            }
-            Kind::Map(_) => self.short_form(cx, node, "inputs", true),
+        let mut schema = match &node.kind {
+            Kind::Text(name) => self.named(cx, node, name)?,
+            Kind::Map(_) if is_schema(node) => self.resolved(cx, node, node.to_json()),
+            Kind::Map(_) => return self.short_form(cx, node, "inputs", true),
             _ => {
                 cx.wrong_type(node, "inputs", "a map of names and types");
-                None
+                return None;
             }
+        };
+        if !check(cx, node, &schema) {
+            return None;
         }
+        let map = schema.as_object_mut()?;
+        if map.get("type").is_some_and(|t| t != "object") {
+            let place = node.get("type").unwrap_or(node);
+            let message = "the schema of inputs is that of an object";
+            cx.error(
+                Problem::new("schema", &place.span, message).help("write `type: object` and `properties`"),
+            );
+        }
+        map.entry("type").or_insert_with(|| "object".into());
+        map.entry("additionalProperties").or_insert(Value::Bool(false));
+        Some(schema)
     }
 
     fn named(&self, cx: &Context<'_>, node: &Node, name: &str) -> Option<Value> {
@@ -254,12 +269,47 @@ impl Protocols {
 }
 
 /// Keys of a property in the short form.
-const KEYWORDS: [&str; 40] = [
-    "type", "default", "required", "enum", "description", "options", "protocol", "title", "examples", "const",
-    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern",
-    "format", "items", "prefixItems", "minItems", "maxItems", "uniqueItems", "contains", "properties",
-    "additionalProperties", "patternProperties", "propertyNames", "minProperties", "maxProperties", "allOf", "anyOf",
-    "oneOf", "not", "if", "then", "else", "$ref", "deprecated",
+pub(crate) const KEYWORDS: [&str; 40] = [
+    "type",
+    "default",
+    "required",
+    "enum",
+    "description",
+    "options",
+    "protocol",
+    "title",
+    "examples",
+    "const",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+    "items",
+    "prefixItems",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "contains",
+    "properties",
+    "additionalProperties",
+    "patternProperties",
+    "propertyNames",
+    "minProperties",
+    "maxProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "$ref",
+    "deprecated",
 ];
 
 /// Whether a map is a JSON Schema rather than names with types: it has a keyword whose value is of the keyword's kind.
@@ -274,8 +324,17 @@ fn is_schema(node: &Node) -> bool {
             TYPES.contains(&word.as_str())
         }
         ("type", Kind::List(_)) | ("enum" | "required" | "allOf" | "anyOf" | "oneOf", Kind::List(_)) => true,
-        ("$ref" | "$schema" | "$id", Kind::Text(_)) | ("const", _) | ("additionalProperties", Kind::Bool(..)) => true,
-        ("properties", Kind::Map(properties)) => properties.is_empty() || !entries.iter().any(|(k, _)| k.text == "default"),
+        ("description" | "title" | "pattern" | "format" | "$comment", Kind::Text(word)) => {
+            !TYPES.contains(&word.as_str())
+        }
+        ("minimum" | "maximum" | "minLength" | "maxLength" | "minItems" | "maxItems", Kind::Number(..))
+        | ("minProperties" | "maxProperties" | "multipleOf", Kind::Number(..)) => true,
+        ("$ref" | "$schema" | "$id", Kind::Text(_))
+        | ("const", _)
+        | ("additionalProperties", Kind::Bool(..)) => true,
+        ("properties", Kind::Map(properties)) => {
+            properties.is_empty() || !entries.iter().any(|(k, _)| k.text == "default")
+        }
         _ => false,
     })
 }
@@ -300,7 +359,13 @@ fn check(cx: &Context<'_>, node: &Node, schema: &Value) -> bool {
     }
     if let Err(error) = jsonschema::meta::validate(schema) {
         let pointer = error.instance_path().to_string();
-        return wrong(node.at_pointer(&pointer), error.to_string());
+        let place = node.at_pointer(&pointer);
+        if let (true, Some(word)) = (pointer.ends_with("/type"), place.as_text()) {
+            let problem = Problem::new("schema", &place.span, format!("there is no type `{word}`"));
+            cx.error(problem.help(suggest(word, TYPES, "")));
+            return false;
+        }
+        return wrong(place, error.to_string());
     }
     match jsonschema::validator_for(schema) {
         Ok(_) => true,
@@ -326,7 +391,8 @@ fn find_ref<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
 pub(crate) fn check_inputs(cx: &Context<'_>, node: &Node, schema: Option<&Value>, whose: &str) {
     let Kind::Map(entries) = &node.kind else { return };
     let properties = schema.and_then(|s| s.get("properties")).and_then(Value::as_object);
-    let is_open = schema.is_some_and(|s| s.get("additionalProperties").is_none_or(|a| a != &Value::Bool(false)));
+    let is_open =
+        schema.is_some_and(|s| s.get("additionalProperties").is_none_or(|a| a != &Value::Bool(false)));
     for (key, value) in entries {
         if !is_open && !properties.is_some_and(|p| p.contains_key(&key.text)) {
             let known = properties.into_iter().flat_map(|p| p.keys()).map(String::as_str).collect::<Vec<_>>();
@@ -334,7 +400,8 @@ pub(crate) fn check_inputs(cx: &Context<'_>, node: &Node, schema: Option<&Value>
             cx.error(problem.help(suggest(&key.text, known.iter().copied(), "it takes no inputs")));
         }
         if let Some(text) = expression_in(value) {
-            let message = format!("`{text}` is not worked out here: inputs of schedules and presets are constants");
+            let message =
+                format!("`{text}` is not worked out here: inputs of schedules and presets are constants");
             cx.error(Problem::new("input", &value.span, message));
         }
     }

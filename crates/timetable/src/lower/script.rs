@@ -6,7 +6,7 @@ use ostler_model::definition::Timetable;
 
 use super::{Context, file};
 use crate::{
-    diagnostic::Problem,
+    diagnostic::{Problem, nearest},
     formats::Script,
     node::{Key, Kind, Node},
 };
@@ -17,8 +17,16 @@ pub(crate) const SUPERTASK_ZONE: &str = "Europe/Vienna";
 /// Keys of the block that say when.
 const WHEN: [&str; 7] = ["cron", "every", "at", "rrule", "calendar", "once", "reboot"];
 
+/// Keys of tasks that look like one of those.
+const TASK_KEYS_NEAR_WHEN: [&str; 3] = ["on", "env", "retry"];
+
 /// Lowers a script: writes the file that its block stands for, and lowers that.
-pub(crate) fn lower_script(cx: &Context<'_>, script: &Script, name: &str, origin: &file::Origin) -> Option<Timetable> {
+pub(crate) fn lower_script(
+    cx: &Context<'_>,
+    script: &Script,
+    name: &str,
+    origin: &file::Origin,
+) -> Option<Timetable> {
     let Some(block) = &script.task else {
         let problem = Problem::new("python", &(0..0), "the script has no `# /// task` block");
         cx.error(problem.help("write `# /// task`, `# cron = \"0 7 * * *\"`, `# ///` at its top"));
@@ -44,7 +52,17 @@ pub(crate) fn lower_script(cx: &Context<'_>, script: &Script, name: &str, origin
             // These are the file's, and there is one task in it.
             "namespace" => meta.push(entry),
             word if WHEN.contains(&word) => when.push(entry),
-            _ => task.push(entry),
+            word => match nearest(word, WHEN) {
+                Some(near) if !TASK_KEYS_NEAR_WHEN.contains(&word) => {
+                    let problem = Problem::new(
+                        "unknown-key",
+                        &key.span,
+                        format!("`{word}` is not a key of a task block"),
+                    );
+                    cx.error(problem.help(format!("did you mean `{near}`?")));
+                }
+                _ => task.push(entry),
+            },
         }
     }
     let has = |task: &[(Key, Node)], name: &str| {
@@ -56,7 +74,11 @@ pub(crate) fn lower_script(cx: &Context<'_>, script: &Script, name: &str, origin
     }
     if !when.is_empty() {
         if has(&task, "on") {
-            cx.error(Problem::new("duplicate-key", &when[0].0.span, format!("`{}` and `on` both say when", when[0].0.text)));
+            cx.error(Problem::new(
+                "duplicate-key",
+                &when[0].0.span,
+                format!("`{}` and `on` both say when", when[0].0.text),
+            ));
         } else {
             let schedule = Node::new(Kind::List(vec![map(when)]), span.clone());
             task.push((new_key("on"), map(vec![(new_key("schedule"), schedule)])));

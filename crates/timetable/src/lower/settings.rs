@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Keys of `with` whose text is code whatever the executor's schema says.
-const CODE_KEYS: [&str; 6] = ["run", "code", "script", "query", "sql", "statement"];
+const CODE_KEYS: [&str; 7] = ["run", "code", "script", "query", "sql", "statement", "statements"];
 
 /// The executors that a file may use.
 pub(crate) struct Settings {
@@ -57,7 +57,13 @@ impl Settings {
     }
 
     /// Checks `with` against the executor's schema; what an expression will give is checked when it runs.
-    pub(crate) fn check(&self, cx: &Context<'_>, executor: &str, with: Option<&Node>, step: &std::ops::Range<usize>) {
+    pub(crate) fn check(
+        &self,
+        cx: &Context<'_>,
+        executor: &str,
+        with: Option<&Node>,
+        step: &std::ops::Range<usize>,
+    ) {
         let Some((schema, Some(validator))) = self.executors.get(executor) else { return };
         let empty = Node::new(Kind::Map(Vec::new()), step.clone());
         let node = with.unwrap_or(&empty);
@@ -68,7 +74,12 @@ impl Settings {
             match error.kind() {
                 Is::AdditionalProperties { unexpected } | Is::UnevaluatedProperties { unexpected } => {
                     let known: Vec<&str> = if pointer.is_empty() {
-                        schema["properties"].as_object().into_iter().flat_map(|p| p.keys()).map(String::as_str).collect()
+                        schema["properties"]
+                            .as_object()
+                            .into_iter()
+                            .flat_map(|p| p.keys())
+                            .map(String::as_str)
+                            .collect()
                     } else {
                         Vec::new()
                     };
@@ -82,13 +93,20 @@ impl Settings {
                 Is::Required { property } => {
                     let name = property.as_str().unwrap_or_default();
                     let message = format!("`{executor}` needs the setting `{name}`");
-                    cx.error(Problem::new("settings", &place.span, message).help(format!("write `with: {{ {name}: … }}`")));
+                    cx.error(
+                        Problem::new("settings", &place.span, message)
+                            .help(format!("write `with: {{ {name}: … }}`")),
+                    );
                 }
                 _ if has_template(place) => {}
                 _ => {
                     let name = pointer.trim_start_matches('/').replace('/', ".");
                     let what = if name.is_empty() { "with".to_owned() } else { format!("with.{name}") };
-                    cx.error(Problem::new("settings", &place.span, format!("`{what}` does not fit `{executor}`: {error}")));
+                    cx.error(Problem::new(
+                        "settings",
+                        &place.span,
+                        format!("`{what}` does not fit `{executor}`: {error}"),
+                    ));
                 }
             }
         }

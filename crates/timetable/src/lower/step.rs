@@ -33,7 +33,12 @@ pub(crate) struct Level<'n> {
 
 impl<'n> Level<'n> {
     /// With `env`, `env_file`, `inherit_env` of this level and its `defaults`.
-    pub(crate) fn and(&self, cx: &Context<'_>, fields: &mut Fields<'n>, defaults: Option<&mut Fields<'n>>) -> Self {
+    pub(crate) fn and(
+        &self,
+        cx: &Context<'_>,
+        fields: &mut Fields<'n>,
+        defaults: Option<&mut Fields<'n>>,
+    ) -> Self {
         let mut level = self.clone();
         if let Some(defaults) = defaults {
             level.environment = level.environment.and(cx, defaults);
@@ -111,7 +116,9 @@ pub(crate) fn drafts<'n>(
     let read = |(i, node): (usize, &'n Node)| {
         let mut fields = Fields::of(cx, node, &format!("{what}[{i}]"), "a step")?;
         let id = match fields.take(cx, &["id"]) {
-            Some(node) => cx.name(node, "id").unwrap_or_else(|| Name::from_any(&format!("{prefix}{}", i + 1))),
+            Some(node) => {
+                cx.name(node, "id").unwrap_or_else(|| Name::from_any(&format!("{prefix}{}", i + 1)))
+            }
             None => Name::from_any(&format!("{prefix}{}", i + 1)),
         };
         let draft = draft(cx, &mut fields, id, level, protocols, false);
@@ -151,8 +158,10 @@ fn draft<'n>(
         (Some(node), _) => (cx.text(node, "uses").unwrap_or_default(), node.span.clone()),
         (None, Some(_)) => ("shell".to_owned(), span.clone()),
         (None, None) => {
-            let message = format!("the {} says neither `run` nor `uses`", if is_task { "task" } else { "step" });
-            let help = "write `run: echo hello` for a shell script, or `uses: http` (sql, python, exec) with `with`";
+            let message =
+                format!("the {} says neither `run` nor `uses`", if is_task { "task" } else { "step" });
+            let help =
+                "write `run: echo hello` for a shell script, or `uses: http` (sql, python, exec) with `with`";
             cx.error(Problem::new("missing-key", &span, message).help(help));
             (String::new(), span.clone())
         }
@@ -232,7 +241,10 @@ fn supertask(
 ) -> Option<Node> {
     let Some(node) = run else {
         let example = if uses == "python-file" { "file.py:run" } else { "package.module:function" };
-        cx.error(Problem::new("missing-key", span, format!("`{uses}` has no `run`")).help(format!("write `run: \"{example}\"`")));
+        cx.error(
+            Problem::new("missing-key", span, format!("`{uses}` has no `run`"))
+                .help(format!("write `run: \"{example}\"`")),
+        );
         return with;
     };
     let text = cx.text(node, "run")?;
@@ -240,7 +252,9 @@ fn supertask(
     if uses == "python-entrypoint" {
         if !text.contains(':') {
             let message = format!("`run`: `{text}` names no function");
-            cx.error(Problem::new("wrong-value", &node.span, message).help("write `package.module:function`"));
+            cx.error(
+                Problem::new("wrong-value", &node.span, message).help("write `package.module:function`"),
+            );
         }
         set(&mut with, "entrypoint", &value(&text), span);
         return with;
@@ -322,7 +336,10 @@ fn link(cx: &Context<'_>, drafts: &[Draft<'_>]) -> Needs {
         }
         for (name, node) in draft.needs.iter().flatten() {
             if *name == draft.id {
-                cx.error(Problem::new("needs", &node.span, format!("the step `{name}` needs itself")).help("take it out"));
+                cx.error(
+                    Problem::new("needs", &node.span, format!("the step `{name}` needs itself"))
+                        .help("take it out"),
+                );
             } else if !drafts.iter().any(|d| d.id == *name) {
                 let others = drafts.iter().filter(|d| d.id != draft.id).map(|d| d.id.as_str());
                 let problem = Problem::new("needs", &node.span, format!("there is no step `{name}` to need"));
@@ -338,7 +355,9 @@ fn link(cx: &Context<'_>, drafts: &[Draft<'_>]) -> Needs {
         let way: Vec<&str> = circle.iter().map(Name::as_str).collect();
         let first = drafts.iter().find(|d| Some(&d.id) == circle.first());
         let span = first
-            .and_then(|d| d.needs.iter().flatten().find(|(n, _)| circle.contains(n)).map(|(_, n)| n.span.clone()))
+            .and_then(|d| {
+                d.needs.iter().flatten().find(|(n, _)| circle.contains(n)).map(|(_, n)| n.span.clone())
+            })
             .or_else(|| first.map(|d| d.span.clone()))
             .unwrap_or(0..0);
         let message = format!("steps need one another in a circle: {}", way.join(" -> "));
@@ -372,18 +391,19 @@ fn finish(cx: &Context<'_>, mut draft: Draft<'_>, needs: Vec<Name>, names: &Name
     if draft.uses == "python" {
         check_file(cx, with);
     }
-    let map = |node: Option<&Node>, what: &str, place: Place<'_>| -> Map<String, Value> {
-        let Some(node) = node else { return Map::new() };
-        names.check(cx, node, place);
-        match node.to_json() {
-            Value::Object(map) => map,
-            _ => {
-                cx.wrong_type(node, what, "a map");
-                Map::new()
+    let kwargs = match draft.kwargs {
+        None => Map::new(),
+        Some(node) => {
+            names.check(cx, node, Place::With);
+            match node.to_json() {
+                Value::Object(map) => map,
+                _ => {
+                    cx.wrong_type(node, "kwargs", "a map");
+                    Map::new()
+                }
             }
         }
     };
-    let kwargs = map(draft.kwargs, "kwargs", Place::Argument);
     let args = match draft.args {
         None => Vec::new(),
         Some(node) => {
@@ -397,9 +417,9 @@ fn finish(cx: &Context<'_>, mut draft: Draft<'_>, needs: Vec<Name>, names: &Name
             }
         }
     };
-    let text = |node: Option<&Node>, what: &str| {
+    let text = |node: Option<&Node>, what: &str, place: Place<'_>| {
         let node = node?;
-        names.check(cx, node, Place::Argument);
+        names.check(cx, node, place);
         cx.text(node, what)
     };
     let env = draft.environment.env.iter().filter_map(|(name, node)| {
@@ -411,14 +431,17 @@ fn finish(cx: &Context<'_>, mut draft: Draft<'_>, needs: Vec<Name>, names: &Name
         run,
         args,
         kwargs,
-        with: with.map(Node::to_json).and_then(|v| if let Value::Object(map) = v { Some(map) } else { None }).unwrap_or_default(),
+        with: with
+            .map(Node::to_json)
+            .and_then(|v| if let Value::Object(map) = v { Some(map) } else { None })
+            .unwrap_or_default(),
         needs,
         condition: draft.condition.and_then(|node| names.condition(cx, node)),
         env: env.collect(),
         env_file: draft.environment.files.clone(),
         inherit_env: draft.environment.inherit.clone(),
-        working_directory: text(draft.working_directory, "working_directory"),
-        stdin: text(draft.stdin, "stdin"),
+        working_directory: text(draft.working_directory, "working_directory", Place::Argument),
+        stdin: text(draft.stdin, "stdin", Place::With),
         matrix: draft.matrix,
         continue_on_error: draft.continue_on_error,
         retry: draft.retry,
@@ -454,7 +477,8 @@ fn check_executor(cx: &Context<'_>, draft: &Draft<'_>) {
 
 /// `with: { run: … }` is the step's `run` for executors that have no such setting.
 fn lift_run(cx: &Context<'_>, draft: &mut Draft<'_>) -> Option<Node> {
-    let lifts = matches!(draft.uses.as_str(), "sql" | "shell" | "python") && !cx.settings.takes(&draft.uses, "run");
+    let lifts =
+        matches!(draft.uses.as_str(), "sql" | "shell" | "python") && !cx.settings.takes(&draft.uses, "run");
     if let (true, Some(Kind::Map(entries))) = (lifts, draft.with.as_mut().map(|w| &mut w.kind))
         && let Some(at) = entries.iter().position(|(key, _)| key.text == "run")
     {
@@ -479,15 +503,20 @@ fn check_code(cx: &Context<'_>, draft: &Draft<'_>, run: Option<&str>) {
             let span = draft.run.map_or_else(|| draft.uses_span.clone(), |n| n.span.clone());
             cx.error(Problem::new("wrong-value", &span, "`run` is empty").help("write what is to be done"));
         }
-        "shell" if run.is_none() && draft.run.is_none() => missing("`shell` has nothing to run", "write `run: echo hello`"),
-        "sql" if run.is_none() && draft.run.is_none() && !has("file") && !has("query") => {
+        "shell" if run.is_none() && draft.run.is_none() => {
+            missing("`shell` has nothing to run", "write `run: echo hello`")
+        }
+        "sql" if run.is_none() && draft.run.is_none() && !has("statements") => {
             missing("`sql` has no statements", "write `run: select 1`");
         }
-        "exec" if draft.args.is_none() && draft.run.is_none() && !has("command") && !has("argv") => {
+        "exec" if draft.args.is_none() && draft.run.is_none() && !has("argv") => {
             missing("`exec` has no program", "write `args: [program, argument]`");
         }
         "python" if run.is_none() && draft.run.is_none() && !has("entrypoint") && !has("file") => {
-            missing("`python` has nothing to run", "write `run: …` with code, or `with: { file: name.py }`, or `with: { entrypoint: \"module:function\" }`");
+            missing(
+                "`python` has nothing to run",
+                "write `run: …` with code, or `with: { file: name.py }`, or `with: { entrypoint: \"module:function\" }`",
+            );
         }
         "http" if run.is_some() => {
             missing("`http` runs no code", "its settings stand under `with`: `with: { url: … }`");
@@ -517,6 +546,10 @@ fn check_file(cx: &Context<'_>, with: Option<&Node>) {
             .collect();
         let name = file.file_name().and_then(|n| n.to_str()).unwrap_or(path);
         let problem = Problem::new("file", &node.span, format!("there is no file `{path}` beside this one"));
-        cx.error(problem.help(suggest(name, beside.iter().map(String::as_str), "there is no Python file at all")));
+        cx.error(problem.help(suggest(
+            name,
+            beside.iter().map(String::as_str),
+            "there is no Python file at all",
+        )));
     }
 }

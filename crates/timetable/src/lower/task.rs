@@ -65,13 +65,17 @@ impl Meta {
         }
         let text = |n: &Node, what: &str| cx.text(n, what);
         self.name = fields.take(cx, &["name"]).and_then(|n| text(n, "name")).or(self.name.take());
-        self.description =
-            fields.take(cx, &["description"]).and_then(|n| text(n, "description")).or(self.description.take());
+        self.description = fields
+            .take(cx, &["description"])
+            .and_then(|n| text(n, "description"))
+            .or(self.description.take());
         self.enabled = fields.take(cx, &["enabled"]).and_then(|n| cx.flag(n, "enabled")).or(self.enabled);
         self.owner = fields.take(cx, &["owner"]).and_then(|n| text(n, "owner")).or(self.owner.take());
         self.tags = fields.take(cx, &["tags"]).map(|n| cx.texts(n, "tags")).or(self.tags.take());
-        self.authors = fields.take(cx, &["authors", "author"]).map(|n| cx.texts(n, "authors")).or(self.authors.take());
-        self.timezone = fields.take(cx, &["timezone"]).and_then(|n| cx.zone(n, "timezone")).or(self.timezone.take());
+        self.authors =
+            fields.take(cx, &["authors", "author"]).map(|n| cx.texts(n, "authors")).or(self.authors.take());
+        self.timezone =
+            fields.take(cx, &["timezone"]).and_then(|n| cx.zone(n, "timezone")).or(self.timezone.take());
     }
 }
 
@@ -82,7 +86,7 @@ pub(crate) fn lower<'n>(
     key: Option<(&str, &std::ops::Range<usize>)>,
     house: &House<'n>,
 ) -> Option<Lowered<'n>> {
-    let mut fields = Fields::of(cx, node, "tasks", "a task")?;
+    let mut fields = Fields::of(cx, node, "a task", "a task")?;
     let meta = meta(cx, &mut fields, key, house);
     let id = meta.id.clone()?;
     let zone = meta.timezone.unwrap_or_else(|| house.zone.clone());
@@ -90,7 +94,8 @@ pub(crate) fn lower<'n>(
     let outputs = fields.take(cx, &["outputs"]).and_then(|n| house.protocols.outputs(cx, n));
     let names = Names { inputs: inputs.as_ref(), ..Names::default() };
 
-    let mut defaults = fields.take(cx, &["defaults"]).and_then(|n| Fields::of(cx, n, "defaults", "`defaults`"));
+    let mut defaults =
+        fields.take(cx, &["defaults"]).and_then(|n| Fields::of(cx, n, "defaults", "`defaults`"));
     let level = house.level.and(cx, &mut fields, defaults.as_mut());
     let of_defaults = defaults.map_or_else(Policy::default, |mut defaults| {
         let policy = policy::take(cx, &mut defaults, &names);
@@ -101,14 +106,24 @@ pub(crate) fn lower<'n>(
 
     let activation = parts::activation(cx, &mut fields, &zone);
     let expect = fields.take(cx, &["expect"]).map(|n| parts::expect(cx, n)).unwrap_or_default();
-    let terms = Terms { dialect: house.dialect, zone: &zone, calendars: &house.calendars, inputs: inputs.as_ref(), task: &id };
-    let (schedules, pending) = fields.take(cx, &["on"]).map(|n| schedule::on(cx, n, &terms)).unwrap_or_default();
+    let terms = Terms {
+        dialect: house.dialect,
+        zone: &zone,
+        calendars: &house.calendars,
+        inputs: inputs.as_ref(),
+        task: &id,
+    };
+    let (schedules, pending) =
+        fields.take(cx, &["on"]).map(|n| schedule::on(cx, n, &terms)).unwrap_or_default();
     let Steps { steps, on_success, on_failure } = steps(cx, &mut fields, &level, house, inputs.as_ref());
     let span = fields.span.clone();
     fields.finish(cx);
 
-    let used = |name: &Name| schedules.iter().any(|s| s.trigger.only.contains(name) || s.trigger.except.contains(name));
-    let calendars = house.calendars.iter().filter(|(n, _)| used(n)).map(|(n, d)| (n.clone(), d.clone())).collect();
+    let used = |name: &Name| {
+        schedules.iter().any(|s| s.trigger.only.contains(name) || s.trigger.except.contains(name))
+    };
+    let calendars =
+        house.calendars.iter().filter(|(n, _)| used(n)).map(|(n, d)| (n.clone(), d.clone())).collect();
     let line = cx.source.place(node.span.start).0;
     let task = TaskDef {
         name: meta.name.unwrap_or_else(|| id.to_string()),
@@ -138,7 +153,12 @@ pub(crate) fn lower<'n>(
     Some(Lowered { task, span: meta.id_span.unwrap_or(span), pending })
 }
 
-fn meta(cx: &Context<'_>, fields: &mut Fields<'_>, key: Option<(&str, &std::ops::Range<usize>)>, house: &House<'_>) -> Meta {
+fn meta(
+    cx: &Context<'_>,
+    fields: &mut Fields<'_>,
+    key: Option<(&str, &std::ops::Range<usize>)>,
+    house: &House<'_>,
+) -> Meta {
     let mut meta = Meta::default();
     if let Some((key, span)) = key {
         meta.id = cx.name_of(key, span, "the task's key");
@@ -156,7 +176,9 @@ fn meta(cx: &Context<'_>, fields: &mut Fields<'_>, key: Option<(&str, &std::ops:
     meta.take(cx, fields, house);
     if meta.id.is_none() && meta.id_span.is_none() {
         let problem = Problem::new("missing-key", &fields.span, "the task has no id");
-        cx.error(problem.help("write `meta: { id: a-name }`; history, schedules and presets belong to the id"));
+        cx.error(
+            problem.help("write `meta: { id: a-name }`; history, schedules and presets belong to the id"),
+        );
     }
     if meta.id.is_none() {
         // So that the rest of the task is checked all the same.
@@ -182,7 +204,10 @@ fn steps<'n>(
         Some((key, node)) => {
             if fields.has("run") || fields.has("uses") {
                 let message = "a task has `steps`, or `run` or `uses` of its own, not both";
-                cx.error(Problem::new("duplicate-key", &key.span, message).help("make what the task runs itself a step"));
+                cx.error(
+                    Problem::new("duplicate-key", &key.span, message)
+                        .help("make what the task runs itself a step"),
+                );
                 for key in ["run", "uses", "with", "args", "kwargs"] {
                     fields.take(cx, &[key]);
                 }
@@ -204,7 +229,11 @@ fn steps<'n>(
     for draft in drafts.iter().chain(&success).chain(&failure) {
         let line = cx.source.place(draft.start()).0;
         if let Some(first) = seen.insert(&draft.id, line) {
-            let problem = Problem::new("duplicate-id", &draft.place(), format!("two steps of the task have the id `{}`", draft.id));
+            let problem = Problem::new(
+                "duplicate-id",
+                &draft.place(),
+                format!("two steps of the task have the id `{}`", draft.id),
+            );
             cx.error(problem.help(format!("the first one is in line {first}; give them different ids")));
         }
     }

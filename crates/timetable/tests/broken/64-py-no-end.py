@@ -1,0 +1,5 @@
+# /// task
+# cron = '@daily'
+
+def run():
+    pass

@@ -1,0 +1,7 @@
+# /// script
+# dependencies = []
+# ///
+# /// task
+# cron = '* * * * *'
+# ///
+def run(): pass

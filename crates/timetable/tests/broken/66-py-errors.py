@@ -1,0 +1,8 @@
+# /// task
+# corn = '* * * * *'
+# cron = '* * * *'
+# timeout = 5
+#
+# env.A = ['x']
+# ///
+print()

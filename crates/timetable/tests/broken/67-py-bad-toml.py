@@ -1,0 +1,6 @@
+#!/usr/bin/env python
+
+# /// task
+# cron = '* * * * *
+# ///
+def run(): pass
