@@ -57,6 +57,12 @@ impl Call {
         })
     }
 
+    /// The folder in which the files of the step lie.
+    pub(crate) fn folder(&self) -> std::path::PathBuf {
+        let named = self.request.working_directory.as_ref();
+        named.map_or_else(|| std::env::current_dir().unwrap_or_default(), Into::into)
+    }
+
     /// A line of the run's log.
     pub(crate) fn line(&self, stream: Stream, line: &[u8]) {
         self.log.line(stream, line);

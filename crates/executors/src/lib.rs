@@ -5,11 +5,12 @@ mod files;
 mod http;
 pub mod logs;
 mod process;
+mod python;
 mod schema;
 mod secrets;
 mod shell;
-mod sql;
 pub mod spawner;
+mod sql;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -17,9 +18,10 @@ pub use http::Http;
 pub use logs::{LogCursor, LogQuery, LogRecord, LogWriter, RunLogs};
 use ostler_clock::{Clock, SystemClock};
 use ostler_execution::Executors;
+pub use python::Python;
 pub use shell::{Exec, Shell};
-pub use sql::Sql;
 pub use spawner::{SpawnerProgram, spawner_main};
+pub use sql::Sql;
 
 /// What the executors of a node are made of.
 pub struct ExecutorConfig {
@@ -52,7 +54,8 @@ pub fn standard(config: ExecutorConfig) -> Executors {
     let workshop = process::Workshop { spawner: spawner::Spawner::new(config.spawner), scratch: config.scratch };
     Executors::new()
         .with(Arc::new(Shell { workshop: workshop.clone() }))
-        .with(Arc::new(Exec { workshop }))
+        .with(Arc::new(Exec { workshop: workshop.clone() }))
+        .with(Arc::new(Python::new(workshop, config.cache)))
         .with(Arc::new(Http::new(config.clock)))
         .with(Arc::new(Sql))
 }

@@ -87,7 +87,7 @@ impl Shell {
                 argv.extend(args);
             }
         }
-        let command = Command { argv, script: by_file, env: Vec::new(), settings: settings.process };
+        let command = Command { argv, script: by_file, settings: settings.process };
         self.workshop.run_step(call, command).await
     }
 }
@@ -105,7 +105,7 @@ impl Exec {
         if argv.is_empty() {
             return Err(TypedError::new("settings", "`exec` needs a program: `args: [program, argument, ...]`"));
         }
-        self.workshop.run_step(call, Command { argv, script: None, env: Vec::new(), settings: settings.process }).await
+        self.workshop.run_step(call, Command { argv, script: None, settings: settings.process }).await
     }
 }
 

@@ -50,7 +50,7 @@ impl Environment {
     }
 
     /// What Ostler tells about this attempt.
-    pub(crate) fn of_attempt(request: &ExecRequest) -> Self {
+    fn of_attempt(request: &ExecRequest) -> Self {
         let mut variables = BTreeMap::new();
         let mut put = |name: &str, value: String| {
             if value.len() <= LONGEST && !value.contains('\0') {

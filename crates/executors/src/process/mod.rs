@@ -9,5 +9,5 @@ mod scratch;
 mod settings;
 
 pub(crate) use environment::Environment;
-pub(crate) use run::{Command, Finished, Workshop, exit_error, signal_name};
-pub(crate) use settings::{Capture, ProcessSettings, common_schema};
+pub(crate) use run::{Command, Prepared, Watch, Workshop, exit_failure, grace};
+pub(crate) use settings::{ProcessSettings, common_schema};

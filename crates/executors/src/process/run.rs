@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fs::{self, File},
-    io::{self, ErrorKind},
+    io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     call::Call,
-    spawner::{Child, Exit, SpawnError, SpawnSpec, Spawner, find_program},
+    spawner::{Exit, SpawnError, SpawnSpec, Spawner, find_program},
 };
 
 /// Between the polite signal and the kill, unless the task says otherwise.
@@ -48,152 +48,210 @@ pub(crate) struct Command {
     pub(crate) argv: Vec<String>,
     /// A file to be written before, in the attempt's folder, whose path becomes the last argument.
     pub(crate) script: Option<(&'static str, String)>,
-    /// Environment on top of the declared.
-    pub(crate) env: Vec<(String, String)>,
     pub(crate) settings: ProcessSettings,
 }
 
-/// How a command ended.
-pub(crate) struct Finished {
+impl Command {
+    /// Without any settings.
+    pub(crate) fn plain(argv: Vec<String>) -> Self {
+        Self { argv, script: None, settings: ProcessSettings::default() }
+    }
+}
+
+/// How a helper of ours ended.
+pub(crate) struct Aside {
     pub(crate) exit: Exit,
-    /// The cancel token fired while it ran.
-    pub(crate) cut_short: Option<CancelReason>,
-    pub(crate) outputs: Map<String, Value>,
-    /// The last lines of standard error.
+    /// Its standard output.
+    pub(crate) text: String,
+    /// Its last lines of standard error.
     pub(crate) tail: Vec<String>,
 }
 
 impl Workshop {
     /// Runs a command as a step: the exit code decides, outputs come from `$OSTLER_OUTPUT` and captured text.
     pub(crate) async fn run_step(&self, call: &Call, command: Command) -> Result<ExecEnd, TypedError> {
-        let exit_codes = command.settings.exit_codes.clone();
-        let finished = self.run(call, command).await?;
-        let exit_code = match finished.exit {
-            Exit::Code(code) => Some(code),
-            Exit::Signal(_) => None,
-        };
-        if finished.cut_short.is_some() {
-            return Ok(ExecEnd { exit_code, ..ExecEnd::interrupted() });
-        }
-        let mut output = finished.outputs.clone();
-        match finished.exit {
-            Exit::Signal(_) => return Err(exit_error(&finished, None)),
-            Exit::Code(code) => match exit_codes.meaning(code) {
-                Meaning::Success => {}
-                Meaning::Skipped => {
-                    output.insert("skipped".into(), true.into());
-                }
-                Meaning::Failure(class) => {
-                    let error = exit_error(&finished, Some(&class));
-                    return Ok(ExecEnd { output: Value::Object(output), ..ExecEnd::failed(error) });
-                }
-            },
-        }
-        Ok(ExecEnd { outcome: ExecOutcome::Succeeded, output: Value::Object(output), exit_code })
-    }
-
-    /// Runs a command to its end and reads its outputs.
-    pub(crate) async fn run(&self, call: &Call, command: Command) -> Result<Finished, TypedError> {
-        let request = &call.request;
-        let cwd = request.working_directory.as_ref().map(PathBuf::from);
-        if let Some(cwd) = cwd.as_ref().filter(|cwd| !cwd.is_dir()) {
-            return Err(TypedError::new("spawn", format!("the working directory {} does not exist", cwd.display())));
-        }
         let settings = &command.settings;
+        let prepared = Prepared::new(self, call, settings)?;
+        let request = &call.request;
         let user = settings.user()?;
-        let io_error = |what: &str, error: io::Error| TypedError::new("spawn", format!("{what}: {error}"));
-        let scratch = Scratch::make(&self.scratch, user).map_err(|e| io_error("the scratch folder", e))?;
-        let mut environment = Environment::of(request, cwd.as_deref(), &scratch)?;
-        environment.variables.extend(command.env);
-
         let mut argv = command.argv;
         if let Some((name, text)) = command.script {
-            let path = scratch.file(name);
-            fs::write(&path, text).map_err(|e| io_error("the script", e))?;
-            if let Some(user) = user {
-                std::os::unix::fs::chown(&path, Some(user.uid), Some(user.gid)).map_err(|e| io_error("the script", e))?;
-            }
+            let path = prepared.scratch.file(name);
+            let written = fs::write(&path, text)
+                .and_then(|()| user.map_or(Ok(()), |u| std::os::unix::fs::chown(&path, Some(u.uid), Some(u.gid))));
+            written.map_err(|error| io_error("the script", &error))?;
             argv.push(path.to_string_lossy().into_owned());
         }
-        let Some((name, args)) = argv.split_first() else {
-            return Err(TypedError::new("settings", "there is no command to run"));
-        };
-        let search = environment.variables.get("PATH").cloned().unwrap_or_default();
-        let program = find_program(name, &search, cwd.as_deref()).map_err(|e| spawn_error(name, &e))?;
-        let stdin = stdin_file(&scratch, request.stdin.as_deref()).map_err(|e| io_error("standard input", e))?;
-        let (stdout, stdout_end) = pipe_end().map_err(|e| io_error("a pipe", e))?;
-        let (stderr, stderr_end) = pipe_end().map_err(|e| io_error("a pipe", e))?;
         let spec = SpawnSpec {
-            program,
-            arg0: Some(name.clone()),
-            args: args.to_vec(),
-            env: environment.variables.into_iter().collect(),
-            cwd,
             user,
             umask: settings.umask()?,
             limits: settings.limits()?,
-            stdin,
-            stdout: Some(stdout_end),
-            stderr: Some(stderr_end),
-            channel: None,
+            stdin: prepared.stdin(request.stdin.as_deref())?,
+            ..spec(&argv, &prepared.environment, prepared.cwd.clone())?
         };
-        if let Some(reason) = call.cancel.reason() {
-            return Ok(Finished { exit: Exit::Code(-1), cut_short: Some(reason), outputs: Map::new(), tail: Vec::new() });
+        if call.cancel.reason().is_some() {
+            return Ok(ExecEnd::interrupted());
         }
-        let child = self.spawner.spawn(spec).await.map_err(|e| spawn_error(name, &e))?;
         let mut watch = Watch::new(call, settings.capture());
-        let (exit, cut_short) = watch.until_end(child, stdout, stderr).await?;
-        watch.finish(exit, cut_short, &scratch.output())
+        let (exit, cut_short) = watch.until_end(&self.spawner, spec, &argv[0]).await?;
+
+        let exit_code = if let Exit::Code(code) = exit { Some(code) } else { None };
+        let good = cut_short.is_none() && exit == Exit::Code(0);
+        let (mut output, tail) = watch.finish_with(good, &prepared.output_file())?;
+        if cut_short.is_some() {
+            return Ok(ExecEnd { exit_code, ..ExecEnd::interrupted() });
+        }
+        let class = match exit {
+            Exit::Signal(_) => None,
+            Exit::Code(code) => match settings.exit_codes.meaning(code) {
+                Meaning::Success => return Ok(succeeded(output, exit_code)),
+                Meaning::Skipped => {
+                    output.insert("skipped".into(), true.into());
+                    return Ok(succeeded(output, exit_code));
+                }
+                Meaning::Failure(class) => Some(class),
+            },
+        };
+        let mut error = exit_failure(exit, &tail);
+        if let Some(class) = class {
+            error.class = ostler_model::ErrorClass(class);
+        }
+        Ok(ExecEnd { output: Value::Object(output), ..ExecEnd::failed(error) })
+    }
+
+    /// Runs a helper of ours: its standard output is kept, its standard error goes to the log as our remarks.
+    pub(crate) async fn run_aside(&self, call: &Call, command: Command) -> Result<Aside, TypedError> {
+        let cwd = call.request.working_directory.as_ref().map(PathBuf::from);
+        let environment = Environment::declared(&call.request, cwd.as_deref())?;
+        let spec = spec(&command.argv, &environment, cwd)?;
+        let mut watch = Watch { aside: true, ..Watch::new(call, Some(Capture::Text)) };
+        let (exit, _) = watch.until_end(&self.spawner, spec, &command.argv[0]).await?;
+        watch.end_lines();
+        let text = String::from_utf8_lossy(&watch.captured).into_owned();
+        Ok(Aside { exit, text, tail: watch.tail.into() })
     }
 }
 
-/// A pipe whose writing end the child gets.
-fn pipe_end() -> io::Result<(pipe::Receiver, OwnedFd)> {
-    let (read, write) = io::pipe()?;
-    Ok((pipe::Receiver::from_owned_fd(read.into())?, write.into()))
+fn succeeded(output: Map<String, Value>, exit_code: Option<i32>) -> ExecEnd {
+    ExecEnd { outcome: ExecOutcome::Succeeded, output: Value::Object(output), exit_code }
 }
 
-/// Standard input is a file: it can neither block the child nor us.
-fn stdin_file(scratch: &Scratch, text: Option<&str>) -> io::Result<Option<OwnedFd>> {
-    let Some(text) = text else { return Ok(None) };
-    let path = scratch.file("stdin");
-    fs::write(&path, text)?;
-    let file = File::open(&path)?;
-    fs::remove_file(&path)?;
-    Ok(Some(file.into()))
+fn io_error(what: &str, error: &io::Error) -> TypedError {
+    TypedError::new("spawn", format!("{what}: {error}"))
+}
+
+fn spec(argv: &[String], environment: &Environment, cwd: Option<PathBuf>) -> Result<SpawnSpec, TypedError> {
+    let Some((name, args)) = argv.split_first() else {
+        return Err(TypedError::new("settings", "there is no command to run"));
+    };
+    let search = environment.variables.get("PATH").map_or("", String::as_str);
+    let program = find_program(name, search, cwd.as_deref()).map_err(|error| spawn_error(name, &error))?;
+    Ok(SpawnSpec {
+        program,
+        arg0: Some(name.clone()),
+        args: args.to_vec(),
+        env: environment.variables.clone().into_iter().collect(),
+        cwd,
+        ..SpawnSpec::default()
+    })
+}
+
+/// The folder, files and environment of an attempt.
+pub(crate) struct Prepared {
+    scratch: Scratch,
+    cwd: Option<PathBuf>,
+    pub(crate) environment: Environment,
+}
+
+impl Prepared {
+    pub(crate) fn new(workshop: &Workshop, call: &Call, settings: &ProcessSettings) -> Result<Self, TypedError> {
+        let cwd = call.request.working_directory.as_ref().map(PathBuf::from);
+        if let Some(cwd) = cwd.as_ref().filter(|cwd| !cwd.is_dir()) {
+            return Err(TypedError::new("spawn", format!("the working directory {} does not exist", cwd.display())));
+        }
+        let scratch = Scratch::make(&workshop.scratch, settings.user()?)
+            .map_err(|error| io_error(&format!("the scratch folder in {}", workshop.scratch.display()), &error))?;
+        let environment = Environment::of(&call.request, cwd.as_deref(), &scratch)?;
+        Ok(Self { scratch, cwd, environment })
+    }
+
+    pub(crate) fn output_file(&self) -> PathBuf {
+        self.scratch.output()
+    }
+
+    /// Standard input is a file: it can neither block the child nor us.
+    pub(crate) fn stdin(&self, text: Option<&str>) -> Result<Option<OwnedFd>, TypedError> {
+        let Some(text) = text else { return Ok(None) };
+        let open = || {
+            let path = self.scratch.file("stdin");
+            fs::write(&path, text)?;
+            let file = File::open(&path)?;
+            fs::remove_file(&path)?;
+            Ok(file.into())
+        };
+        open().map(Some).map_err(|error| io_error("standard input", &error))
+    }
+
+    /// A file for what an interpreter says before it can talk to us.
+    pub(crate) fn startup_file(&self) -> Result<OwnedFd, TypedError> {
+        let file = File::create(self.scratch.file("startup"));
+        file.map(Into::into).map_err(|error| io_error("a file for errors", &error))
+    }
+
+    /// What it said.
+    pub(crate) fn startup_text(&self) -> String {
+        fs::read_to_string(self.scratch.file("startup")).unwrap_or_default()
+    }
 }
 
 /// Reads what a command writes and acts on it.
-struct Watch<'c> {
+pub(crate) struct Watch<'c> {
     call: &'c Call,
     capture: Option<Capture>,
+    /// A helper of ours: keep its standard output to ourselves.
+    aside: bool,
     captured: Vec<u8>,
     too_much: bool,
-    outputs: Map<String, Value>,
+    pub(crate) outputs: Map<String, Value>,
     tail: VecDeque<String>,
-    lines: [Lines; 2],
+    stdout: Lines,
+    stderr: Lines,
 }
 
 impl<'c> Watch<'c> {
-    fn new(call: &'c Call, capture: Option<Capture>) -> Self {
+    pub(crate) fn new(call: &'c Call, capture: Option<Capture>) -> Self {
         Self {
             call,
             capture,
+            aside: false,
             captured: Vec::new(),
             too_much: false,
             outputs: Map::new(),
             tail: VecDeque::new(),
-            lines: Default::default(),
+            stdout: Lines::default(),
+            stderr: Lines::default(),
         }
     }
 
+    /// A pipe whose writing end the child gets.
+    pub(crate) fn pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+        let (read, write) = io::pipe()?;
+        Ok((pipe::Receiver::from_owned_fd(read.into())?, write.into()))
+    }
+
+    /// Starts a command and reads it to its end.
     async fn until_end(
         &mut self,
-        mut child: Child,
-        mut stdout: pipe::Receiver,
-        mut stderr: pipe::Receiver,
+        spawner: &Spawner,
+        spec: SpawnSpec,
+        name: &str,
     ) -> Result<(Exit, Option<CancelReason>), TypedError> {
-        let grace = if self.call.request.grace.is_zero() { GRACE } else { self.call.request.grace };
+        let (mut stdout, stdout_end) = Self::pipe().map_err(|error| io_error("a pipe", &error))?;
+        let (mut stderr, stderr_end) = Self::pipe().map_err(|error| io_error("a pipe", &error))?;
+        let spec = SpawnSpec { stdout: Some(stdout_end), stderr: Some(stderr_end), ..spec };
+        let mut child = spawner.spawn(spec).await.map_err(|error| spawn_error(name, &error))?;
+
+        let grace = grace(self.call);
         let (mut out, mut err) = (vec![0; 64 * 1024], vec![0; 16 * 1024]);
         let (mut out_open, mut err_open) = (true, true);
         let (mut cut_short, mut killed) = (None, false);
@@ -202,14 +260,14 @@ impl<'c> Watch<'c> {
                 read = stdout.read(&mut out), if out_open => {
                     let read = read.unwrap_or(0);
                     out_open = read > 0;
-                    self.take(Stream::Stdout, &out[..read]);
+                    self.stdout(&out[..read]);
                 }
                 read = stderr.read(&mut err), if err_open => {
                     let read = read.unwrap_or(0);
                     err_open = read > 0;
-                    self.take(Stream::Stderr, &err[..read]);
+                    self.stderr(&err[..read]);
                 }
-                exit = child.wait() => break exit.map_err(|e| TypedError::new("spawner", e.to_string()))?,
+                exit = child.wait() => break exit.map_err(|error| TypedError::new("spawner", error.to_string()))?,
                 reason = self.call.cancel.fired(), if cut_short.is_none() => {
                     cut_short = Some(reason);
                     killed = reason == CancelReason::Kill;
@@ -221,65 +279,73 @@ impl<'c> Watch<'c> {
                 }
             }
         };
-        for (stream, pipe, open) in [(Stream::Stdout, &stdout, out_open), (Stream::Stderr, &stderr, err_open)] {
-            let mut left = if open { AFTERMATH } else { 0 };
-            while left > 0 {
-                match pipe.try_read(&mut out) {
-                    Ok(0) => break,
-                    Ok(read) => {
-                        left = left.saturating_sub(read);
-                        self.take(stream, &out[..read]);
-                    }
-                    // The pipe is empty; or readiness was not known yet, and then a plain read tells.
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => match rustix::io::read(pipe, &mut out) {
-                        Ok(read) if read > 0 => {
-                            left = left.saturating_sub(read);
-                            self.take(stream, &out[..read]);
-                        }
-                        _ => break,
-                    },
-                    Err(_) => break,
-                }
-            }
-        }
+        self.drain(out_open.then_some(&stdout), err_open.then_some(&stderr));
         Ok((exit, cut_short))
     }
 
-    fn take(&mut self, stream: Stream, bytes: &[u8]) {
-        let mut lines = std::mem::take(&mut self.lines[usize::from(stream == Stream::Stderr)]);
-        lines.feed(bytes, |cut| self.cut(stream, cut));
-        self.lines[usize::from(stream == Stream::Stderr)] = lines;
+    /// Reads what is in the pipes now, but does not wait for their end: whoever still holds them is not of the call.
+    pub(crate) fn drain(&mut self, stdout: Option<&pipe::Receiver>, stderr: Option<&pipe::Receiver>) {
+        let mut chunk = vec![0; 64 * 1024];
+        for (pipe, is_stdout) in [(stdout, true), (stderr, false)] {
+            let mut left = if pipe.is_some() { AFTERMATH } else { 0 };
+            // The pipes are non-blocking, and a plain read needs no news of readiness.
+            while let Some(read) = pipe.and_then(|pipe| rustix::io::read(pipe, &mut chunk).ok()).filter(|n| *n > 0 && left > 0) {
+                left = left.saturating_sub(read);
+                if is_stdout { self.stdout(&chunk[..read]) } else { self.stderr(&chunk[..read]) }
+            }
+        }
     }
 
-    fn cut(&mut self, stream: Stream, cut: Cut<'_>) {
-        match (stream, cut) {
-            (Stream::Stdout, Cut::Line(line)) => {
-                if let Some(command) = commands::parse(line) {
-                    return self.obey(command);
-                }
-                self.call.line(stream, line);
-                self.keep(line, b"\n");
-            }
-            (Stream::Stdout, Cut::Piece(piece)) => {
-                self.call.piece(stream, piece);
-                self.keep(piece, b"");
-            }
-            (_, Cut::Line(line)) => {
+    pub(crate) fn stdout(&mut self, bytes: &[u8]) {
+        let mut lines = std::mem::take(&mut self.stdout);
+        lines.feed(bytes, |cut| self.cut_stdout(cut));
+        self.stdout = lines;
+    }
+
+    pub(crate) fn stderr(&mut self, bytes: &[u8]) {
+        let mut lines = std::mem::take(&mut self.stderr);
+        lines.feed(bytes, |cut| self.cut_stderr(cut));
+        self.stderr = lines;
+    }
+
+    fn end_lines(&mut self) {
+        let mut lines = std::mem::take(&mut self.stdout);
+        lines.finish(|cut| self.cut_stdout(cut));
+        let mut lines = std::mem::take(&mut self.stderr);
+        lines.finish(|cut| self.cut_stderr(cut));
+    }
+
+    fn cut_stdout(&mut self, cut: Cut<'_>) {
+        let (bytes, end): (_, &[u8]) = match cut {
+            Cut::Line(line) => (line, b"\n"),
+            Cut::Piece(piece) => (piece, b""),
+        };
+        match cut {
+            _ if self.aside => {}
+            Cut::Line(line) => match commands::parse(line) {
+                Some(command) => return self.obey(command),
+                None => self.call.line(Stream::Stdout, line),
+            },
+            Cut::Piece(piece) => self.call.piece(Stream::Stdout, piece),
+        }
+        if self.capture.is_some() && !self.too_much {
+            self.captured.extend_from_slice(bytes);
+            self.captured.extend_from_slice(end);
+            self.too_much = self.captured.len() > OUTPUT_LIMIT;
+        }
+    }
+
+    fn cut_stderr(&mut self, cut: Cut<'_>) {
+        let stream = if self.aside { Stream::System } else { Stream::Stderr };
+        match cut {
+            Cut::Line(line) => {
                 self.call.line(stream, line);
                 if self.tail.len() == TAIL_LINES {
                     self.tail.pop_front();
                 }
                 self.tail.push_back(String::from_utf8_lossy(&line[..line.len().min(TAIL_LINE)]).into_owned());
             }
-            (_, Cut::Piece(piece)) => self.call.piece(stream, piece),
-        }
-    }
-
-    fn keep(&mut self, bytes: &[u8], end: &[u8]) {
-        if self.capture.is_some() && !self.too_much {
-            self.captured.extend_from_slice(bytes);
-            self.captured.extend_from_slice(end);
-            self.too_much = self.captured.len() > OUTPUT_LIMIT;
+            Cut::Piece(piece) => self.call.piece(stream, piece),
         }
     }
 
@@ -293,12 +359,13 @@ impl<'c> Watch<'c> {
         }
     }
 
-    fn finish(mut self, exit: Exit, cut_short: Option<CancelReason>, file: &Path) -> Result<Finished, TypedError> {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let mut lines = std::mem::take(&mut self.lines[usize::from(stream == Stream::Stderr)]);
-            lines.finish(|cut| self.cut(stream, cut));
-        }
-        let ended_well = cut_short.is_none() && exit == Exit::Code(0);
+    /// The outputs, and the last lines of standard error.
+    pub(crate) fn finish_with(
+        mut self,
+        ended_well: bool,
+        file: &Path,
+    ) -> Result<(Map<String, Value>, Vec<String>), TypedError> {
+        self.end_lines();
         // Of a command that failed, its own error is what people want to see, not that of its outputs.
         match outputs::read(file, self.call.request.output_schema.as_ref()) {
             Ok(read) => self.outputs.extend(read),
@@ -313,7 +380,13 @@ impl<'c> Watch<'c> {
             Err(error) if ended_well => return Err(error),
             Err(_) => {}
         }
-        Ok(Finished { exit, cut_short, outputs: self.outputs, tail: self.tail.into() })
+        Ok((self.outputs, self.tail.into()))
+    }
+
+    /// The last lines of standard error, when nothing else counts.
+    pub(crate) fn finish_quietly(mut self) -> Vec<String> {
+        self.end_lines();
+        self.tail.into()
     }
 
     fn captured(&self) -> Result<Option<Value>, TypedError> {
@@ -333,25 +406,30 @@ impl<'c> Watch<'c> {
     }
 }
 
+/// How long a call has between the polite signal and the kill.
+pub(crate) fn grace(call: &Call) -> Duration {
+    if call.request.grace.is_zero() { GRACE } else { call.request.grace }
+}
+
 /// The error of a command that ended badly.
-pub(crate) fn exit_error(finished: &Finished, class: Option<&str>) -> TypedError {
-    let (own, text, exit_code) = match finished.exit {
+pub(crate) fn exit_failure(exit: Exit, tail: &[String]) -> TypedError {
+    let (class, text, exit_code) = match exit {
         Exit::Code(code) => (format!("exit:{code}"), format!("the command ended with exit code {code}"), Some(code)),
         Exit::Signal(signal) => {
             let name = signal_name(signal);
             (format!("signal:{name}"), format!("the command was ended by signal {name}"), None)
         }
     };
-    let message = match finished.tail.iter().rev().find(|line| !line.trim().is_empty()) {
+    let message = match tail.iter().rev().find(|line| !line.trim().is_empty()) {
         Some(last) => format!("{text}: {last}"),
         None => text,
     };
-    let detail = (!finished.tail.is_empty()).then(|| finished.tail.join("\n"));
-    TypedError { detail, exit_code, ..TypedError::new(class.unwrap_or(&own), message) }
+    let detail = (!tail.is_empty()).then(|| tail.join("\n"));
+    TypedError { detail, exit_code, ..TypedError::new(&class, message) }
 }
 
 /// `KILL`, `SEGV`; the number for those without a name.
-pub(crate) fn signal_name(signal: i32) -> String {
+fn signal_name(signal: i32) -> String {
     const NAMES: [&str; 31] = [
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
         "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",

@@ -36,6 +36,8 @@ use super::{
 const MARK: &str = "OSTLER_SPAWN";
 /// How often a cancelled group without its leader is looked at.
 const LINGER_LOOK: Duration = Duration::from_millis(20);
+/// How long an orphan without a mark is looked at before it is left alone.
+const UNCLEAR: Duration = Duration::from_millis(100);
 /// How long killed processes may take to vanish (one may sit in an uninterruptible call) before the end is reported.
 const CLEARING: Duration = Duration::from_secs(2);
 
@@ -63,6 +65,9 @@ struct Keeper {
     clock: SystemClock,
     me: i32,
     groups: BTreeMap<u64, Group>,
+    /// Orphans without a readable mark, and when they were first seen: one that is just being executed has no
+    /// environment for a moment.
+    unmarked: BTreeMap<i32, Duration>,
 }
 
 /// One command, its group and what became of them.
@@ -98,7 +103,7 @@ impl Keeper {
         }
         let me = rustix::process::getpid().as_raw_nonzero().get();
         let groups = BTreeMap::new();
-        Ok(Self { node, inbox: Inbox::new(), child_signals, clock: SystemClock, me, groups })
+        Ok(Self { node, inbox: Inbox::new(), child_signals, clock: SystemClock, me, groups, unmarked: BTreeMap::new() })
     }
 
     fn keep(mut self) -> io::Result<()> {
@@ -156,7 +161,14 @@ impl Keeper {
                 Phase::Lingering => Some(LINGER_LOOK),
                 Phase::Clearing { until, .. } => Some(until.saturating_sub(now).min(LINGER_LOOK)),
             })
+            .chain(self.unclear().then_some(LINGER_LOOK))
             .min()
+    }
+
+    /// Whether it is not known yet where some orphan belongs.
+    fn unclear(&self) -> bool {
+        let now = self.clock.elapsed();
+        self.unmarked.values().any(|seen| now.saturating_sub(*seen) < UNCLEAR)
     }
 
     fn obey(&mut self, order: Order) -> io::Result<()> {
@@ -288,23 +300,30 @@ impl Keeper {
             .map(|group| group.leader.as_raw_nonzero().get())
             .collect();
         let mut left: Vec<u64> = Vec::new();
-        for pid in proc::own_children() {
+        let children = proc::own_children();
+        self.unmarked.retain(|pid, _| children.contains(pid));
+        for pid in children {
             let Some(orphan) = Pid::from_raw(pid).filter(|_| !leaders.contains(&pid)) else { continue };
             if matches!(waitpid(Some(orphan), WaitOptions::NOHANG), Ok(Some(_))) {
                 continue;
             }
-            let Some(id) = self.spawn_of(pid) else { continue };
+            let Some(id) = self.spawn_of(pid) else {
+                self.unmarked.entry(pid).or_insert_with(|| self.clock.elapsed());
+                continue;
+            };
+            self.unmarked.remove(&pid);
             if self.groups.get(&id).is_none_or(|group| matches!(group.phase, Phase::Clearing { .. })) {
                 let _ = kill_process(orphan, Signal::KILL);
                 left.push(id);
             }
         }
         let now = self.clock.elapsed();
+        let unclear = self.unclear();
         let cleared: Vec<_> = self
             .groups
             .iter()
             .filter_map(|(id, group)| match group.phase {
-                Phase::Clearing { exit, until } if until <= now || !left.contains(id) => Some((*id, exit)),
+                Phase::Clearing { exit, until } if until <= now || !(unclear || left.contains(id)) => Some((*id, exit)),
                 _ => None,
             })
             .collect();
@@ -324,7 +343,7 @@ impl Keeper {
 
     fn keep_deadlines(&mut self) -> io::Result<()> {
         let now = self.clock.elapsed();
-        let mut clearing = false;
+        let mut clearing = self.unclear();
         for id in self.groups.keys().copied().collect::<Vec<_>>() {
             let group = &self.groups[&id];
             match group.phase {
