@@ -282,26 +282,28 @@ impl Core {
 
     /// An execution has ended. One of an older claim, or of a machine that is not held any more, is dropped.
     pub fn executed(&mut self, now: Timestamp, id: MachineId, fence: u64, end: ExecEnd) {
-        let Some(held) = self.held.get_mut(&id).filter(|h| h.row.fence == fence) else { return };
+        if self.held.get(&id).is_none_or(|h| h.row.fence != fence || h.execution.is_none()) {
+            return;
+        }
+        let Some(mut held) = self.held.remove(&id) else { return };
         let Some(executing) = held.execution.take() else { return };
         if let Some(at) = executing.stop_at {
             self.stops.remove(&(at, id));
         }
         self.executing -= 1;
         self.hungry = true;
-        let row = held.row.clone();
         let execution = Execution { end, interrupted: executing.interrupted, started: executing.started };
-        match self.tick(now, &row, Input::Executed(&execution)) {
-            Decision::Commit(change) => self.commits.push(self.record(&row, *change)),
+        let change = match self.tick(now, &held.row, Input::Executed(&execution)) {
+            Decision::Commit(change) => *change,
             // A machine that wants to execute again without a commit in between would lose its record; it is ended.
             Decision::Execute(_) => {
                 let error = TypedError::new("internal", "a machine asked for two executions in one tick");
                 let event = EventBody::new("failed", &serde_json::json!({ "error": error }));
-                let outcome = Outcome::Panic(ostler_model::RunState::Failed, Box::new(error));
-                let commit = self.record(&row, Change::new(outcome, event));
-                self.commits.push(commit);
+                Change::new(Outcome::Panic(ostler_model::RunState::Failed, Box::new(error)), event)
             }
-        }
+        };
+        self.commits.push(self.record(&held.row, change));
+        self.held.insert(id, held);
     }
 
     /// A letter has come for a machine that this node holds.

@@ -84,14 +84,13 @@ pub fn plan(task: &Task, wish: Wish<'_>, now: Timestamp) -> Result<NewMachine, S
     let policy = laid_over.over(&task.def.policy);
     let inactive = inactive_because(task, wish.preset, now);
 
-    let names = Map::from_iter([
-        ("inputs".to_owned(), Value::Object(inputs.clone())),
-        ("task".to_owned(), json!(task.def.id.as_str())),
-    ]);
-    let scope = Scope::new(&names);
     let key = |place: &str, source: &str| -> Result<String, StartError> {
+        let names = Map::from_iter([
+            ("inputs".to_owned(), Value::Object(inputs.clone())),
+            ("task".to_owned(), json!(task.def.id.as_str())),
+        ]);
         Template::parse(source)
-            .and_then(|t| t.render_text(&scope))
+            .and_then(|t| t.render_text(&Scope::new(&names)))
             .map_err(|e| StartError::Key(format!("`{place}` of task `{}`: {e}", task.def.id)))
     };
     let own_key = || format!("task:{}", task.def.id);

@@ -1,6 +1,9 @@
 //! Runs: start, list, show, cancel, run again.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, mpsc},
+};
 
 use jiff::Timestamp;
 use ostler_engine::{
@@ -111,17 +114,17 @@ impl Service {
     /// # Errors
     /// The task is not there, or its inputs are wrong; nothing is recorded then.
     pub fn start(&self, actor: &Actor, request: StartRequest) -> Result<Started, ServiceError> {
-        let machine = self.prepare(actor, request)?;
+        let task = self.current_task(&request.namespace, &request.task)?;
+        let machine = self.prepare(actor, request, &task)?;
         self.start_machine(machine)
     }
 
-    fn prepare(&self, actor: &Actor, request: StartRequest) -> Result<NewMachine, ServiceError> {
+    fn prepare(&self, actor: &Actor, request: StartRequest, task: &Task) -> Result<NewMachine, ServiceError> {
         self.authorise(actor, Verb::Run, Some(&request.namespace))?;
-        let task = self.current_task(&request.namespace, &request.task)?;
         let preset = request.preset.as_deref().map(|p| self.preset_def(&request.namespace, p)).transpose()?;
         let cause = Cause::Actor { actor: actor.to_string() };
         self.plan(
-            &task,
+            task,
             Wish {
                 inputs: request.inputs,
                 preset: preset.as_ref(),
@@ -138,7 +141,16 @@ impl Service {
     /// # Errors
     /// As [`Service::start`].
     pub fn start_many(&self, actor: &Actor, requests: Vec<StartRequest>) -> Result<Vec<Started>, ServiceError> {
-        let machines = requests.into_iter().map(|r| self.prepare(actor, r)).collect::<Result<Vec<_>, _>>()?;
+        // One look at each task, however many runs of it are wanted.
+        let mut tasks: HashMap<(String, String), Arc<Task>> = HashMap::new();
+        let mut machines = Vec::with_capacity(requests.len());
+        for request in requests {
+            let task = match tasks.entry((request.namespace.clone(), request.task.clone())) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => new.insert(self.current_task(&request.namespace, &request.task)?).clone(),
+            };
+            machines.push(self.prepare(actor, request, &task)?);
+        }
         let skipped: Vec<bool> = machines.iter().map(|m| m.state != 0).collect();
         match self.write(Command::Start(machines))? {
             Reply::Started(outcomes) => {
