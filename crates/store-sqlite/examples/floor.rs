@@ -18,7 +18,8 @@ use rusqlite::{Connection, params};
 
 const BATCH: usize = 1000;
 const ROUNDS: usize = 5;
-const FIELDS: &str = r#"{"inputs":{"path":"/srv/in/2026-11-20.csv","limit":100},"cause":{"by":"actor","actor":"cli:me"}}"#;
+const FIELDS: &str =
+    r#"{"inputs":{"path":"/srv/in/2026-11-20.csv","limit":100},"cause":{"by":"actor","actor":"cli:me"}}"#;
 const ENDED: &str = r#"{"seconds":0.000012,"attempt":1}"#;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -26,7 +27,10 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 fn main() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let runs = arguments.next().map_or(Ok(50_000), |n| n.parse())?;
-    let folder = arguments.next().map_or_else(std::env::temp_dir, Into::into).join(format!("floor-{}", std::process::id()));
+    let folder = arguments
+        .next()
+        .map_or_else(std::env::temp_dir, Into::into)
+        .join(format!("floor-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let mut best = [[f64::MAX; 2]; 3];
     for round in 0..ROUNDS {
@@ -43,7 +47,9 @@ fn main() -> Outcome<()> {
     }
     std::fs::remove_dir_all(&folder)?;
     println!("{runs} runs, best of {ROUNDS}, runs a second (and share of the bare program):");
-    for (name, [enqueue, drain]) in ["bare program", "store, one command", "store, single commands"].iter().zip(best) {
+    for (name, [enqueue, drain]) in
+        ["bare program", "store, one command", "store, single commands"].iter().zip(best)
+    {
         println!(
             "{name:24} enqueue {:>8.0} ({:>3.0} %)   drain {:>8.0} ({:>3.0} %)",
             runs as f64 / enqueue,
@@ -79,7 +85,8 @@ fn bare(path: &Path, runs: usize) -> Outcome<[Duration; 2]> {
     let mut id = 1_795_000_000_000_i64 << 20;
     let mut seq = 0;
     let enqueue = timed(|| {
-        let mut machine = sql.prepare("INSERT INTO machine VALUES (?1, 1, 1, 1, 1, 0, 1, NULL, NULL, ?2, ?3)")?;
+        let mut machine =
+            sql.prepare("INSERT INTO machine VALUES (?1, 1, 1, 1, 1, 0, 1, NULL, NULL, ?2, ?3)")?;
         let mut tick = sql.prepare("INSERT INTO tick VALUES (?1, 1, 1, ?2, 1, NULL, 0)")?;
         let mut event = sql.prepare("INSERT INTO event VALUES (?1, ?2, ?3, 1, 0, 'created', '')")?;
         for batch in 0..runs / BATCH {
@@ -101,7 +108,9 @@ fn bare(path: &Path, runs: usize) -> Outcome<[Duration; 2]> {
                (SELECT machine FROM tick WHERE phase=1 AND lane=1 ORDER BY priority, due_at, machine LIMIT ?1)
              RETURNING machine, (SELECT fields FROM machine m WHERE m.id=tick.machine)",
         )?;
-        let mut ended = sql.prepare("UPDATE machine SET state=10, step=2, started_at=1, finished_at=2, last_event=?2 WHERE id=?1")?;
+        let mut ended = sql.prepare(
+            "UPDATE machine SET state=10, step=2, started_at=1, finished_at=2, last_event=?2 WHERE id=?1",
+        )?;
         let mut event = sql.prepare("INSERT INTO event VALUES (?1, 1, ?2, 2, 1, 'succeeded', ?3)")?;
         let mut gone = sql.prepare("DELETE FROM tick WHERE machine=?1 AND node=1 AND fence=1 AND phase=2")?;
         loop {
@@ -165,7 +174,8 @@ fn store(path: &Path, runs: usize, each: usize) -> Outcome<[Duration; 2]> {
                 assert_eq!(drained, runs / BATCH * BATCH);
                 return Ok(());
             }
-            let commits: Vec<Commit> = rows.into_iter().map(|row| end(row.id, row.step, row.fence, node)).collect();
+            let commits: Vec<Commit> =
+                rows.into_iter().map(|row| end(row.id, row.step, row.fence, node)).collect();
             let commands: Vec<Command> = commits.chunks(each).map(|c| Command::Commit(c.to_vec())).collect();
             for reply in store.apply(now + 2_000_000, &commands) {
                 let Reply::Committed(outcomes) = reply? else { return Err("no commit".into()) };

@@ -176,7 +176,7 @@ impl Tx<'_> {
     /// The claim itself: reads rows with their machines and marks them as the node's.
     fn take(
         &mut self,
-        which: &str,
+        which: &'static str,
         values: impl rusqlite::Params,
         lane: &Lane,
         node: NodeId,

@@ -27,12 +27,18 @@ const CLEAR: &str = "UPDATE tick SET held=held&~?2,
     phase=CASE WHEN phase=3 AND held&~?2=0 THEN (due_at<=?3) ELSE phase END
   WHERE machine=?1 AND held&?2<>0 RETURNING held";
 
-/// What a pause can hold. The scan is over what lives: history is not looked at.
-pub(crate) const PAUSABLE: &str = "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine
-  WHERE m.parent IS NULL AND (m.kind=3 OR m.started_at IS NULL) AND t.held&?1=0 AND ";
+/// What a pause can hold. The scans are over what lives: history is not looked at.
+pub(crate) const PAUSABLE_OF_NAMESPACE: &str =
+    "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine
+  WHERE m.parent IS NULL AND (m.kind=3 OR m.started_at IS NULL) AND t.held&?1=0 AND m.ns=?2";
+pub(crate) const PAUSABLE_OF_TASK: &str =
+    "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine
+  WHERE m.parent IS NULL AND (m.kind=3 OR m.started_at IS NULL) AND t.held&?1=0 AND m.task=?2";
 
-const PAUSED: &str =
-    "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine WHERE t.held&?1<>0 AND ";
+const PAUSED_OF_NAMESPACE: &str =
+    "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine WHERE t.held&?1<>0 AND m.ns=?2";
+const PAUSED_OF_TASK: &str =
+    "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine WHERE t.held&?1<>0 AND m.task=?2";
 
 /// What still holds a machine after a commit: a pause does not stop what has begun.
 pub(crate) fn still(held: i64, kind: Kind, begun: bool) -> i64 {
@@ -43,14 +49,14 @@ impl Tx<'_> {
     /// Gives the number of machines that it touched.
     pub(crate) fn hold(&mut self, what: &Hold, on: bool) -> Result<u64, StoreError> {
         self.names.forget_holds();
-        let scan = if on { PAUSABLE } else { PAUSED };
         let (by, machines) = match what {
             Hold::Machine(id) => (BY_HAND, vec![id.0]),
             Hold::Namespace(name) => {
                 let sql = "UPDATE namespace SET paused=?2 WHERE name=?1 RETURNING id";
                 let ns: Option<i64> = self.row(sql, params![name, on], |r| r.get(0))?;
                 let ns = ns.ok_or_else(|| StoreError::Refused(format!("there is no namespace `{name}`")))?;
-                (BY_NAMESPACE, self.keys(&format!("{scan} m.ns=?2"), [BY_NAMESPACE, ns])?)
+                let scan = if on { PAUSABLE_OF_NAMESPACE } else { PAUSED_OF_NAMESPACE };
+                (BY_NAMESPACE, self.keys(scan, [BY_NAMESPACE, ns])?)
             }
             Hold::Task(namespace, name) => {
                 let sql =
@@ -59,7 +65,8 @@ impl Tx<'_> {
                 let task: Option<i64> = self.row(sql, params![namespace, name, on], |r| r.get(0))?;
                 let task = task
                     .ok_or_else(|| StoreError::Refused(format!("there is no task `{namespace}:{name}`")))?;
-                (BY_TASK, self.keys(&format!("{scan} m.task=?2"), [BY_TASK, task])?)
+                let scan = if on { PAUSABLE_OF_TASK } else { PAUSED_OF_TASK };
+                (BY_TASK, self.keys(scan, [BY_TASK, task])?)
             }
         };
         let mut touched = 0;

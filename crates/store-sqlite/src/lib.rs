@@ -174,12 +174,13 @@ impl SqliteStore {
     ) -> Result<Vec<Result<Reply, StoreError>>, Failed> {
         open::begin(connection, self.options.patience).map_err(Failed::All)?;
         self.names.begin(connection);
-        let mut tx = Tx { sql: connection, now, names: &mut self.names, turns: &mut self.turns };
+        let mut tx = Tx::new(connection, now, &mut self.names, &mut self.turns);
         let mut replies = Vec::with_capacity(batch.len());
         let done = batch.iter().try_for_each(|command| {
             replies.push(tx.keep_apart(command, apart)?);
             Ok(())
         });
+        drop(tx);
         let done = done.and_then(|()| connection.execute_batch("COMMIT").map_err(|e| Failed::All(told(e))));
         if done.is_err() {
             // Where SQLite has rolled back itself there is nothing left to roll back.
