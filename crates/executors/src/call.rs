@@ -25,7 +25,7 @@ pub(crate) struct Call {
 
 impl Call {
     /// Puts the values of secrets where their handles are, and has them masked from here on.
-    pub(crate) fn open(mut request: ExecRequest, context: ExecContext) -> Result<Self, ExecEnd> {
+    pub(crate) fn open(mut request: ExecRequest, context: ExecContext) -> Result<Self, TypedError> {
         let ExecContext { cancel, log, progress, secrets } = context;
         let mut masker = Masker::default();
         let mut reveal = |name: &str| -> Result<String, TypedError> {
@@ -38,7 +38,9 @@ impl Call {
             Ok(value)
         };
         let revealed = (|| {
-            for value in request.args.iter_mut().chain(request.kwargs.values_mut()).chain(request.with.values_mut()) {
+            for value in
+                request.args.iter_mut().chain(request.kwargs.values_mut()).chain(request.with.values_mut())
+            {
                 reveal_in(value, &mut reveal)?;
             }
             for text in request.env.values_mut().chain(request.stdin.iter_mut()) {
@@ -46,14 +48,17 @@ impl Call {
             }
             Ok(())
         })();
-        revealed.map_err(ExecEnd::failed)?;
+        revealed?;
         Ok(Self { request, cancel, log, progress, masker: Mutex::new(masker) })
     }
 
     /// The step's `with` as the executor's settings.
     pub(crate) fn settings<T: DeserializeOwned>(&self) -> Result<T, TypedError> {
         serde_json::from_value(Value::Object(self.request.with.clone())).map_err(|error| {
-            TypedError::new("settings", format!("`with` of `{}`: {}", self.request.uses, self.masked(&error.to_string())))
+            TypedError::new(
+                "settings",
+                format!("`with` of `{}`: {}", self.request.uses, self.masked(&error.to_string())),
+            )
         })
     }
 

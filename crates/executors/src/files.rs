@@ -13,7 +13,10 @@ pub(crate) fn confine(folder: &Path, path: &str) -> Result<PathBuf, String> {
     let relative = Path::new(path);
     let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     if path.is_empty() || path.contains('\0') || !plain {
-        return Err(format!("`{path}` is not a path inside `{}`: it is empty, absolute or leads upwards", folder.display()));
+        return Err(format!(
+            "`{path}` is not a path inside `{}`: it is empty, absolute or leads upwards",
+            folder.display()
+        ));
     }
     let target = folder.join(relative);
     let root = folder.canonicalize().map_err(|e| format!("`{}`: {e}", folder.display()))?;

@@ -1,15 +1,34 @@
 //! `http`: one request, its answer as output.
+//!
+//! ```yaml
+//! - uses: http
+//!   with:
+//!     url: https://example.org/obs/${{ inputs.station }}
+//!     auth: { bearer: "${{ secrets.TOKEN }}" }
+//!     extract: { celsius: /main/temp }
+//! ```
+//!
+//! The output holds `status`, `headers`, `json` or `body` (or `file` and `bytes` when the answer is saved), and each
+//! name of `extract`. A status that was not expected fails with class `http:503`; no answer with `connect`, `timeout`,
+//! `tls`, `http.redirect` or `http.body` (the answer broke off). `Idempotency-Key` goes with every method but GET,
+//! HEAD, OPTIONS and TRACE, unless a header of that name is given or `idempotency_key: false`.
 
 mod request;
 
-use std::{path::PathBuf, sync::OnceLock, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
 
-use ostler_execution::{ExecContext, ExecEnd, ExecOutcome, ExecRequest, Executor, OUTPUT_LIMIT, Stream};
+use ostler_execution::{ExecContext, ExecEnd, ExecOutcome, ExecRequest, Executor, OUTPUT_LIMIT};
 use ostler_model::{Span, TypedError};
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use request::Settings;
+
+use crate::call::Call;
 
 /// How much of an answer is read at most, when it goes into the output.
 const BODY_LIMIT: usize = OUTPUT_LIMIT;
@@ -46,20 +65,23 @@ impl Executor for Http {
     }
 
     async fn execute(&self, request: ExecRequest, context: ExecContext) -> ExecEnd {
-        let cancel = context.cancel.clone();
-        tokio::select! {
-            end = self.send(request, context) => end.unwrap_or_else(ExecEnd::failed),
-            _ = cancel.fired() => ExecEnd::interrupted(),
-        }
+        let call = match Call::open(request, context) {
+            Ok(call) => call,
+            Err(error) => return ExecEnd::failed(error),
+        };
+        let end = match call.unless_cancelled(self.send(&call)).await {
+            Ok(end) => end.unwrap_or_else(ExecEnd::failed),
+            Err(_) => ExecEnd::interrupted(),
+        };
+        call.close(end)
     }
 }
 
 impl Http {
-    async fn send(&self, request: ExecRequest, context: ExecContext) -> Result<ExecEnd, TypedError> {
-        let folder = PathBuf::from(request.working_directory.clone().unwrap_or_else(|| ".".into()));
-        let with = crate::secrets::open_json(&Value::Object(request.with.clone()), &context)?;
-        let settings: Settings = serde_json::from_value(with)
-            .map_err(|e| TypedError::new("settings", format!("`with` of an http step: {e}")))?;
+    async fn send(&self, call: &Call) -> Result<ExecEnd, TypedError> {
+        let request = &call.request;
+        let folder = call.folder();
+        let settings: Settings = call.settings()?;
         let file = settings
             .file
             .as_deref()
@@ -67,7 +89,7 @@ impl Http {
             .transpose()
             .map_err(|problem| TypedError::new("settings", problem))?;
         let client = if settings.needs_own_client() {
-            settings.client()?
+            settings.client(&folder)?
         } else {
             match self.shared.get() {
                 Some(client) => client.clone(),
@@ -77,11 +99,11 @@ impl Http {
                 }
             }
         };
-        let built = settings.build(&client, &request, &folder)?;
+        let built = settings.build(&client, request, &folder)?;
         let (method, url) = (built.method().clone(), built.url().clone());
         let answer = client.execute(built).await.map_err(|e| network(&e))?;
         let status = answer.status();
-        context.log.line(Stream::System, format!("{method} {} -> {status}", without_secrets(&url)).as_bytes());
+        call.remark(&format!("{method} {} -> {status}", without_secrets(&url)));
         let headers: Map<String, Value> = answer
             .headers()
             .iter()
@@ -98,7 +120,8 @@ impl Http {
                 output["bytes"] = json!(bytes);
             }
             None => {
-                let is_json = headers.get("content-type").and_then(Value::as_str).is_some_and(|t| t.contains("json"));
+                let is_json =
+                    headers.get("content-type").and_then(Value::as_str).is_some_and(|t| t.contains("json"));
                 let body = read(answer, BODY_LIMIT).await?;
                 let parsed = if is_json || !settings.extract.is_empty() {
                     serde_json::from_slice::<Value>(&body).ok()
@@ -112,10 +135,6 @@ impl Http {
                 }
             }
         }
-        if output.to_string().len() > OUTPUT_LIMIT {
-            let message = "the answer is larger than 1 MiB; save it to a `file`, or take parts of it with `extract`";
-            return Err(TypedError::new("output", message));
-        }
         Ok(ExecEnd { outcome: ExecOutcome::Succeeded, output, exit_code: None })
     }
 
@@ -126,7 +145,8 @@ impl Http {
             .and_then(|v| v.to_str().ok())
             .and_then(|text| self.retry_after(text));
         let body = read(answer, 4096).await.unwrap_or_default();
-        let mut error = TypedError::new(&format!("http:{}", status.as_u16()), format!("the server answered {status}"));
+        let mut error =
+            TypedError::new(&format!("http:{}", status.as_u16()), format!("the server answered {status}"));
         error.retry_after = retry_after;
         error.detail = Some(String::from_utf8_lossy(&body).into_owned()).filter(|d| !d.is_empty());
         error
@@ -188,39 +208,47 @@ async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, TypedError>
     Ok(body)
 }
 
+/// A file that is being written; gone again unless it is kept.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// Streams an answer into a file that appears when it is whole.
-async fn save(mut answer: Response, path: &std::path::Path) -> Result<u64, TypedError> {
+async fn save(mut answer: Response, path: &Path) -> Result<u64, TypedError> {
     use tokio::io::AsyncWriteExt;
-    let trouble = |e: std::io::Error| TypedError::new("output", format!("`{}` cannot be written: {e}", path.display()));
+    let trouble =
+        |e: std::io::Error| TypedError::new("output", format!("`{}` cannot be written: {e}", path.display()));
     if let Some(folder) = path.parent() {
         tokio::fs::create_dir_all(folder).await.map_err(trouble)?;
     }
-    let part = path.with_extension(format!("{}.part", std::process::id()));
-    let mut file = tokio::fs::File::create(&part).await.map_err(trouble)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    // Also when this future is dropped, because the run was cancelled.
+    let part = Part(path.with_file_name(name));
+    let mut file = tokio::fs::File::create(&part.0).await.map_err(trouble)?;
     let mut bytes = 0u64;
-    let written = async {
-        while let Some(chunk) = answer.chunk().await.map_err(|e| network(&e))? {
-            bytes += chunk.len() as u64;
-            if bytes > FILE_LIMIT {
-                return Err(TypedError::new("output", "the answer is larger than 8 GiB"));
-            }
-            file.write_all(&chunk).await.map_err(trouble)?;
+    while let Some(chunk) = answer.chunk().await.map_err(|e| network(&e))? {
+        bytes += chunk.len() as u64;
+        if bytes > FILE_LIMIT {
+            return Err(TypedError::new("output", "the answer is larger than 8 GiB"));
         }
-        file.sync_all().await.map_err(trouble)?;
-        tokio::fs::rename(&part, path).await.map_err(trouble)
+        file.write_all(&chunk).await.map_err(trouble)?;
     }
-    .await;
-    if written.is_err() {
-        let _ = tokio::fs::remove_file(&part).await;
-    }
-    written.map(|()| bytes)
+    file.sync_all().await.map_err(trouble)?;
+    tokio::fs::rename(&part.0, path).await.map_err(trouble)?;
+    Ok(bytes)
 }
 
 fn extract(wanted: &Map<String, Value>, body: Option<&Value>, output: &mut Value) -> Result<(), TypedError> {
     if wanted.is_empty() {
         return Ok(());
     }
-    let body = body.ok_or_else(|| TypedError::new("output", "`extract` needs a JSON answer, and this is none"))?;
+    let body =
+        body.ok_or_else(|| TypedError::new("output", "`extract` needs a JSON answer, and this is none"))?;
     for (name, pointer) in wanted {
         let pointer = pointer.as_str().unwrap_or_default();
         let value = body.pointer(pointer).ok_or_else(|| {

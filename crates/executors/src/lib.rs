@@ -1,4 +1,30 @@
-//! Shell, exec, Python, HTTP and SQL executors, the spawner and run logs.
+//! Where the work of a step is done: the executors `shell`, `exec`, `python`, `http` and `sql`, the [`spawner`] under
+//! which all their processes live and die, and the [`logs`] of what they wrote.
+//!
+//! Each executor takes an `ExecRequest` in which every expression is resolved, puts the values of secrets in, does the
+//! work, and answers with an output or a typed error from which the secrets have been taken out again. Its `settings`
+//! are a closed JSON Schema of the step's `with`. A new executor is one module and one line in [`standard`]; the
+//! conformance suite in `tests/conformance.rs` says what it owes.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use ostler_execution::{Cancel, Discard, ExecContext, ExecRequest};
+//! use ostler_executors::{ExecutorConfig, standard};
+//!
+//! # async fn example() {
+//! // The binary must hand over to `spawner_main` when it is started with `__spawner`.
+//! let executors = standard(ExecutorConfig::default());
+//! let request = ExecRequest {
+//!     uses: "shell".into(),
+//!     run_text: Some("echo greeting=hello >> $OSTLER_OUTPUT".into()),
+//!     ..ExecRequest::default()
+//! };
+//! let sink = Arc::new(Discard);
+//! let context = ExecContext { cancel: Cancel::new(), log: sink.clone(), progress: sink.clone(), secrets: sink };
+//! let end = executors.get("shell").unwrap().execute(request, context).await;
+//! assert_eq!(end.output["greeting"], "hello");
+//! # }
+//! ```
 
 mod call;
 mod files;
@@ -7,7 +33,6 @@ pub mod logs;
 mod process;
 mod python;
 mod schema;
-mod secrets;
 mod shell;
 pub mod spawner;
 mod sql;
@@ -51,7 +76,8 @@ impl Default for ExecutorConfig {
 /// All executors of this crate. Nothing is started before the first call.
 #[must_use]
 pub fn standard(config: ExecutorConfig) -> Executors {
-    let workshop = process::Workshop { spawner: spawner::Spawner::new(config.spawner), scratch: config.scratch };
+    let workshop =
+        process::Workshop { spawner: spawner::Spawner::new(config.spawner), scratch: config.scratch };
     Executors::new()
         .with(Arc::new(Shell { workshop: workshop.clone() }))
         .with(Arc::new(Exec { workshop: workshop.clone() }))

@@ -7,7 +7,8 @@ const TOLD: usize = 3;
 
 /// Checks a value; the error tells the first faults with their places.
 pub(crate) fn check(schema: &Value, value: &Value) -> Result<(), String> {
-    let validator = jsonschema::validator_for(schema).map_err(|error| format!("the schema is not valid: {error}"))?;
+    let validator =
+        jsonschema::validator_for(schema).map_err(|error| format!("the schema is not valid: {error}"))?;
     let faults: Vec<String> = validator
         .iter_errors(value)
         .map(|fault| {

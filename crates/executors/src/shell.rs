@@ -59,7 +59,10 @@ impl Shell {
         let settings: ShellSettings = call.settings()?;
         let request = &call.request;
         let script = request.run_text.clone().filter(|text| !text.trim().is_empty()).ok_or_else(|| {
-            TypedError::new("settings", "`shell` needs a script in `run`; to start a program without a shell, use `exec`")
+            TypedError::new(
+                "settings",
+                "`shell` needs a script in `run`; to start a program without a shell, use `exec`",
+            )
         })?;
         no_kwargs(call)?;
         let (mut argv, known) = match settings.shell {
@@ -103,7 +106,10 @@ impl Exec {
         let words = settings.argv.unwrap_or_default();
         let argv = words.iter().chain(&call.request.args).map(word).collect::<Result<Vec<_>, _>>()?;
         if argv.is_empty() {
-            return Err(TypedError::new("settings", "`exec` needs a program: `args: [program, argument, ...]`"));
+            return Err(TypedError::new(
+                "settings",
+                "`exec` needs a program: `args: [program, argument, ...]`",
+            ));
         }
         self.workshop.run_step(call, Command { argv, script: None, settings: settings.process }).await
     }
@@ -113,7 +119,8 @@ fn no_kwargs(call: &Call) -> Result<(), TypedError> {
     if call.request.kwargs.is_empty() {
         return Ok(());
     }
-    let text = format!("`{}` takes no `kwargs`; hand values over by `env`, `args` or `stdin`", call.request.uses);
+    let text =
+        format!("`{}` takes no `kwargs`; hand values over by `env`, `args` or `stdin`", call.request.uses);
     Err(TypedError::new("settings", text))
 }
 
@@ -139,7 +146,7 @@ impl Executor for Shell {
     async fn execute(&self, request: ExecRequest, context: ExecContext) -> ExecEnd {
         let call = match Call::open(request, context) {
             Ok(call) => call,
-            Err(end) => return end,
+            Err(error) => return ExecEnd::failed(error),
         };
         let end = self.run(&call).await.unwrap_or_else(ExecEnd::failed);
         call.close(end)
@@ -159,7 +166,7 @@ impl Executor for Exec {
     async fn execute(&self, request: ExecRequest, context: ExecContext) -> ExecEnd {
         let call = match Call::open(request, context) {
             Ok(call) => call,
-            Err(end) => return end,
+            Err(error) => return ExecEnd::failed(error),
         };
         let end = self.run(&call).await.unwrap_or_else(ExecEnd::failed);
         call.close(end)

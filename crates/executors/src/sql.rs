@@ -1,15 +1,32 @@
 //! `sql`: statements on a database, in one transaction, with rows as output.
 //!
+//! ```yaml
+//! - uses: sql
+//!   run: |
+//!     insert into obs values (:station, :celsius);
+//!     select count(*) as n from obs;
+//!   with: { url: "sqlite:obs.db", params: { station: EDDB, celsius: 7.5 } }
+//! ```
+//!
+//! The output holds `rows` of the last query, `row_count` and `changed`; with `every: true`, `results` holds a list of
+//! rows for each query instead. A statement that fails is named by number and text.
+//!
 //! SQLite so far; a database of another make is one more implementation of [`Database`] and one line in [`open`].
 
 mod sqlite;
 
-use std::path::{Path, PathBuf};
+use std::{path::Path, time::Duration};
 
-use ostler_execution::{Cancel, ExecContext, ExecEnd, ExecOutcome, ExecRequest, Executor, OUTPUT_LIMIT, Stream};
+use ostler_execution::{ExecContext, ExecEnd, ExecRequest, Executor, OUTPUT_LIMIT};
 use ostler_model::TypedError;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use crate::call::Call;
+
+/// Rows for a file; they are all in memory once.
+const FILE_ROWS: usize = 256 << 20;
+const INTERRUPT_EVERY: Duration = Duration::from_millis(20);
 
 /// Runs SQL statements.
 pub struct Sql;
@@ -27,6 +44,8 @@ struct Settings {
     transaction: bool,
     #[serde(default)]
     format: Format,
+    #[serde(default)]
+    every: bool,
     #[serde(default)]
     file: Option<String>,
 }
@@ -48,14 +67,30 @@ enum Format {
 /// What a script came to.
 #[derive(Debug, Default, PartialEq)]
 struct Answer {
-    /// Columns of the last query.
-    columns: Vec<String>,
-    /// Its rows.
-    rows: Vec<Vec<Value>>,
+    /// Each query's rows; only the last one's unless all are wanted.
+    tables: Vec<Table>,
     /// Rows changed by all statements.
     changed: u64,
     /// Statements carried out.
     statements: usize,
+}
+
+/// The rows of a query.
+#[derive(Debug, Default, PartialEq)]
+struct Table {
+    columns: Vec<String>,
+    rows: Vec<Vec<Value>>,
+}
+
+/// What is to be done.
+struct Script {
+    texts: Vec<String>,
+    params: Map<String, Value>,
+    transaction: bool,
+    /// Keep the rows of every query.
+    every: bool,
+    /// Rows beyond so many bytes are an error: they are all in memory once.
+    row_bytes: usize,
 }
 
 /// What went wrong in a script.
@@ -68,9 +103,11 @@ struct Failure {
 
 /// A database that carries out a script; blocks.
 trait Database: Send {
-    fn execute(&mut self, script: &[String], params: &Map<String, Value>, transaction: bool) -> Result<Answer, Failure>;
+    /// Carries it out; all or nothing if a transaction is asked for.
+    fn execute(&mut self, script: &Script) -> Result<Answer, Failure>;
 
-    /// Something that stops the script from another thread.
+    /// Something that stops the statement at work from another thread. It is called again and again until the script
+    /// has ended, since it may come between two statements.
     fn interrupter(&self) -> Box<dyn Fn() + Send>;
 }
 
@@ -79,7 +116,9 @@ fn open(url: &str, folder: &Path) -> Result<Box<dyn Database>, Failure> {
     match scheme {
         "sqlite" => sqlite::open(rest, folder),
         _ => Err(Failure {
-            message: format!("`{url}` names no database that this ostler knows; write `sqlite:FILE` or `sqlite::memory:`"),
+            message: format!(
+                "`{url}` names no database that this ostler knows; write `sqlite:FILE` or `sqlite::memory:`"
+            ),
             statement: None,
         }),
     }
@@ -98,6 +137,7 @@ impl Executor for Sql {
     fn settings(&self) -> Value {
         json!({
             "type": "object",
+            "description": "Settings of an SQL step.",
             "required": ["url"],
             "additionalProperties": false,
             "properties": {
@@ -106,60 +146,70 @@ impl Executor for Sql {
                 "statements": { "type": "array", "items": { "type": "string" }, "description": "Statements, instead of a script under `run`" },
                 "transaction": { "type": "boolean", "default": true, "description": "All statements or none" },
                 "format": { "enum": ["rows", "csv", "jsonl"], "default": "rows", "description": "The form of the last query's rows" },
-                "file": { "type": "string", "description": "Write the rows to this file instead of the output" },
+                "file": { "type": "string", "description": "Write the rows to this file inside the working directory instead of the output" },
+                "every": { "type": "boolean", "description": "Hand on the rows of every query, as `results`; default false" },
             },
         })
     }
 
     async fn execute(&self, request: ExecRequest, context: ExecContext) -> ExecEnd {
-        let folder = PathBuf::from(request.working_directory.clone().unwrap_or_else(|| ".".into()));
-        let with = match crate::secrets::open_json(&Value::Object(request.with.clone()), &context) {
-            Ok(with) => with,
+        let call = match Call::open(request, context) {
+            Ok(call) => call,
             Err(error) => return ExecEnd::failed(error),
         };
-        let settings: Settings = match serde_json::from_value(with) {
-            Ok(settings) => settings,
-            Err(e) => return ExecEnd::error("settings", format!("`with` of a sql step: {e}")),
-        };
-        let script = match (&request.run_text, settings.statements.is_empty()) {
-            (Some(run), true) => vec![run.clone()],
-            (None, false) => settings.statements.clone(),
-            (Some(_), false) => return ExecEnd::error("settings", "a sql step has either `run` or `statements`, not both"),
-            (None, true) => return ExecEnd::error("settings", "a sql step needs `run` or `statements`"),
-        };
-        let file = match settings.file.as_deref().map(|f| crate::files::confine(&folder, f)).transpose() {
-            Ok(file) => file,
-            Err(problem) => return ExecEnd::error("settings", problem),
-        };
-        let mut database = match open(&settings.url, &folder) {
-            Ok(database) => database,
-            Err(failure) => return ExecEnd::error("sql.open", failure.message),
-        };
-        let interrupt = database.interrupter();
-        let (params, transaction) = (settings.params, settings.transaction);
-        let mut work =
-            tokio::task::spawn_blocking(move || database.execute(&script, &params, transaction));
-        let answer = tokio::select! {
-            done = &mut work => done,
-            _ = context.cancel.fired() => {
-                interrupt();
-                let _ = work.await;
-                return ExecEnd::interrupted();
-            }
-        };
-        match answer {
-            Ok(Ok(answer)) => finish(answer, settings.format, file, &context, &context.cancel),
-            Ok(Err(failure)) => ExecEnd::failed(told(failure, transaction)),
-            Err(_) => ExecEnd::error("internal", "the statement's thread panicked"),
-        }
+        let end = run(&call).await.unwrap_or_else(ExecEnd::failed);
+        call.close(end)
     }
+}
+
+async fn run(call: &Call) -> Result<ExecEnd, TypedError> {
+    let wrong = |message: String| TypedError::new("settings", message);
+    let folder = call.folder();
+    let settings: Settings = call.settings()?;
+    let texts = match (&call.request.run_text, settings.statements.is_empty()) {
+        (Some(run), true) => vec![run.clone()],
+        (None, false) => settings.statements,
+        (Some(_), false) => {
+            return Err(wrong("a sql step has either `run` or `statements`, not both".into()));
+        }
+        (None, true) => return Err(wrong("a sql step needs `run` or `statements`".into())),
+    };
+    let file =
+        settings.file.as_deref().map(|f| crate::files::confine(&folder, f)).transpose().map_err(wrong)?;
+    if file.is_some() && settings.every {
+        return Err(wrong("`file` holds the rows of one query, so it does not go with `every`".into()));
+    }
+    let row_bytes = if file.is_some() { FILE_ROWS } else { 4 * OUTPUT_LIMIT };
+    let transaction = settings.transaction;
+    let script = Script { texts, params: settings.params, transaction, every: settings.every, row_bytes };
+    let mut database =
+        open(&settings.url, &folder).map_err(|failure| TypedError::new("sql.open", failure.message))?;
+    let interrupt = database.interrupter();
+    let mut work = tokio::task::spawn_blocking(move || database.execute(&script));
+    let done = tokio::select! {
+        done = &mut work => done,
+        _ = call.cancel.fired() => {
+            loop {
+                interrupt();
+                tokio::select! {
+                    _ = &mut work => return Ok(ExecEnd::interrupted()),
+                    () = tokio::time::sleep(INTERRUPT_EVERY) => {}
+                }
+            }
+        }
+    };
+    let answer = done
+        .map_err(|_| TypedError::new("internal", "the thread of the statements panicked"))?
+        .map_err(|failure| told(failure, transaction))?;
+    finish(answer, &settings.format, settings.every, file.as_deref(), call)
 }
 
 fn told(failure: Failure, transaction: bool) -> TypedError {
     let rolled = if transaction { "; everything was rolled back" } else { "" };
     match failure.statement {
         Some((number, text)) => {
-            let mut error = TypedError::new("sql", format!("statement {number}: {}{rolled}", failure.message));
+            let mut error =
+                TypedError::new("sql", format!("statement {number}: {}{rolled}", failure.message));
             error.detail = Some(text);
             error
         }
@@ -167,45 +217,60 @@ fn told(failure: Failure, transaction: bool) -> TypedError {
     }
 }
 
-fn finish(answer: Answer, format: Format, file: Option<PathBuf>, context: &ExecContext, _: &Cancel) -> ExecEnd {
-    let count = answer.rows.len();
-    let line = format!("{} statements, {} rows changed, {count} rows", answer.statements, answer.changed);
-    context.log.line(Stream::System, line.as_bytes());
+fn finish(
+    mut answer: Answer,
+    format: &Format,
+    every: bool,
+    file: Option<&Path>,
+    call: &Call,
+) -> Result<ExecEnd, TypedError> {
+    let count = answer.tables.last().map_or(0, |table| table.rows.len());
+    call.remark(&format!("{} statements, {} rows changed, {count} rows", answer.statements, answer.changed));
     let mut output = json!({ "row_count": count, "changed": answer.changed });
-    let rows = || -> Vec<Value> {
-        answer
+    if every {
+        output["results"] = answer.tables.iter().map(|table| formatted(table, format)).collect();
+        return Ok(ExecEnd::succeeded(output));
+    }
+    let table = answer.tables.pop().unwrap_or_default();
+    let rows = formatted(&table, format);
+    match file {
+        None => output["rows"] = rows,
+        Some(file) => {
+            let text = rows.as_str().map_or_else(|| rows.to_string(), str::to_owned);
+            crate::files::write_atomically(file, text.as_bytes()).map_err(|error| {
+                TypedError::new("output", format!("`{}` cannot be written: {error}", file.display()))
+            })?;
+            output["file"] = json!(file);
+        }
+    }
+    Ok(ExecEnd::succeeded(output))
+}
+
+fn formatted(table: &Table, format: &Format) -> Value {
+    let objects = || {
+        table
             .rows
             .iter()
-            .map(|row| Value::Object(answer.columns.iter().cloned().zip(row.iter().cloned()).collect()))
-            .collect()
+            .map(|row| Value::Object(table.columns.iter().cloned().zip(row.iter().cloned()).collect()))
     };
-    let text = match format {
-        Format::Rows => None,
-        Format::Csv => Some(csv(&answer)),
-        Format::Jsonl => Some(rows().iter().map(|r| format!("{r}\n")).collect()),
-    };
-    if let Some(file) = file {
-        let text = text.unwrap_or_else(|| Value::Array(rows()).to_string());
-        if let Err(e) = crate::files::write_atomically(&file, text.as_bytes()) {
-            return ExecEnd::error("output", format!("`{}` cannot be written: {e}", file.display()));
-        }
-        output["file"] = json!(file);
-    } else {
-        output["rows"] = text.map_or_else(|| Value::Array(rows()), Value::String);
+    match format {
+        Format::Rows => objects().collect(),
+        Format::Csv => csv(table).into(),
+        Format::Jsonl => objects().map(|row| format!("{row}\n")).collect::<String>().into(),
     }
-    if output.to_string().len() > OUTPUT_LIMIT {
-        return ExecEnd::error("output", "the rows are larger than 1 MiB; write them to a `file`, or ask for fewer");
-    }
-    ExecEnd { outcome: ExecOutcome::Succeeded, output, exit_code: None }
 }
 
 /// RFC 4180, with a heading.
-fn csv(answer: &Answer) -> String {
+fn csv(table: &Table) -> String {
     let field = |text: &str| {
-        if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+        if text.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        } else {
+            text.to_owned()
+        }
     };
-    let mut out = answer.columns.iter().map(|c| field(c)).collect::<Vec<_>>().join(",") + "\r\n";
-    for row in &answer.rows {
+    let mut out = table.columns.iter().map(|c| field(c)).collect::<Vec<_>>().join(",") + "\r\n";
+    for row in &table.rows {
         let cells: Vec<_> = row
             .iter()
             .map(|v| match v {

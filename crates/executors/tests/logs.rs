@@ -1,11 +1,6 @@
 //! Run logs: growing files, torn blocks, limits, big output.
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use ostler_clock::{Clock, SystemClock};
 use ostler_execution::{LogSink, Stream};
@@ -239,7 +234,11 @@ fn a_flood_neither_blocks_nor_bloats() {
     for n in 0..lines {
         // Half of it does not compress.
         let noise = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let line = format!("{n:010} {noise:016x}{:016x}{:016x} some text that repeats itself, as logs do", noise ^ n, !noise);
+        let line = format!(
+            "{n:010} {noise:016x}{:016x}{:016x} some text that repeats itself, as logs do",
+            noise ^ n,
+            !noise
+        );
         writer.line(Stream::Stdout, line.as_bytes());
     }
     writer.close();

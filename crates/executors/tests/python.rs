@@ -32,7 +32,12 @@ async fn a_function_is_called_with_json_and_answers_with_json() {
          def env():\n    return {k: os.environ.get(k) for k in ('OSTLER_ATTEMPT', 'INPUT_A', 'MINE', 'OSTLER_SPAWN')}\n",
     );
     let (end, record) = bench.run(entry("shop.reports:daily", json!({"day": "mon", "rows": [1, 2]}))).await;
-    assert_eq!(end.output, json!({"day": "mon", "rows": 3, "on": "2027-01-02", "set": [1]}), "{}", record.all());
+    assert_eq!(
+        end.output,
+        json!({"day": "mon", "rows": 3, "on": "2027-01-02", "set": [1]}),
+        "{}",
+        record.all()
+    );
     assert_eq!(record.stdout(), ["größe mon"]);
     let mut call = entry("shop.reports:later", json!({}));
     call.args = vec![json!(21)];
@@ -46,7 +51,10 @@ async fn a_function_is_called_with_json_and_answers_with_json() {
     call.inputs = json!({"a": 1});
     call.env = [("MINE".to_owned(), "x".to_owned())].into();
     let output = bench.output(call).await;
-    assert_eq!((&output["OSTLER_ATTEMPT"], &output["INPUT_A"], &output["MINE"]), (&json!("2"), &json!("1"), &json!("x")));
+    assert_eq!(
+        (&output["OSTLER_ATTEMPT"], &output["INPUT_A"], &output["MINE"]),
+        (&json!("2"), &json!("1"), &json!("x"))
+    );
 }
 
 #[tokio::test]
@@ -63,7 +71,10 @@ async fn failures_are_typed_with_a_traceback() {
          def big():\n    return 'x' * 3_000_000\n",
     );
     let error = bench.error(entry("m:bad", json!({}))).await;
-    assert_eq!((error.class.0.as_str(), error.message.as_str()), ("python.ValueError", "ValueError: no good"));
+    assert_eq!(
+        (error.class.0.as_str(), error.message.as_str()),
+        ("python.ValueError", "ValueError: no good")
+    );
     let detail = error.detail.unwrap();
     assert!(detail.contains("m.py\", line 3, in bad") && !detail.contains("ostler_worker"), "{detail}");
     let error = bench.error(entry("m:own", json!({}))).await;
@@ -92,8 +103,14 @@ async fn snippets_answer_in_four_ways() {
     call.inputs = json!({"rows": [1, 2]});
     assert_eq!(bench.output(call).await, json!({"n": 2}));
     assert_eq!(bench.output(snippet("output = 6 * 7")).await, json!(42));
-    assert_eq!(bench.output(snippet("import asyncio\nawait asyncio.sleep(0)\nresult = 'late'")).await, json!("late"));
-    assert_eq!(bench.output(snippet("import ostler\nostler.output(a=1)\nprint('::ostler output b=2')")).await, json!({"a": 1, "b": "2"}));
+    assert_eq!(
+        bench.output(snippet("import asyncio\nawait asyncio.sleep(0)\nresult = 'late'")).await,
+        json!("late")
+    );
+    assert_eq!(
+        bench.output(snippet("import ostler\nostler.output(a=1)\nprint('::ostler output b=2')")).await,
+        json!({"a": 1, "b": "2"})
+    );
     let error = bench.error(snippet("x = 1\nraise KeyError('k')")).await;
     assert_eq!(error.class.0, "python.KeyError");
     assert!(error.detail.unwrap().contains("line 2"));
@@ -113,7 +130,10 @@ async fn files_call_run_or_are_scripts() {
     let mut call = request("python", None, json!({"file": "job.py"}));
     call.kwargs = json!({"k": "v"}).as_object().unwrap().clone();
     assert_eq!(bench.output(call).await, json!({"x": 1, "k": "v"}));
-    assert_eq!(bench.output(request("python", None, json!({"file": "job.py", "function": "other"}))).await, json!("o"));
+    assert_eq!(
+        bench.output(request("python", None, json!({"file": "job.py", "function": "other"}))).await,
+        json!("o")
+    );
     let mut call = request("python", None, json!({"file": "tools/script.py", "capture": "text"}));
     call.args = vec![json!("one"), json!(0)];
     assert_eq!(bench.output(call.clone()).await, json!({"a": "1", "stdout": "__main__ ['one', '0']"}));
@@ -187,7 +207,8 @@ async fn cancel_lets_finally_run() {
         assert_eq!(running.await.unwrap().outcome, ExecOutcome::Interrupted);
         assert_eq!(record.stdout(), ["ready", "tidy"]);
     }
-    let deaf = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready')\ntime.sleep(100)";
+    let deaf =
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready')\ntime.sleep(100)";
     let mut call = snippet(deaf);
     call.grace = Duration::from_millis(50);
     let (cancel, record, running) = bench.start(call);
@@ -218,7 +239,9 @@ fn wheel(bench: &Bench, folder: &str, version: &str) {
          z.writestr('tiny-{version}.dist-info/RECORD', '')\nz.close()\n"
     );
     fs::create_dir_all(bench.path().join(folder)).unwrap();
-    assert!(Process::new("python3").args(["-c", &code]).current_dir(bench.path()).status().unwrap().success());
+    assert!(
+        Process::new("python3").args(["-c", &code]).current_dir(bench.path()).status().unwrap().success()
+    );
 }
 
 #[tokio::test]
@@ -239,7 +262,10 @@ async fn dependencies_are_installed_once_from_local_wheels() {
     // Another wheel of that name is another environment; a direct file is found as well.
     wheel(&bench, "other", "2.0");
     let mut direct = snippet("import tiny\nreturn tiny.VALUE");
-    direct.with = json!({"dependencies": ["tiny"], "find_links": ["other"], "no_index": true}).as_object().unwrap().clone();
+    direct.with = json!({"dependencies": ["tiny"], "find_links": ["other"], "no_index": true})
+        .as_object()
+        .unwrap()
+        .clone();
     assert_eq!(bench.output(direct.clone()).await, json!("tiny 2.0"));
     direct.with["dependencies"] = json!(["tiny==3.0"]);
     let error = bench.error(direct).await;

@@ -14,10 +14,13 @@ async fn a_script_writes_outputs_in_every_form() {
     let bench = Bench::new();
     let mut call = request(
         "shell",
-        Some("echo n=3 >> $OSTLER_OUTPUT; printf 'text<<E\\na\\nb\\nE\\n' >> $OSTLER_OUTPUT; echo '::ostler output k=v'"),
+        Some(
+            "echo n=3 >> $OSTLER_OUTPUT; printf 'text<<E\\na\\nb\\nE\\n' >> $OSTLER_OUTPUT; echo '::ostler output k=v'",
+        ),
         json!({}),
     );
-    call.output_schema = Some(json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}));
+    call.output_schema =
+        Some(json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}));
     assert_eq!(bench.output(call).await, json!({"n": 3, "text": "a\nb", "k": "v"}));
     let call = request("shell", Some("echo '{\"list\": [1, \"ä\"]}' > $OSTLER_OUTPUT"), json!({}));
     assert_eq!(bench.output(call).await, json!({"list": [1, "ä"]}));
@@ -96,7 +99,8 @@ async fn exit_codes_mean_what_the_step_says() {
 #[tokio::test]
 async fn captured_text_json_and_lines() {
     let bench = Bench::new();
-    let run = |script: &'static str, capture: &str| request("shell", Some(script), json!({"capture": capture}));
+    let run =
+        |script: &'static str, capture: &str| request("shell", Some(script), json!({"capture": capture}));
     assert_eq!(bench.output(run("echo a; echo b", "text")).await, json!({"stdout": "a\nb"}));
     assert_eq!(bench.output(run("echo a; echo b", "lines")).await, json!({"stdout": ["a", "b"]}));
     assert_eq!(bench.output(run("echo '{\"a\": [1]}'", "json")).await, json!({"stdout": {"a": [1]}}));
@@ -108,13 +112,20 @@ async fn captured_text_json_and_lines() {
 #[tokio::test]
 async fn stdin_folder_args_umask_and_limits() {
     let bench = Bench::new();
-    let mut call = request("shell", Some("cat; pwd; umask; ulimit -n; echo \"$0 $1 $2\""), json!({
-        "capture": "lines", "umask": "027", "limits": {"files": 60},
-    }));
+    let mut call = request(
+        "shell",
+        Some("cat; pwd; umask; ulimit -n; echo \"$0 $1 $2\""),
+        json!({
+            "capture": "lines", "umask": "027", "limits": {"files": 60},
+        }),
+    );
     call.stdin = Some("ein\ngröße\n".into());
     call.working_directory = Some("/usr".into());
     call.args = vec![json!("a b"), json!(3)];
-    assert_eq!(bench.output(call).await["stdout"], json!(["ein", "größe", "/usr", "0027", "60", "fetch a b 3"]));
+    assert_eq!(
+        bench.output(call).await["stdout"],
+        json!(["ein", "größe", "/usr", "0027", "60", "fetch a b 3"])
+    );
     let mut call = request("shell", Some("pwd"), json!({}));
     call.working_directory = Some("/no/such/folder".into());
     assert!(bench.error(call).await.message.contains("/no/such/folder"));
@@ -123,10 +134,15 @@ async fn stdin_folder_args_umask_and_limits() {
 #[tokio::test]
 async fn memory_and_file_limits_bind() {
     let bench = Bench::new();
-    let call = request("shell", Some("head -c 100000 /dev/zero > big"), json!({"limits": {"file_size": "10k"}}));
+    let call =
+        request("shell", Some("head -c 100000 /dev/zero > big"), json!({"limits": {"file_size": "10k"}}));
     assert!(bench.error(call).await.class.0 != "spawn");
     assert!(std::fs::metadata(bench.path().join("big")).unwrap().len() <= 10 * 1024);
-    let call = request("shell", Some("exec python3 -c 'x = \"x\" * 500_000_000'"), json!({"limits": {"memory": "200M"}}));
+    let call = request(
+        "shell",
+        Some("exec python3 -c 'x = \"x\" * 500_000_000'"),
+        json!({"limits": {"memory": "200M"}}),
+    );
     assert!(bench.error(call).await.detail.unwrap().contains("MemoryError"));
 }
 
@@ -149,18 +165,29 @@ async fn exec_passes_arguments_as_they_are() {
 #[tokio::test]
 async fn other_shells_and_long_scripts() {
     let bench = Bench::new();
-    let call = request("shell", Some("[[ a == a ]] && echo $BASH_VERSION | cut -c1"), json!({"shell": "bash", "capture": "text"}));
+    let call = request(
+        "shell",
+        Some("[[ a == a ]] && echo $BASH_VERSION | cut -c1"),
+        json!({"shell": "bash", "capture": "text"}),
+    );
     assert!(bench.output(call).await["stdout"].as_str().unwrap() >= "3");
     let call = request("shell", Some("print(6 * 7)"), json!({"shell": ["python3", "-c"], "capture": "text"}));
     assert_eq!(bench.output(call).await["stdout"], "42");
     let long = format!("# {}\necho long", "x".repeat(200_000));
-    assert_eq!(bench.output(request("shell", Some(&long), json!({"capture": "text"}))).await["stdout"], "long");
+    assert_eq!(
+        bench.output(request("shell", Some(&long), json!({"capture": "text"}))).await["stdout"],
+        "long"
+    );
 }
 
 #[tokio::test]
 async fn long_inputs_come_by_a_file() {
     let bench = Bench::new();
-    let mut call = request("shell", Some("wc -c < $OSTLER_INPUTS_FILE; echo ${OSTLER_INPUTS-none}"), json!({"capture": "lines"}));
+    let mut call = request(
+        "shell",
+        Some("wc -c < $OSTLER_INPUTS_FILE; echo ${OSTLER_INPUTS-none}"),
+        json!({"capture": "lines"}),
+    );
     call.inputs = json!({"big": "x".repeat(200_000)});
     assert_eq!(bench.output(call).await["stdout"], json!(["200010", "none"]));
 }
@@ -181,7 +208,11 @@ async fn progress_and_masks_by_lines() {
 #[tokio::test]
 async fn secrets_reach_the_child_and_nothing_else() {
     let bench = Bench::new();
-    let mut call = request("shell", Some("[ \"$T\" = 's3cr3t/of the=test' ] || exit 9; echo \"$T\"; echo \"$T\" >&2; exit 1"), json!({}));
+    let mut call = request(
+        "shell",
+        Some("[ \"$T\" = 's3cr3t/of the=test' ] || exit 9; echo \"$T\"; echo \"$T\" >&2; exit 1"),
+        json!({}),
+    );
     call.env = [("T".to_owned(), "\u{0}secret:TOKEN\u{0}".to_owned())].into();
     let (end, record) = bench.run(call).await;
     assert_eq!(end.exit_code, Some(1));
@@ -195,7 +226,11 @@ async fn secrets_reach_the_child_and_nothing_else() {
 #[tokio::test]
 async fn the_scratch_folder_goes_with_the_attempt() {
     let bench = Bench::new();
-    let call = request("shell", Some("echo x > $OSTLER_SCRATCH/f; echo $OSTLER_SCRATCH"), json!({"capture": "text"}));
+    let call = request(
+        "shell",
+        Some("echo x > $OSTLER_SCRATCH/f; echo $OSTLER_SCRATCH"),
+        json!({"capture": "text"}),
+    );
     let output = bench.output(call).await;
     let path = output["stdout"].as_str().unwrap();
     assert!(path.starts_with(bench.path().to_str().unwrap()) && !std::path::Path::new(path).exists());
@@ -206,8 +241,13 @@ async fn the_scratch_folder_goes_with_the_attempt() {
 async fn a_grandchild_that_keeps_the_pipe_does_not_hold_the_step() {
     let bench = Bench::new();
     let started = SystemClock.elapsed();
-    let (end, record) =
-        bench.run(request("shell", Some("sleep 100 & setsid sleep 100 & (setsid env -i sleep 100 &) ; echo done"), json!({}))).await;
+    let (end, record) = bench
+        .run(request(
+            "shell",
+            Some("sleep 100 & setsid sleep 100 & (setsid env -i sleep 100 &) ; echo done"),
+            json!({}),
+        ))
+        .await;
     assert_eq!(end.outcome, ExecOutcome::Succeeded);
     assert_eq!(record.stdout(), ["done"]);
     assert!(SystemClock.elapsed() - started < Duration::from_secs(5));

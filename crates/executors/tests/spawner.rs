@@ -104,7 +104,8 @@ async fn nothing_of_a_command_is_left_when_its_end_is_told() {
 #[tokio::test]
 async fn a_child_that_catches_the_signal_has_its_grace_after_its_leader() {
     let spawner = spawner();
-    let script = "sh -c 'trap \"sleep 0.3; echo saved; exit\" TERM; echo ready; while :; do sleep 0.01; done' & wait";
+    let script =
+        "sh -c 'trap \"sleep 0.3; echo saved; exit\" TERM; echo ready; while :; do sleep 0.01; done' & wait";
     let (read, write) = std::io::pipe().unwrap();
     let mut spec = sh(script);
     spec.stdout = Some(write.into());
@@ -137,20 +138,22 @@ async fn kill_9_of_the_node_leaves_nothing() {
                   (setsid sh -c 'echo $$ >&2; exec sleep 1000' &); \
                   (setsid env -i sh -c 'echo $$ >&2; exec sleep 1000' &); \
                   while :; do sleep 1; done";
-    let mut node =
-        Command::new(test_node()).args(["node", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut node = Command::new(test_node()).args(["node", script]).stdout(Stdio::piped()).spawn().unwrap();
     let mut leader = String::new();
     BufReader::new(node.stdout.take().unwrap()).read_line(&mut leader).unwrap();
     let leader: i32 = leader.trim().parse().unwrap();
     let spawner = support::parent_of(leader);
     let mut pids = Vec::new();
-    assert!(eventually(|| {
-        pids = support::below(spawner);
-        // The leader, its sleep of a second, and three that sleep long.
-        pids.len() >= 5
-    })
-    .await);
-    rustix::process::kill_process(rustix::process::Pid::from_raw(node.id() as i32).unwrap(), Signal::KILL).unwrap();
+    assert!(
+        eventually(|| {
+            pids = support::below(spawner);
+            // The leader, its sleep of a second, and three that sleep long.
+            pids.len() >= 5
+        })
+        .await
+    );
+    rustix::process::kill_process(rustix::process::Pid::from_raw(node.id() as i32).unwrap(), Signal::KILL)
+        .unwrap();
     node.wait().unwrap();
     assert!(eventually(|| !alive(spawner) && pids.iter().all(|pid| !alive(*pid))).await, "{pids:?}");
 }

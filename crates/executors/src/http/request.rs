@@ -18,11 +18,11 @@ pub(super) struct Settings {
     #[serde(default)]
     headers: BTreeMap<String, Value>,
     #[serde(default)]
-    query: BTreeMap<String, Value>,
+    query: Map<String, Value>,
     #[serde(default)]
     json: Option<Value>,
     #[serde(default)]
-    form: Option<BTreeMap<String, Value>>,
+    form: Option<Map<String, Value>>,
     #[serde(default)]
     multipart: Option<BTreeMap<String, Value>>,
     #[serde(default)]
@@ -41,6 +41,8 @@ pub(super) struct Settings {
     timeout: Option<Span>,
     #[serde(default)]
     connect_timeout: Option<Span>,
+    #[serde(default)]
+    read_timeout: Option<Span>,
     #[serde(default)]
     expect: Vec<Value>,
     #[serde(default = "yes")]
@@ -72,28 +74,50 @@ struct Tls {
 }
 
 pub(super) fn schema() -> Value {
-    let map = json!({ "type": "object" });
-    let span = json!({ "type": "string" });
+    let map = |what: &str| json!({ "type": "object", "description": what });
+    let text = |what: &str| json!({ "type": "string", "description": what });
     json!({
         "type": "object",
+        "description": "Settings of an HTTP step.",
         "required": ["url"],
         "additionalProperties": false,
         "properties": {
             "url": { "type": ["string", "object"], "description": "http:// or https:// address" },
-            "method": { "type": "string", "description": "GET without a body, else POST" },
-            "headers": map, "query": map, "form": map, "multipart": map,
+            "method": text("The method; default: GET without a body, POST with one"),
+            "headers": map("Headers by name"),
+            "query": map("Parameters of the query by name; a list repeats its name"),
+            "form": map("Body as a form"),
+            "multipart": map("Body in parts by name: texts, or {file: PATH} for a file inside the working directory"),
             "json": { "description": "Body as JSON" },
-            "body": { "type": "string", "description": "Body as text" },
-            "body_file": { "type": "string", "description": "Body from a file beside the definition file" },
-            "auth": { "type": "object", "description": "{bearer: TOKEN} or {basic: {user, password}}" },
-            "tls": { "type": "object", "description": "{ca: FILE.pem, insecure: false}" },
-            "proxy": { "type": "string", "description": "Address of a proxy; else the environment's" },
-            "redirects": { "type": "integer", "minimum": 0, "default": 10 },
-            "timeout": span, "connect_timeout": span,
-            "expect": { "type": "array", "description": "Statuses that count as good: 200, \"2xx\"; default 2xx" },
-            "idempotency_key": { "type": "boolean", "default": true, "description": "Send Idempotency-Key with requests that change something" },
-            "extract": { "type": "object", "description": "Outputs by JSON pointer: {celsius: /main/temp}" },
-            "file": { "type": "string", "description": "Save the answer to this file" },
+            "body": { "type": ["string", "object"], "description": "Body as text" },
+            "body_file": text("Body from a file inside the working directory"),
+            "auth": {
+                "type": "object", "additionalProperties": false, "minProperties": 1, "maxProperties": 1,
+                "description": "{bearer: TOKEN} or {basic: {user, password}}",
+                "properties": {
+                    "bearer": { "type": ["string", "object"] },
+                    "basic": {
+                        "type": "object", "additionalProperties": false, "required": ["user"],
+                        "properties": { "user": { "type": ["string", "object"] }, "password": { "type": ["string", "object"] } },
+                    },
+                },
+            },
+            "tls": {
+                "type": "object", "additionalProperties": false, "description": "How the server is trusted",
+                "properties": {
+                    "ca": text("A file of certificates (PEM) that are trusted beside those of the machine"),
+                    "insecure": { "type": "boolean", "description": "Trust any certificate" },
+                },
+            },
+            "proxy": { "type": ["string", "object"], "description": "Address of a proxy; default: as the environment of the node says" },
+            "redirects": { "type": "integer", "minimum": 0, "description": "How many redirects are followed; default 10" },
+            "timeout": text("The whole exchange, as in 30s; default 5m"),
+            "connect_timeout": text("Until the connection stands; default 30s"),
+            "read_timeout": text("Silence between two pieces of the answer"),
+            "expect": { "type": "array", "items": { "type": ["integer", "string"] }, "description": "Statuses that count as good: 200, \"2xx\"; default 2xx" },
+            "idempotency_key": { "type": "boolean", "description": "Send Idempotency-Key with requests that change something; default true" },
+            "extract": { "type": "object", "additionalProperties": { "type": "string" }, "description": "Outputs by JSON pointer: {celsius: /main/temp}" },
+            "file": text("Save the answer to this file inside the working directory"),
         },
     })
 }
@@ -128,13 +152,16 @@ impl Settings {
             || self.proxy.is_some()
             || self.redirects.is_some()
             || self.connect_timeout.is_some()
+            || self.read_timeout.is_some()
     }
 
-    pub(super) fn client(&self) -> Result<Client, TypedError> {
+    pub(super) fn client(&self, folder: &Path) -> Result<Client, TypedError> {
         let mut client = builder();
         if let Some(path) = &self.tls.ca {
-            let pem = std::fs::read(path).map_err(|e| wrong(format!("`tls.ca`: `{path}` cannot be read: {e}")))?;
-            let authority = reqwest::Certificate::from_pem(&pem).map_err(|e| wrong(format!("`tls.ca`: {e}")))?;
+            let pem = std::fs::read(folder.join(path))
+                .map_err(|e| wrong(format!("`tls.ca`: `{path}` cannot be read: {e}")))?;
+            let authority =
+                reqwest::Certificate::from_pem(&pem).map_err(|e| wrong(format!("`tls.ca`: {e}")))?;
             client = client.tls_certs_merge([authority]);
         }
         if self.tls.insecure {
@@ -144,10 +171,17 @@ impl Settings {
             client = client.proxy(reqwest::Proxy::all(proxy).map_err(|e| wrong(format!("`proxy`: {e}")))?);
         }
         if let Some(most) = self.redirects {
-            client = client.redirect(if most == 0 { redirect::Policy::none() } else { redirect::Policy::limited(most) });
+            client = client.redirect(if most == 0 {
+                redirect::Policy::none()
+            } else {
+                redirect::Policy::limited(most)
+            });
         }
         if let Some(span) = self.connect_timeout {
             client = client.connect_timeout(span.as_duration());
+        }
+        if let Some(span) = self.read_timeout {
+            client = client.read_timeout(span.as_duration());
         }
         client.build().map_err(|e| wrong(format!("no HTTP client: {e}")))
     }
@@ -166,8 +200,19 @@ impl Settings {
         })
     }
 
-    pub(super) fn build(&self, client: &Client, request: &ExecRequest, folder: &Path) -> Result<Request, TypedError> {
-        let bodies = [self.json.is_some(), self.form.is_some(), self.multipart.is_some(), self.body.is_some(), self.body_file.is_some()];
+    pub(super) fn build(
+        &self,
+        client: &Client,
+        request: &ExecRequest,
+        folder: &Path,
+    ) -> Result<Request, TypedError> {
+        let bodies = [
+            self.json.is_some(),
+            self.form.is_some(),
+            self.multipart.is_some(),
+            self.body.is_some(),
+            self.body_file.is_some(),
+        ];
         if bodies.iter().filter(|b| **b).count() > 1 {
             return Err(wrong("an http step has one body: json, form, multipart, body or body_file"));
         }
@@ -204,6 +249,9 @@ impl Settings {
         if self.idempotency_key && !safe && !has_key {
             built = built.header("Idempotency-Key", &request.idempotency_key);
         }
+        if let Some(traceparent) = &request.traceparent {
+            built = built.header("traceparent", traceparent);
+        }
         built = match &self.auth {
             None => built,
             Some(Auth::Bearer(token)) => built.bearer_auth(token),
@@ -229,7 +277,7 @@ impl Settings {
 }
 
 fn read(folder: &Path, path: &str) -> Result<Vec<u8>, TypedError> {
-    let path = folder.join(path);
+    let path = crate::files::confine(folder, path).map_err(wrong)?;
     std::fs::read(&path).map_err(|e| wrong(format!("`{}` cannot be read: {e}", path.display())))
 }
 

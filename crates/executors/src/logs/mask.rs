@@ -31,7 +31,8 @@ impl Masker {
         let mut shapes: Vec<Vec<u8>> = vec![secret.into()];
         // A secret of several lines is printed line by line.
         if secret.contains('\n') {
-            shapes.extend(secret.lines().map(str::trim).filter(|l| l.len() >= SHORTEST_LINE).map(|l| l.into()));
+            shapes
+                .extend(secret.lines().map(str::trim).filter(|l| l.len() >= SHORTEST_LINE).map(|l| l.into()));
         }
         if secret.len() >= SHORTEST_BASE64 {
             shapes.extend(base64_shapes(secret.as_bytes()));
@@ -186,7 +187,10 @@ mod tests {
 
     #[test]
     fn other_shapes_are_found() {
-        assert_eq!(masked(&["a b&c\"d"], "?q=a%20b%26c%22d {\"k\":\"a b&c\\\"d\"}"), "?q=*** {\"k\":\"***\"}");
+        assert_eq!(
+            masked(&["a b&c\"d"], "?q=a%20b%26c%22d {\"k\":\"a b&c\\\"d\"}"),
+            "?q=*** {\"k\":\"***\"}"
+        );
         assert_eq!(masked(&["line one\nline two\n"], "-> line two"), "-> ***");
     }
 

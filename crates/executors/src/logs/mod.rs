@@ -37,8 +37,8 @@ pub use mask::Masker;
 use ostler_clock::Clock;
 use ostler_model::Uid;
 pub use reader::{LogCursor, LogQuery, LogReader, LogRecord};
-pub use writer::LogWriter;
 use writer::Desk;
+pub use writer::LogWriter;
 
 /// Bytes of one run's output that are kept unless told otherwise.
 pub const RUN_LIMIT: u64 = 1 << 30;

@@ -179,7 +179,9 @@ impl LogReader {
                 }
             }
             // The next file is begun only when this one is complete, so one more look here settles it.
-            if !sibling(&self.first, self.at.chunk + 1).exists() || self.read_at(self.at.offset, &mut bytes)? {
+            if !sibling(&self.first, self.at.chunk + 1).exists()
+                || self.read_at(self.at.offset, &mut bytes)?
+            {
                 return Ok(None);
             }
             self.at = LogCursor { chunk: self.at.chunk + 1, ..LogCursor::default() };

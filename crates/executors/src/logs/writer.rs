@@ -108,7 +108,8 @@ fn write_pads(pads: &Receiver<Arc<Pad>>, desk: impl Fn() -> Option<Arc<Desk>>) {
     let clock = SystemClock;
     let mut due: VecDeque<(Duration, Arc<Pad>)> = VecDeque::new();
     loop {
-        let wait = due.front().map_or(Duration::from_secs(3600), |(at, _)| at.saturating_sub(clock.elapsed()));
+        let wait =
+            due.front().map_or(Duration::from_secs(3600), |(at, _)| at.saturating_sub(clock.elapsed()));
         let received = pads.recv_timeout(wait);
         let Some(desk) = desk() else { return };
         match received {
@@ -282,7 +283,11 @@ impl LogWriter {
         let mut state = lock(&pad.state);
         let (lines, bytes) = std::mem::take(&mut state.beyond);
         if lines > 0 {
-            state.remark(&self.clock, pad.attempt, &format!("[{lines} lines, {bytes} bytes more were not kept]"));
+            state.remark(
+                &self.clock,
+                pad.attempt,
+                &format!("[{lines} lines, {bytes} bytes more were not kept]"),
+            );
         }
         if state.dropped > 0 {
             state.say_dropped(&self.clock, pad.attempt);
@@ -303,7 +308,10 @@ impl LogWriter {
             state.beyond.0 += 1;
             state.beyond.1 += line.len() as u64;
             if state.beyond.0 == 1 {
-                let text = format!("[the log has reached its limit of {} bytes; what follows is not kept]", pad.limit);
+                let text = format!(
+                    "[the log has reached its limit of {} bytes; what follows is not kept]",
+                    pad.limit
+                );
                 state.remark(&self.clock, pad.attempt, &text);
             }
             return;

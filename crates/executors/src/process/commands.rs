@@ -22,7 +22,9 @@ pub(super) fn parse(line: &[u8]) -> Option<Command> {
     let (verb, rest) = line.split_once(' ')?;
     match verb {
         "progress" => Some(Command::Progress(progress(rest.trim()))),
-        "output" => rest.split_once('=').map(|(name, value)| Command::Output(name.trim().into(), value.into())),
+        "output" => {
+            rest.split_once('=').map(|(name, value)| Command::Output(name.trim().into(), value.into()))
+        }
         "mask" => Some(Command::Mask(rest.into())),
         _ => None,
     }

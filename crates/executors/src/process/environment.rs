@@ -33,18 +33,22 @@ impl Environment {
         variables.entry("PATH".into()).or_insert_with(|| PATH.into());
         for file in &request.env_file {
             let path = cwd.map_or_else(|| file.into(), |cwd| cwd.join(file));
-            let text = fs::read_to_string(&path)
-                .map_err(|error| TypedError::new("settings", format!("env_file {}: {error}", path.display())))?;
-            variables.extend(
-                parse_env_file(&text)
-                    .map_err(|fault| TypedError::new("settings", format!("env_file {}: {fault}", path.display())))?,
-            );
+            let text = fs::read_to_string(&path).map_err(|error| {
+                TypedError::new("settings", format!("env_file {}: {error}", path.display()))
+            })?;
+            variables.extend(parse_env_file(&text).map_err(|fault| {
+                TypedError::new("settings", format!("env_file {}: {fault}", path.display()))
+            })?);
         }
         variables.extend(request.env.clone());
-        if let Some((name, _)) =
-            variables.iter().find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'))
+        if let Some((name, _)) = variables
+            .iter()
+            .find(|(name, value)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0'))
         {
-            return Err(TypedError::new("settings", format!("`{name}` cannot be an environment variable, or its value holds a NUL")));
+            return Err(TypedError::new(
+                "settings",
+                format!("`{name}` cannot be an environment variable, or its value holds a NUL"),
+            ));
         }
         Ok(Self { variables })
     }
@@ -57,7 +61,10 @@ impl Environment {
                 variables.insert(name.to_owned(), value);
             }
         };
-        put("OSTLER_RUN_ID", request.run.map_or_else(|| request.machine.0.to_string(), |run| run.to_string()));
+        put(
+            "OSTLER_RUN_ID",
+            request.run.map_or_else(|| request.machine.0.to_string(), |run| run.to_string()),
+        );
         put("OSTLER_ATTEMPT", request.attempt.to_string());
         put("OSTLER_FENCE", request.fence.to_string());
         put("OSTLER_IDEMPOTENCY_KEY", request.idempotency_key.clone());
@@ -82,7 +89,11 @@ impl Environment {
 
     /// Everything, with the files of the attempt. Inputs that are too long for a variable are in
     /// `$OSTLER_INPUTS_FILE`.
-    pub(super) fn of(request: &ExecRequest, cwd: Option<&Path>, scratch: &Scratch) -> Result<Self, TypedError> {
+    pub(super) fn of(
+        request: &ExecRequest,
+        cwd: Option<&Path>,
+        scratch: &Scratch,
+    ) -> Result<Self, TypedError> {
         let mut all = Self::declared(request, cwd)?;
         all.variables.extend(Self::of_attempt(request).variables);
         let mut put = |name: &str, value: String| all.variables.insert(name.into(), value);

@@ -92,7 +92,10 @@ mod tests {
     fn long_lines_come_in_pieces() {
         let long = vec![b'x'; PIECE * 2 + 5];
         assert_eq!(cut(&[&long]), [(false, PIECE), (false, PIECE), (true, 5)]);
-        assert_eq!(cut(&[&[long.as_slice(), b"\ny\n"].concat()]), [(false, PIECE), (false, PIECE), (true, 5), (true, 1)]);
+        assert_eq!(
+            cut(&[&[long.as_slice(), b"\ny\n"].concat()]),
+            [(false, PIECE), (false, PIECE), (true, 5), (true, 1)]
+        );
         assert_eq!(cut(&[&long[..PIECE], b"\n"]), [(true, PIECE)]);
     }
 }

@@ -23,9 +23,14 @@ pub(super) fn read(path: &Path, schema: Option<&Value>) -> Result<Map<String, Va
     let fault = |text: String| TypedError::new("output", format!("$OSTLER_OUTPUT: {text}"));
     let mut bytes = Vec::new();
     // Twice the limit: escapes of JSON may be longer than what they stand for.
-    file.take(2 * OUTPUT_LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(|error| fault(error.to_string()))?;
+    file.take(2 * OUTPUT_LIMIT as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| fault(error.to_string()))?;
     if bytes.len() > 2 * OUTPUT_LIMIT {
-        return Err(fault(format!("it has more than {} bytes; hand on the path of a file instead", 2 * OUTPUT_LIMIT)));
+        return Err(fault(format!(
+            "it has more than {} bytes; hand on the path of a file instead",
+            2 * OUTPUT_LIMIT
+        )));
     }
     let text = String::from_utf8(bytes).map_err(|_| fault("it is not UTF-8".into()))?;
     parse(&text, schema).map_err(fault)
@@ -33,7 +38,8 @@ pub(super) fn read(path: &Path, schema: Option<&Value>) -> Result<Map<String, Va
 
 fn parse(text: &str, schema: Option<&Value>) -> Result<Map<String, Value>, String> {
     if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|error| format!("it begins like a JSON object, but {error}"));
+        return serde_json::from_str(text)
+            .map_err(|error| format!("it begins like a JSON object, but {error}"));
     }
     let mut outputs = Map::new();
     let mut lines = text.lines().enumerate();
@@ -51,7 +57,12 @@ fn parse(text: &str, schema: Option<&Value>) -> Result<Map<String, Value>, Strin
                     match lines.next() {
                         Some((_, line)) if line == end => break,
                         Some((_, line)) => value.push(line),
-                        None => return Err(format!("line {}: the block of `{name}` never ends with `{end}`", at + 1)),
+                        None => {
+                            return Err(format!(
+                                "line {}: the block of `{name}` never ends with `{end}`",
+                                at + 1
+                            ));
+                        }
                     }
                 }
                 put(&mut outputs, name, &value.join("\n"), schema);
@@ -94,7 +105,10 @@ mod tests {
 
     #[test]
     fn faults_name_the_line() {
-        assert_eq!(parse("a=1\nwhat", None).unwrap_err(), "line 2: `what` is neither `name=value` nor `name<<END`");
+        assert_eq!(
+            parse("a=1\nwhat", None).unwrap_err(),
+            "line 2: `what` is neither `name=value` nor `name<<END`"
+        );
         assert_eq!(parse("a<<X\nb", None).unwrap_err(), "line 1: the block of `a` never ends with `X`");
         assert!(parse("{oops", None).unwrap_err().starts_with("it begins like a JSON object, but "));
     }

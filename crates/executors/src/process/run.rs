@@ -15,9 +15,10 @@ use serde_json::{Map, Value, json};
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
 use super::{
-    commands, outputs,
+    commands,
     environment::Environment,
     lines::{Cut, Lines},
+    outputs,
     scratch::Scratch,
     settings::{Capture, Meaning, ProcessSettings},
 };
@@ -77,8 +78,9 @@ impl Workshop {
         let mut argv = command.argv;
         if let Some((name, text)) = command.script {
             let path = prepared.scratch.file(name);
-            let written = fs::write(&path, text)
-                .and_then(|()| user.map_or(Ok(()), |u| std::os::unix::fs::chown(&path, Some(u.uid), Some(u.gid))));
+            let written = fs::write(&path, text).and_then(|()| {
+                user.map_or(Ok(()), |u| std::os::unix::fs::chown(&path, Some(u.uid), Some(u.gid)))
+            });
             written.map_err(|error| io_error("the script", &error))?;
             argv.push(path.to_string_lossy().into_owned());
         }
@@ -164,13 +166,21 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    pub(crate) fn new(workshop: &Workshop, call: &Call, settings: &ProcessSettings) -> Result<Self, TypedError> {
+    pub(crate) fn new(
+        workshop: &Workshop,
+        call: &Call,
+        settings: &ProcessSettings,
+    ) -> Result<Self, TypedError> {
         let cwd = call.request.working_directory.as_ref().map(PathBuf::from);
         if let Some(cwd) = cwd.as_ref().filter(|cwd| !cwd.is_dir()) {
-            return Err(TypedError::new("spawn", format!("the working directory {} does not exist", cwd.display())));
+            return Err(TypedError::new(
+                "spawn",
+                format!("the working directory {} does not exist", cwd.display()),
+            ));
         }
-        let scratch = Scratch::make(&workshop.scratch, settings.user()?)
-            .map_err(|error| io_error(&format!("the scratch folder in {}", workshop.scratch.display()), &error))?;
+        let scratch = Scratch::make(&workshop.scratch, settings.user()?).map_err(|error| {
+            io_error(&format!("the scratch folder in {}", workshop.scratch.display()), &error)
+        })?;
         let environment = Environment::of(&call.request, cwd.as_deref(), &scratch)?;
         Ok(Self { scratch, cwd, environment })
     }
@@ -289,7 +299,9 @@ impl<'c> Watch<'c> {
         for (pipe, is_stdout) in [(stdout, true), (stderr, false)] {
             let mut left = if pipe.is_some() { AFTERMATH } else { 0 };
             // The pipes are non-blocking, and a plain read needs no news of readiness.
-            while let Some(read) = pipe.and_then(|pipe| rustix::io::read(pipe, &mut chunk).ok()).filter(|n| *n > 0 && left > 0) {
+            while let Some(read) =
+                pipe.and_then(|pipe| rustix::io::read(pipe, &mut chunk).ok()).filter(|n| *n > 0 && left > 0)
+            {
                 left = left.saturating_sub(read);
                 if is_stdout { self.stdout(&chunk[..read]) } else { self.stderr(&chunk[..read]) }
             }
@@ -392,7 +404,9 @@ impl<'c> Watch<'c> {
     fn captured(&self) -> Result<Option<Value>, TypedError> {
         let Some(capture) = self.capture else { return Ok(None) };
         if self.too_much {
-            let text = format!("the captured standard output has more than {OUTPUT_LIMIT} bytes; write it to a file instead");
+            let text = format!(
+                "the captured standard output has more than {OUTPUT_LIMIT} bytes; write it to a file instead"
+            );
             return Err(TypedError::new("output", text));
         }
         let text = String::from_utf8_lossy(&self.captured);
@@ -400,7 +414,10 @@ impl<'c> Watch<'c> {
             Capture::Text => json!(text.trim_end_matches('\n')),
             Capture::Lines => json!(text.lines().collect::<Vec<_>>()),
             Capture::Json => serde_json::from_str(&text).map_err(|error| {
-                TypedError::new("output", format!("standard output is not the JSON that `capture: json` asks for: {error}"))
+                TypedError::new(
+                    "output",
+                    format!("standard output is not the JSON that `capture: json` asks for: {error}"),
+                )
             })?,
         }))
     }
@@ -414,7 +431,9 @@ pub(crate) fn grace(call: &Call) -> Duration {
 /// The error of a command that ended badly.
 pub(crate) fn exit_failure(exit: Exit, tail: &[String]) -> TypedError {
     let (class, text, exit_code) = match exit {
-        Exit::Code(code) => (format!("exit:{code}"), format!("the command ended with exit code {code}"), Some(code)),
+        Exit::Code(code) => {
+            (format!("exit:{code}"), format!("the command ended with exit code {code}"), Some(code))
+        }
         Exit::Signal(signal) => {
             let name = signal_name(signal);
             (format!("signal:{name}"), format!("the command was ended by signal {name}"), None)
@@ -431,11 +450,14 @@ pub(crate) fn exit_failure(exit: Exit, tail: &[String]) -> TypedError {
 /// `KILL`, `SEGV`; the number for those without a name.
 fn signal_name(signal: i32) -> String {
     const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
     ];
-    usize::try_from(signal - 1).ok().and_then(|at| NAMES.get(at)).map_or_else(|| signal.to_string(), |n| (*n).into())
+    usize::try_from(signal - 1)
+        .ok()
+        .and_then(|at| NAMES.get(at))
+        .map_or_else(|| signal.to_string(), |n| (*n).into())
 }
 
 /// The error of a command that did not start, with what would help.
@@ -453,8 +475,12 @@ fn spawn_error(name: &str, error: &SpawnError) -> TypedError {
         (SpawnError::Refused { errno: Some(7), .. }, _) => {
             "; the arguments or the environment are too long, hand them over by `stdin` or a file".into()
         }
-        (SpawnError::Refused { errno: Some(8), .. }, _) => "; a script needs a first line like `#!/bin/sh`".into(),
-        (SpawnError::Refused { errno: Some(13), .. }, _) => "; is it executable? `chmod +x` makes it so".into(),
+        (SpawnError::Refused { errno: Some(8), .. }, _) => {
+            "; a script needs a first line like `#!/bin/sh`".into()
+        }
+        (SpawnError::Refused { errno: Some(13), .. }, _) => {
+            "; is it executable? `chmod +x` makes it so".into()
+        }
         _ => String::new(),
     };
     let class = if matches!(error, SpawnError::Lost) { "spawner" } else { "spawn" };

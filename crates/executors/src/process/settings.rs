@@ -104,9 +104,11 @@ impl ProcessSettings {
     pub(crate) fn user(&self) -> Result<Option<User>, TypedError> {
         let Some(value) = &self.user else { return Ok(None) };
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let (name, group) = text.split_once(':').map_or((text.as_str(), None), |(user, group)| (user, Some(group)));
+        let (name, group) =
+            text.split_once(':').map_or((text.as_str(), None), |(user, group)| (user, Some(group)));
         let missing = |what: &str, name: &str| fault(format!("there is no {what} `{name}` on this machine"));
-        let known = account("/etc/passwd", name).and_then(|entry| Some((entry[2].parse().ok()?, entry[3].parse().ok()?)));
+        let known = account("/etc/passwd", name)
+            .and_then(|entry| Some((entry[2].parse().ok()?, entry[3].parse().ok()?)));
         let (uid, own_gid) = match (name.parse::<u32>(), known) {
             (Ok(uid), known) => (uid, known.map_or(uid, |(_, gid): (u32, u32)| gid)),
             (Err(_), Some(known)) => known,
@@ -137,7 +139,9 @@ fn seconds(value: &Value) -> Result<u64, TypedError> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let span = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => text.parse::<Span>().map_err(|error| fault(format!("`limits.cpu`: {error}")))?.as_duration(),
+        Err(_) => {
+            text.parse::<Span>().map_err(|error| fault(format!("`limits.cpu`: {error}")))?.as_duration()
+        }
     };
     Ok(span.as_secs() + u64::from(span.subsec_nanos() > 0))
 }
@@ -218,7 +222,9 @@ mod tests {
 
     #[test]
     fn exit_codes_have_their_meaning() {
-        let codes = settings(json!({"exit_codes": {"success": [0, 3], "skip": [99], "errors": {"75": "busy"}}})).exit_codes;
+        let codes =
+            settings(json!({"exit_codes": {"success": [0, 3], "skip": [99], "errors": {"75": "busy"}}}))
+                .exit_codes;
         assert_eq!(codes.meaning(3), Meaning::Success);
         assert_eq!(codes.meaning(99), Meaning::Skipped);
         assert_eq!(codes.meaning(75), Meaning::Failure("busy".into()));
@@ -228,9 +234,17 @@ mod tests {
 
     #[test]
     fn sizes_times_masks_and_users_are_read() {
-        let limits = settings(json!({"limits": {"memory": "512M", "cpu": "1m", "file_size": 10, "files": 5}})).limits().unwrap();
-        assert_eq!((limits.memory, limits.cpu_seconds, limits.file_size), (Some(512 << 20), Some(60), Some(10)));
-        assert!(settings(json!({"limits": {"memory": "lots"}})).limits().unwrap_err().message.contains("512M"));
+        let limits =
+            settings(json!({"limits": {"memory": "512M", "cpu": "1m", "file_size": 10, "files": 5}}))
+                .limits()
+                .unwrap();
+        assert_eq!(
+            (limits.memory, limits.cpu_seconds, limits.file_size),
+            (Some(512 << 20), Some(60), Some(10))
+        );
+        assert!(
+            settings(json!({"limits": {"memory": "lots"}})).limits().unwrap_err().message.contains("512M")
+        );
         assert_eq!(settings(json!({"umask": "027"})).umask().unwrap(), Some(0o27));
         assert_eq!(settings(json!({"umask": 22})).umask().unwrap(), Some(0o22));
         assert_eq!(settings(json!({"user": "root"})).user().unwrap(), Some(User { uid: 0, gid: 0 }));

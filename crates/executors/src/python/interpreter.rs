@@ -21,7 +21,7 @@ use crate::{
 
 /// Prints what must be known of an interpreter.
 const PROBE: &str = "import importlib.util as u, json, platform, sys\n\
-                     print(json.dumps({'version': platform.python_version(), 'prefix': sys.prefix, 'pip': u.find_spec('pip') is not None}))";
+                     print(json.dumps({'version': platform.python_version(), 'prefix': sys.prefix, 'executable': sys.executable, 'pip': u.find_spec('pip') is not None}))";
 /// Names under which an interpreter may be found, after `python3` and `python`.
 const NEWEST_MINOR: u32 = 16;
 const OLDEST_MINOR: u32 = 9;
@@ -30,6 +30,8 @@ const OLDEST_MINOR: u32 = 9;
 struct Probed {
     version: String,
     prefix: String,
+    /// The program itself: what was found may be a shim that takes its time.
+    executable: PathBuf,
     pip: bool,
 }
 
@@ -58,8 +60,13 @@ impl Interpreters {
         let wanted = needs.requires_python.as_deref();
         if let Some(name) = named {
             // `python: "3.12"` is short for `python3.12`.
-            let name = if name.starts_with(|c: char| c.is_ascii_digit()) { format!("python{name}") } else { name.into() };
-            let path = find_program(&name, search, Some(&cwd)).map_err(|error| missing(&error.to_string()))?;
+            let name = if name.starts_with(|c: char| c.is_ascii_digit()) {
+                format!("python{name}")
+            } else {
+                name.into()
+            };
+            let path =
+                find_program(&name, search, Some(&cwd)).map_err(|error| missing(&error.to_string()))?;
             let probed = self.probe(call, &path).await?;
             return self.with_dependencies(call, path, probed, needs, search).await;
         }
@@ -77,22 +84,26 @@ impl Interpreters {
             seen.get_or_insert(probed.version);
         }
         Err(match (seen, wanted) {
-            (Some(version), Some(wanted)) => missing(&format!("Python {version} was found, but the code needs {wanted}")),
+            (Some(version), Some(wanted)) => {
+                missing(&format!("Python {version} was found, but the code needs {wanted}"))
+            }
             _ => missing("`python3` was not found in PATH"),
         })
     }
 
     async fn probe(&self, call: &Call, path: &Path) -> Result<Probed, TypedError> {
         use std::os::unix::fs::MetadataExt;
-        let stamp = fs::metadata(path).map_or(0, |m| m.ino() ^ m.mtime_nsec().unsigned_abs() ^ m.mtime().unsigned_abs());
+        let stamp = fs::metadata(path)
+            .map_or(0, |m| m.ino() ^ m.mtime_nsec().unsigned_abs() ^ m.mtime().unsigned_abs());
         let key = (path.to_path_buf(), stamp);
         if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
         }
         let argv = vec![path.to_string_lossy().into_owned(), "-I".into(), "-c".into(), PROBE.into()];
         let finished = self.workshop.run_aside(call, Command::plain(argv)).await?;
-        let probed: Probed = serde_json::from_str(&finished.text)
-            .map_err(|_| missing(&format!("{} is not a working Python: {}", path.display(), finished.tail.join(" "))))?;
+        let probed: Probed = serde_json::from_str(&finished.text).map_err(|_| {
+            missing(&format!("{} is not a working Python: {}", path.display(), finished.tail.join(" ")))
+        })?;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, probed.clone());
         Ok(probed)
     }
@@ -105,9 +116,16 @@ impl Interpreters {
         needs: &Needs,
         search: &str,
     ) -> Result<PathBuf, TypedError> {
-        if let Some(wanted) = needs.requires_python.as_deref().filter(|wanted| !meets(&probed.version, wanted)) {
-            return Err(missing(&format!("{} is Python {}, but the code needs {wanted}", base.display(), probed.version)));
+        if let Some(wanted) =
+            needs.requires_python.as_deref().filter(|wanted| !meets(&probed.version, wanted))
+        {
+            return Err(missing(&format!(
+                "{} is Python {}, but the code needs {wanted}",
+                base.display(),
+                probed.version
+            )));
         }
+        let base = if probed.executable.is_absolute() { probed.executable.clone() } else { base };
         if needs.dependencies.is_empty() {
             return Ok(base);
         }
@@ -118,7 +136,8 @@ impl Interpreters {
         if ready.exists() {
             return Ok(python);
         }
-        let io_error = |error: std::io::Error| environment_error(format!("{}: {error}", self.envs.display()), None);
+        let io_error =
+            |error: std::io::Error| environment_error(format!("{}: {error}", self.envs.display()), None);
         fs::create_dir_all(&self.envs).map_err(io_error)?;
         let lock_path = self.envs.join(format!("{}.lock", &digest[..24]));
         call.remark(&format!("preparing Python {} with {}", probed.version, needs.dependencies.join(", ")));
@@ -130,14 +149,20 @@ impl Interpreters {
         // Another run may build for minutes; the thread that waits ends by itself when that one is done.
         let _lock = match call.unless_cancelled(locked).await {
             Ok(lock) => lock.map_err(|e| io_error(e.into()))?.map_err(io_error)?,
-            Err(_) => return Err(TypedError::new("cancelled", "cancelled while another run prepared the environment")),
+            Err(_) => {
+                return Err(TypedError::new(
+                    "cancelled",
+                    "cancelled while another run prepared the environment",
+                ));
+            }
         };
         if ready.exists() {
             return Ok(python);
         }
         let _ = fs::remove_dir_all(&folder);
         self.build(call, &base, &probed, needs, &folder, search).await?;
-        fs::write(&ready, json!({"python": probed.version, "dependencies": needs.dependencies}).to_string()).map_err(io_error)?;
+        fs::write(&ready, json!({"python": probed.version, "dependencies": needs.dependencies}).to_string())
+            .map_err(io_error)?;
         Ok(python)
     }
 
@@ -178,7 +203,10 @@ impl Interpreters {
         let made = self.workshop.run_aside(call, Command::plain(make)).await?;
         if made.exit != Exit::Code(0) {
             let hint = "; Debian and Ubuntu have venv in the package `python3-venv`, or install uv";
-            return Err(environment_error(format!("a virtual environment could not be made{hint}"), Some(made.tail)));
+            return Err(environment_error(
+                format!("a virtual environment could not be made{hint}"),
+                Some(made.tail),
+            ));
         }
         // Without a word about an index, wheels that are all there locally are taken without asking the network.
         let local = needs.no_index || (!needs.find_links.is_empty() && needs.index_url.is_none());
@@ -191,7 +219,10 @@ impl Interpreters {
                 return Ok(());
             }
             if needs.no_index {
-                return Err(environment_error("the dependencies could not be installed without an index".into(), Some(installed.tail)));
+                return Err(environment_error(
+                    "the dependencies could not be installed without an index".into(),
+                    Some(installed.tail),
+                ));
             }
         }
         if let Some(url) = &needs.index_url {
@@ -205,7 +236,10 @@ impl Interpreters {
         if installed.exit == Exit::Code(0) {
             return Ok(());
         }
-        Err(environment_error(format!("the dependencies {} could not be installed", needs.dependencies.join(", ")), Some(installed.tail)))
+        Err(environment_error(
+            format!("the dependencies {} could not be installed", needs.dependencies.join(", ")),
+            Some(installed.tail),
+        ))
     }
 }
 
@@ -220,7 +254,9 @@ fn digest(probed: &Probed, needs: &Needs) -> String {
         .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()))
         .collect();
     files.extend(dependencies.iter().filter_map(|d| {
-        d.split_once("file://").map(|(_, path)| PathBuf::from(path)).or_else(|| d.starts_with('/').then(|| d.into()))
+        d.split_once("file://")
+            .map(|(_, path)| PathBuf::from(path))
+            .or_else(|| d.starts_with('/').then(|| d.into()))
     }));
     files.sort();
     let stamps: Vec<_> = files
@@ -232,13 +268,23 @@ fn digest(probed: &Probed, needs: &Needs) -> String {
         })
         .collect();
     let identity = json!([
-        1, probed.version, probed.prefix, dependencies, needs.index_url, needs.extra_index_url, needs.no_index, stamps
+        1,
+        probed.version,
+        probed.prefix,
+        dependencies,
+        needs.index_url,
+        needs.extra_index_url,
+        needs.no_index,
+        stamps
     ]);
     blake3::hash(identity.to_string().as_bytes()).to_hex().to_string()
 }
 
 fn missing(what: &str) -> TypedError {
-    TypedError::new("spawn", format!("{what}; install Python 3.9 or newer, or name an interpreter with `with.python`"))
+    TypedError::new(
+        "spawn",
+        format!("{what}; install Python 3.9 or newer, or name an interpreter with `with.python`"),
+    )
 }
 
 fn environment_error(message: String, tail: Option<Vec<String>>) -> TypedError {

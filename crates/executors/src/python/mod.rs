@@ -45,7 +45,7 @@ use worker::{Answer, Told, Worker, WorkerSpec};
 use crate::{
     call::Call,
     files,
-    process::{Environment, ProcessSettings, Prepared, Watch, Workshop, common_schema, exit_failure},
+    process::{Environment, Prepared, ProcessSettings, Watch, Workshop, common_schema, exit_failure},
     spawner::SpawnSpec,
 };
 
@@ -122,7 +122,8 @@ impl Python {
             python: python.clone(),
             cwd: root.clone(),
             environment: declared.variables.clone(),
-            process: json!([request.with.get("user"), request.with.get("umask"), request.with.get("limits")]).to_string(),
+            process: json!([request.with.get("user"), request.with.get("umask"), request.with.get("limits")])
+                .to_string(),
         };
         let mut watch = Watch::new(call, settings.process.capture());
         loop {
@@ -153,7 +154,13 @@ impl Python {
         }
     }
 
-    async fn start(&self, call: &Call, key: &Key, process: &ProcessSettings, prepared: &Prepared) -> Result<Worker, TypedError> {
+    async fn start(
+        &self,
+        call: &Call,
+        key: &Key,
+        process: &ProcessSettings,
+        prepared: &Prepared,
+    ) -> Result<Worker, TypedError> {
         let library = worker::library(&self.cache)
             .map_err(|error| TypedError::new("spawn", format!("{}: {error}", self.cache.display())))?;
         let mut env = key.environment.clone();
@@ -170,7 +177,9 @@ impl Python {
             ..SpawnSpec::default()
         };
         let spec = WorkerSpec { python: key.python.clone(), library, spawn };
-        Worker::start(&self.workshop.spawner, spec).await.map_err(|error| TypedError::new("spawn", error.to_string()))
+        Worker::start(&self.workshop.spawner, spec)
+            .await
+            .map_err(|error| TypedError::new("spawn", error.to_string()))
     }
 }
 
@@ -186,12 +195,15 @@ fn target(call: &Call, settings: &Settings) -> Result<(Target, Needs), TypedErro
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| TypedError::new("spawn", format!("{}: {error}", path.display())))?;
             let needs = script::needs(&text, path.parent().unwrap_or(&root))?;
-            let defines_run = text.lines().any(|line| line.starts_with("def run(") || line.starts_with("async def run("));
+            let defines_run =
+                text.lines().any(|line| line.starts_with("def run(") || line.starts_with("async def run("));
             let function = settings.function.clone().or_else(|| defines_run.then(|| "run".into()));
             (function.map_or(Target::Script(path.clone()), |function| Target::File(path, function)), needs)
         }
         (None, None, Some(code)) => (Target::Snippet(code.clone()), script::needs(code, &root)?),
-        (None, None, None) => return Err(fault("`python` needs code in `run`, or `with.entrypoint`, or `with.file`")),
+        (None, None, None) => {
+            return Err(fault("`python` needs code in `run`, or `with.entrypoint`, or `with.file`"));
+        }
         _ => return Err(fault("`python` takes one of `run`, `with.entrypoint` and `with.file`")),
     };
     if settings.function.is_some() && settings.file.is_none() {
@@ -261,7 +273,7 @@ impl Executor for Python {
     async fn execute(&self, request: ExecRequest, context: ExecContext) -> ExecEnd {
         let call = match Call::open(request, context) {
             Ok(call) => call,
-            Err(end) => return end,
+            Err(error) => return ExecEnd::failed(error),
         };
         let end = self.run(&call).await.unwrap_or_else(ExecEnd::failed);
         call.close(end)

@@ -51,8 +51,9 @@ struct Uv {
 /// Reads the block of a file that lies in `folder`; a file without one needs nothing.
 pub(crate) fn needs(code: &str, folder: &Path) -> Result<Needs, TypedError> {
     let Some(text) = block(code) else { return Ok(Needs::default()) };
-    let block: Block = toml::from_str(&text)
-        .map_err(|error| TypedError::new("settings", format!("the `# /// script` block of the Python code: {error}")))?;
+    let block: Block = toml::from_str(&text).map_err(|error| {
+        TypedError::new("settings", format!("the `# /// script` block of the Python code: {error}"))
+    })?;
     let uv = block.tool.uv;
     let mut dependencies: Vec<String> =
         block.dependencies.iter().map(|dependency| local(dependency, folder)).collect();

@@ -61,7 +61,10 @@ pub(super) struct Told {
 
 /// What became of a call.
 pub(super) enum Answer {
-    Ended { told: Told, reusable: bool },
+    Ended {
+        told: Told,
+        reusable: bool,
+    },
     /// The process ended without an answer.
     Died(Exit),
     CutShort,
@@ -88,7 +91,9 @@ impl Worker {
         ours.set_nonblocking(true).map_err(io_error)?;
         let channel = UnixStream::from_std(ours).map_err(io_error)?;
         let library = serde_json::to_string(&spec.library).unwrap_or_default();
-        let start = format!("import sys; sys.path.insert(0, {library}); import ostler_worker; sys.path.pop(0); ostler_worker.main()");
+        let start = format!(
+            "import sys; sys.path.insert(0, {library}); import ostler_worker; sys.path.pop(0); ostler_worker.main()"
+        );
         let child = spawner
             .spawn(SpawnSpec {
                 program: spec.python.clone(),
@@ -102,7 +107,12 @@ impl Worker {
     }
 
     /// Has the worker carry out one call. What it prints, reports and hands on goes to `watch`.
-    pub(super) async fn perform(&mut self, call: &Call, watch: &mut Watch<'_>, body: &[u8]) -> Result<Answer, TypedError> {
+    pub(super) async fn perform(
+        &mut self,
+        call: &Call,
+        watch: &mut Watch<'_>,
+        body: &[u8],
+    ) -> Result<Answer, TypedError> {
         self.calls += 1;
         let spawner_error = |e: SpawnError| TypedError::new("spawner", e.to_string());
         let fault = |what: &str, e: io::Error| TypedError::new("python.worker", format!("{what}: {e}"));

@@ -5,10 +5,7 @@ use std::{
     env, io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::{
-            net::UnixStream,
-            process::CommandExt,
-        },
+        unix::{net::UnixStream, process::CommandExt},
     },
     process::{Command, ExitCode, Stdio},
     time::Duration,
@@ -21,8 +18,8 @@ use rustix::{
     io::{Errno, FdFlags},
     net::RecvFlags,
     process::{
-        Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group, set_child_subreaper,
-        umask, waitid, waitpid,
+        Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, kill_process_group,
+        set_child_subreaper, umask, waitid, waitpid,
     },
 };
 
@@ -98,12 +95,21 @@ impl Keeper {
         // The service manager and the terminal send these to every process of a node; ending is for the node to say.
         // A handler, not "ignore": what is ignored stays ignored in the commands.
         let ignored = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP]
+        {
             signal_hook::flag::register(signal, ignored.clone())?;
         }
         let me = rustix::process::getpid().as_raw_nonzero().get();
         let groups = BTreeMap::new();
-        Ok(Self { node, inbox: Inbox::new(), child_signals, clock: SystemClock, me, groups, unmarked: BTreeMap::new() })
+        Ok(Self {
+            node,
+            inbox: Inbox::new(),
+            child_signals,
+            clock: SystemClock,
+            me,
+            groups,
+            unmarked: BTreeMap::new(),
+        })
     }
 
     fn keep(mut self) -> io::Result<()> {
@@ -175,7 +181,7 @@ impl Keeper {
         match order {
             Order::Spawn(start) => {
                 let id = start.id;
-                let notice = match self.start(start) {
+                let notice = match self.start(*start) {
                     Ok(leader) => {
                         self.groups.insert(id, Group { leader, phase: Phase::Running, kill_at: None });
                         Notice::Started { id, pid: leader.as_raw_nonzero().get() }
@@ -257,8 +263,12 @@ impl Keeper {
     }
 
     fn look_after_children(&mut self) -> io::Result<()> {
-        let ids: Vec<u64> =
-            self.groups.iter().filter(|(_, g)| matches!(g.phase, Phase::Running)).map(|(id, _)| *id).collect();
+        let ids: Vec<u64> = self
+            .groups
+            .iter()
+            .filter(|(_, g)| matches!(g.phase, Phase::Running))
+            .map(|(id, _)| *id)
+            .collect();
         for id in ids {
             let leader = self.groups[&id].leader;
             // Only looked at, not reaped: while it is a zombie nobody else can get the group's number.
@@ -323,7 +333,9 @@ impl Keeper {
             .groups
             .iter()
             .filter_map(|(id, group)| match group.phase {
-                Phase::Clearing { exit, until } if until <= now || !(unclear || left.contains(id)) => Some((*id, exit)),
+                Phase::Clearing { exit, until } if until <= now || !(unclear || left.contains(id)) => {
+                    Some((*id, exit))
+                }
                 _ => None,
             })
             .collect();

@@ -23,7 +23,8 @@ pub(super) fn launch(args: &[OsString]) -> ExitCode {
         eprintln!("ostler: nothing to launch");
         return ExitCode::from(126);
     };
-    let limits = limits.to_str().and_then(|text| serde_json::from_str::<Limits>(text).ok()).unwrap_or_default();
+    let limits =
+        limits.to_str().and_then(|text| serde_json::from_str::<Limits>(text).ok()).unwrap_or_default();
     if let Err(error) = apply(&limits) {
         eprintln!("ostler: cannot set the limits: {error}");
         return ExitCode::from(126);

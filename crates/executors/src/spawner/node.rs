@@ -159,7 +159,7 @@ impl Spawner {
         let program = spec.program.clone();
         let streams = [&spec.stdin, &spec.stdout, &spec.stderr, &spec.channel];
         let fds: Vec<_> = streams.iter().filter_map(|fd| fd.as_ref().map(AsFd::as_fd)).collect();
-        let order = Order::Spawn(Start {
+        let order = Order::Spawn(Box::new(Start {
             id,
             program: spec.program.to_string_lossy().into_owned(),
             arg0: spec.arg0,
@@ -170,7 +170,7 @@ impl Spawner {
             umask: spec.umask,
             limits: spec.limits,
             fds: streams.map(Option::is_some),
-        });
+        }));
         link.order(&order, &fds).map_err(|_| SpawnError::Lost)?;
         drop((spec.stdin, spec.stdout, spec.stderr, spec.channel));
 
@@ -269,6 +269,8 @@ pub fn find_program(name: &str, path: &str, cwd: Option<&Path>) -> Result<PathBu
     }
     env::split_paths(path)
         .map(|folder| base.join(folder).join(name))
-        .find(|candidate| candidate.is_file() && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok())
+        .find(|candidate| {
+            candidate.is_file() && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
+        })
         .ok_or_else(|| SpawnError::NotFound { program: name.into(), path: Some(path.into()) })
 }

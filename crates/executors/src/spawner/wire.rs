@@ -12,8 +12,8 @@ use std::{
 };
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -26,11 +26,17 @@ const FRAME_LIMIT: usize = 64 << 20;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Order {
-    Spawn(Start),
+    Spawn(Box<Start>),
     /// To the whole group.
-    Signal { id: u64, signal: i32 },
+    Signal {
+        id: u64,
+        signal: i32,
+    },
     /// SIGTERM to the group now, SIGKILL after the grace.
-    End { id: u64, grace_ms: u64 },
+    End {
+        id: u64,
+        grace_ms: u64,
+    },
 }
 
 /// Everything about a command but its descriptors.
@@ -53,10 +59,20 @@ pub(super) struct Start {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Notice {
-    Started { id: u64, pid: i32 },
-    Refused { id: u64, errno: Option<i32>, message: String },
+    Started {
+        id: u64,
+        pid: i32,
+    },
+    Refused {
+        id: u64,
+        errno: Option<i32>,
+        message: String,
+    },
     /// The leader has ended and nothing of its group or its known orphans is left.
-    Ended { id: u64, exit: Exit },
+    Ended {
+        id: u64,
+        exit: Exit,
+    },
 }
 
 /// How a process ended.

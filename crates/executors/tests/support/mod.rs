@@ -1,6 +1,8 @@
 //! What the tests of this crate share.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod server;
+
 use std::{path::PathBuf, time::Duration};
 
 use ostler_executors::spawner::{Spawner, SpawnerProgram};
@@ -28,7 +30,11 @@ fn stat(pid: i32) -> Option<(String, i32, i32)> {
 }
 
 fn everyone() -> Vec<i32> {
-    std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 /// Runs, and is not a zombie.
@@ -74,7 +80,8 @@ use std::{
 };
 
 use ostler_execution::{
-    Cancel, ExecContext, ExecEnd, ExecOutcome, ExecRequest, Executors, LogSink, Progress, ProgressSink, Secrets, Stream,
+    Cancel, ExecContext, ExecEnd, ExecOutcome, ExecRequest, Executors, LogSink, Progress, ProgressSink,
+    Secrets, Stream,
 };
 use ostler_executors::{ExecutorConfig, logs::Masker};
 use ostler_model::{MachineId, TypedError, Uid};
