@@ -1,12 +1,12 @@
 //! The functions: a fixed list, none of which repeats text or looks at the world.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use serde_json::Value;
 
 use crate::{
     ExprError,
-    eval::{Machine, compare, contains, kind_of, near, number, truthy},
+    eval::{Machine, compare, contains, forged, is_forged, kind_of, near, number, truthy},
     parse::Node,
 };
 
@@ -58,6 +58,11 @@ pub(crate) fn find(name: &str, count: usize) -> Result<&'static str, String> {
         .iter()
         .find(|(known, others, ..)| *known == lower || others.iter().any(|o| o.eq_ignore_ascii_case(name)));
     let Some((known, _, least, most)) = found else {
+        if lower == "now" || lower == "hashfiles" {
+            return Err(format!(
+                "there is no function `{name}`: expressions do not look at the world; `run.due` is the moment a scheduled run was due"
+            ));
+        }
         let names: Vec<_> = FUNCTIONS.iter().map(|(n, ..)| *n).collect();
         return Err(format!("there is no function `{name}`{}", near(&lower, &names)));
     };
@@ -82,21 +87,27 @@ pub(crate) fn call(
         "always" => return Ok(true.into()),
         "default" => {
             return match machine.maybe(&arguments[0])? {
-                Some(value) if !value.is_null() => Ok(value),
+                Some(value) if !value.is_null() => Ok(value.into_owned()),
                 _ => machine.eval(&arguments[1]),
             };
         }
         _ => {}
     }
-    let values = arguments.iter().map(|n| machine.open(n)).collect::<Result<Vec<_>, _>>()?;
+    let values = machine.open_all(arguments)?;
     for value in &values {
         machine.burn(crate::eval::size(value, crate::RESULT_LIMIT) / 16, range)?;
     }
+    apply(function, &values, range)
+}
+
+/// A function of values; apart from `call`, so that nested calls do not pile its frame up.
+#[inline(never)]
+fn apply(function: &str, values: &[Cow<'_, Value>], range: &Range<usize>) -> Result<Value, ExprError> {
     let wrong = |wanted: &str, got: &Value| {
         ExprError::new(format!("`{function}` needs {wanted}, not {}", kind_of(got)), range.clone())
     };
     let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| wrong("a text", value));
-    let first = &values[0];
+    let Some(first) = values.first().map(|v| &**v) else { return Ok(Value::Null) };
     match function {
         "contains" => contains(first, &values[1], range).map(Value::Bool),
         "starts_with" => Ok(text(first)?.starts_with(&text(&values[1])?).into()),
@@ -104,7 +115,10 @@ pub(crate) fn call(
         "format" => format(&text(first)?, &values[1..], range),
         "join" => {
             let Value::Array(items) = first else { return Err(wrong("a list", first)) };
-            let between = values.get(1).map(text).transpose()?.unwrap_or_else(|| ",".into());
+            let between = values.get(1).map(|v| text(v)).transpose()?.unwrap_or_else(|| ",".to_owned());
+            if items.len().saturating_mul(between.len()) > crate::RESULT_LIMIT {
+                return Err(ExprError::new("the result is larger than 1 MB", range.clone()));
+            }
             Ok(items.iter().map(shown).collect::<Vec<_>>().join(&between).into())
         }
         "split" => {
@@ -115,8 +129,11 @@ pub(crate) fn call(
             Ok(whole.split(&by).map(Value::from).collect())
         }
         "to_json" => Ok(first.to_string().into()),
-        "from_json" => serde_json::from_str(&text(first)?)
-            .map_err(|e| ExprError::new(format!("`from_json`: not JSON: {e}"), range.clone())),
+        "from_json" => {
+            let value = serde_json::from_str(&text(first)?)
+                .map_err(|e| ExprError::new(format!("`from_json`: not JSON: {e}"), range.clone()))?;
+            if is_forged(&value) { Err(forged(range)) } else { Ok(value) }
+        }
         "length" => match first {
             Value::Array(items) => Ok(items.len().into()),
             Value::Object(map) => Ok(map.len().into()),
@@ -152,7 +169,7 @@ pub(crate) fn call(
             }
             other => Err(wrong("a list", other)),
         },
-        "min" | "max" => extreme(function, &values, range),
+        "min" | "max" => extreme(function, values, range),
         "sum" => sum(first, range).ok_or_else(|| wrong("a list of numbers", first))?,
         "range" => {
             let whole = |v: &Value| v.as_i64().ok_or_else(|| wrong("whole numbers", v));
@@ -170,7 +187,7 @@ pub(crate) fn call(
         }
         "round" => {
             let value = first.as_f64().ok_or_else(|| wrong("a number", first))?;
-            let digits = values.get(1).and_then(Value::as_i64).unwrap_or(0).clamp(0, 15) as i32;
+            let digits = values.get(1).and_then(|v| v.as_i64()).unwrap_or(0).clamp(0, 15) as i32;
             if digits == 0 {
                 return Ok((value.round() as i64).into());
             }
@@ -216,7 +233,7 @@ pub(crate) fn shown(value: &Value) -> String {
 }
 
 /// `{0}`, `{1}`; `{{` and `}}` are braces.
-fn format(pattern: &str, values: &[Value], range: &Range<usize>) -> Result<Value, ExprError> {
+fn format(pattern: &str, values: &[Cow<'_, Value>], range: &Range<usize>) -> Result<Value, ExprError> {
     let mut out = String::new();
     let mut rest = pattern;
     while let Some(at) = rest.find(['{', '}']) {
@@ -245,10 +262,10 @@ fn format(pattern: &str, values: &[Value], range: &Range<usize>) -> Result<Value
     Ok(out.into())
 }
 
-fn extreme(function: &str, values: &[Value], range: &Range<usize>) -> Result<Value, ExprError> {
-    let items = match values {
-        [Value::Array(items)] => items.as_slice(),
-        items => items,
+fn extreme(function: &str, values: &[Cow<'_, Value>], range: &Range<usize>) -> Result<Value, ExprError> {
+    let items: Vec<&Value> = match values {
+        [only] if only.is_array() => only.as_array().into_iter().flatten().collect(),
+        several => several.iter().map(|v| &**v).collect(),
     };
     let mut best: Option<&Value> = None;
     for item in items {

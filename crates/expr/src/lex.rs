@@ -27,6 +27,9 @@ const SIGNS: &[&str] = &[
 /// Splits a source into tokens with their places.
 pub(crate) fn tokens(source: &str) -> Result<Vec<(Token, Range<usize>)>, ExprError> {
     let bytes = source.as_bytes();
+    if let Some(at) = source.find('\0') {
+        return Err(ExprError::new("the character U+0000 does not belong into an expression", at..at + 1));
+    }
     let mut found = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
@@ -74,8 +77,10 @@ pub(crate) fn tokens(source: &str) -> Result<Vec<(Token, Range<usize>)>, ExprErr
             at = end;
             found.push((Token::Text(text), start..at));
         } else if byte.is_ascii_alphabetic() || byte == b'_' || !byte.is_ascii() {
+            let is_field = matches!(found.last(), Some((Token::Sign("." | "?."), _)));
             for c in source[at..].chars() {
-                if !(c.is_alphanumeric() || c == '_' || (c == '-' && continues(&source[at + 1..]))) {
+                if !(c.is_alphanumeric() || c == '_' || (c == '-' && continues(&source[at + 1..], is_field)))
+                {
                     break;
                 }
                 at += c.len_utf8();
@@ -109,9 +114,10 @@ pub(crate) fn tokens(source: &str) -> Result<Vec<(Token, Range<usize>)>, ExprErr
     Ok(found)
 }
 
-/// Names may hold `-` inside (`steps.build-all`), where a letter follows at once; `a - b` and `a -1` subtract.
-fn continues(rest: &str) -> bool {
-    rest.starts_with(|c: char| c.is_alphabetic() || c == '_')
+/// Names may hold `-` inside (`steps.build-all`, `steps.build-2`), where a letter follows at once, after a point also
+/// a digit; `a - b` and `a -1` subtract.
+fn continues(rest: &str, is_field: bool) -> bool {
+    rest.starts_with(|c: char| c.is_alphabetic() || c == '_' || (is_field && c.is_ascii_digit()))
 }
 
 fn string(source: &str, start: usize) -> Result<(String, usize), ExprError> {

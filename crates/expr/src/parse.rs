@@ -43,12 +43,15 @@ pub(crate) enum Kind {
 /// Binary operators by how tightly they bind.
 const LEVELS: &[&[&str]] = &[
     &["??"],
-    &["||", "or"],
-    &["&&", "and"],
+    &["||"],
+    &["&&"],
     &["==", "!=", "<=", ">=", "<", ">", "in", "not in"],
     &["+", "-"],
     &["*", "/", "//", "%"],
 ];
+
+/// The level of comparisons in `LEVELS`.
+const COMPARISON: usize = 3;
 
 struct Parser {
     tokens: Vec<(Token, Range<usize>)>,
@@ -64,7 +67,7 @@ pub(crate) fn parse(source: &str) -> Result<Node, ExprError> {
     }
     let node = parser.choice()?;
     match parser.peek() {
-        Token::End => Ok(node),
+        Token::End => Ok(*node),
         other => Err(ExprError::new(format!("{} was not expected here", shown(other)), parser.range())),
     }
 }
@@ -117,181 +120,211 @@ impl Parser {
         Err(ExprError::new(format!("`{sign}` was expected, not {}", shown(self.peek())), range))
     }
 
-    fn node(&mut self, kind: Kind, range: Range<usize>) -> Result<Node, ExprError> {
+    #[inline(never)]
+    fn node(&mut self, kind: Kind, range: Range<usize>) -> Result<Box<Node>, ExprError> {
         self.nodes += 1;
         if self.nodes > NODES {
             return Err(ExprError::new(format!("the expression has more than {NODES} parts"), range));
         }
-        Ok(Node { kind, range })
+        Ok(Box::new(Node { kind, range }))
     }
 
-    fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, ExprError>) -> Result<T, ExprError> {
+    /// One deeper; whoever calls it goes back up by `depth -= 1` (an error ends the whole parse).
+    fn descend(&mut self) -> Result<(), ExprError> {
         self.depth += 1;
         if self.depth > DEPTH {
             return Err(ExprError::new(format!("the expression nests more than {DEPTH} deep"), self.range()));
         }
-        let parsed = parse(self);
+        Ok(())
+    }
+
+    /// A whole expression, boxed to keep the frames small that nesting piles up.
+    fn choice(&mut self) -> Result<Box<Node>, ExprError> {
+        self.descend()?;
+        let first = self.binary(0)?;
+        let chosen = match self.peek() {
+            Token::Sign("?") => self.question(first)?,
+            Token::Word(word) if word == "if" => self.either(first)?,
+            _ => first,
+        };
         self.depth -= 1;
-        parsed
+        Ok(chosen)
     }
 
-    fn choice(&mut self) -> Result<Node, ExprError> {
-        self.deeper(|p| {
-            let first = p.binary(0)?;
-            if p.takes("?") {
-                let yes = p.choice()?;
-                p.expect(":")?;
-                let no = p.choice()?;
-                let range = first.range.start..no.range.end;
-                return p.node(Kind::Choose(Box::new(first), Box::new(yes), Box::new(no)), range);
-            }
-            if p.takes("if") {
-                let condition = p.binary(0)?;
-                p.expect("else")?;
-                let no = p.choice()?;
-                let range = first.range.start..no.range.end;
-                return p.node(Kind::Choose(Box::new(condition), Box::new(first), Box::new(no)), range);
-            }
-            Ok(first)
-        })
+    /// `c ? a : b`.
+    #[inline(never)]
+    fn question(&mut self, condition: Box<Node>) -> Result<Box<Node>, ExprError> {
+        self.next();
+        let yes = self.choice()?;
+        self.expect(":")?;
+        let no = self.choice()?;
+        let range = condition.range.start..no.range.end;
+        self.node(Kind::Choose(condition, yes, no), range)
     }
 
-    fn binary(&mut self, level: usize) -> Result<Node, ExprError> {
-        let Some(operators) = LEVELS.get(level) else { return self.unary() };
-        let mut left = self.binary(level + 1)?;
-        while let Some(operator) = self.operator(operators) {
+    /// `a if c else b`.
+    #[inline(never)]
+    fn either(&mut self, yes: Box<Node>) -> Result<Box<Node>, ExprError> {
+        self.next();
+        let condition = self.binary(0)?;
+        self.expect("else")?;
+        let no = self.choice()?;
+        let range = yes.range.start..no.range.end;
+        self.node(Kind::Choose(condition, yes, no), range)
+    }
+
+    /// Operands joined by operators of this level or tighter ones. It calls itself for the right side only, so that
+    /// the stack grows with nesting and not with the number of levels.
+    fn binary(&mut self, loosest: usize) -> Result<Box<Node>, ExprError> {
+        let mut left = self.unary()?;
+        while let Some((operator, level)) = self.operator(loosest) {
             let right = self.binary(level + 1)?;
             let range = left.range.start..right.range.end;
-            left = self.node(Kind::Binary(operator, Box::new(left), Box::new(right)), range)?;
+            left = self.node(Kind::Binary(operator, left, right), range)?;
         }
         Ok(left)
     }
 
-    fn operator(&mut self, operators: &[&'static str]) -> Option<&'static str> {
-        if operators.contains(&"not in")
-            && matches!(self.peek(), Token::Word(w) if w == "not")
-            && matches!(self.tokens.get(self.at + 1), Some((Token::Word(w), _)) if w == "in")
-        {
+    /// Takes an operator that binds at least as tightly as `loosest`.
+    fn operator(&mut self, loosest: usize) -> Option<(&'static str, usize)> {
+        let is_word =
+            |at: usize, word: &str| matches!(self.tokens.get(at), Some((Token::Word(w), _)) if w == word);
+        let (found, length) = if is_word(self.at, "not") && is_word(self.at + 1, "in") {
+            ("not in", 2)
+        } else {
+            match self.peek() {
+                Token::Sign(sign) => (*sign, 1),
+                Token::Word(word) => match word.as_str() {
+                    "or" => ("||", 1),
+                    "and" => ("&&", 1),
+                    "in" => ("in", 1),
+                    _ => return None,
+                },
+                _ => return None,
+            }
+        };
+        let level =
+            LEVELS.iter().position(|operators| operators.contains(&found)).filter(|l| *l >= loosest)?;
+        for _ in 0..length {
             self.next();
-            self.next();
-            return Some("not in");
         }
-        let found = operators.iter().find(|o| match self.peek() {
-            Token::Sign(s) => s == *o,
-            Token::Word(w) => w == *o,
-            _ => false,
-        })?;
-        self.next();
-        Some(match *found {
-            "or" => "||",
-            "and" => "&&",
-            other => other,
-        })
+        Some((found, level))
     }
 
-    fn unary(&mut self) -> Result<Node, ExprError> {
-        let start = self.range().start;
-        if self.takes("!") || self.takes("not") {
-            let inner = self.deeper(Self::unary)?;
-            let range = start..inner.range.end;
-            return self.node(Kind::Not(Box::new(inner)), range);
+    fn unary(&mut self) -> Result<Box<Node>, ExprError> {
+        // `not a == b` is `not (a == b)`, as in Python; `!a == b` is `(!a) == b`, as everywhere.
+        let is_word = matches!(self.peek(), Token::Word(w) if w == "not");
+        let is_not = is_word || matches!(self.peek(), Token::Sign("!"));
+        if !is_not && !matches!(self.peek(), Token::Sign("-")) {
+            return self.postfix();
         }
-        if self.takes("-") {
-            let inner = self.deeper(Self::unary)?;
-            let range = start..inner.range.end;
-            return self.node(Kind::Negate(Box::new(inner)), range);
-        }
-        self.postfix()
+        self.descend()?;
+        let start = self.next().1.start;
+        let inner = if is_word { self.binary(COMPARISON)? } else { self.unary()? };
+        self.depth -= 1;
+        let range = start..inner.range.end;
+        self.node(if is_not { Kind::Not(inner) } else { Kind::Negate(inner) }, range)
     }
 
-    fn postfix(&mut self) -> Result<Node, ExprError> {
+    fn postfix(&mut self) -> Result<Box<Node>, ExprError> {
         let mut node = self.primary()?;
         let mut links = 0;
-        loop {
+        while matches!(self.peek(), Token::Sign("." | "?." | "[")) {
             links += 1;
-            if links > DEPTH {
+            if links >= DEPTH {
                 return Err(ExprError::new(
                     format!("the expression nests more than {DEPTH} deep"),
-                    node.range,
+                    node.range.clone(),
                 ));
             }
-            let start = node.range.start;
-            let optional = match self.peek() {
-                Token::Sign(".") => false,
-                Token::Sign("?.") => true,
-                Token::Sign("[") => {
-                    self.next();
-                    node = self.index(node)?;
-                    continue;
-                }
-                _ => return Ok(node),
-            };
-            self.next();
-            let (token, range) = self.next();
-            let name = match token {
-                Token::Word(name) => name,
-                Token::Int(n) => n.to_string(),
-                other => {
-                    return Err(ExprError::new(
-                        format!("a name was expected after the point, not {}", shown(&other)),
-                        range,
-                    ));
-                }
-            };
-            node = self.node(Kind::Field(Box::new(node), name, optional), start..range.end)?;
+            node =
+                if matches!(self.peek(), Token::Sign("[")) { self.index(node)? } else { self.field(node)? };
         }
+        Ok(node)
     }
 
-    fn index(&mut self, base: Node) -> Result<Node, ExprError> {
+    #[inline(never)]
+    fn field(&mut self, base: Box<Node>) -> Result<Box<Node>, ExprError> {
         let start = base.range.start;
-        let from =
-            if matches!(self.peek(), Token::Sign(":")) { None } else { Some(Box::new(self.binary_deep()?)) };
+        let optional = matches!(self.next().0, Token::Sign("?."));
+        let (token, range) = self.next();
+        let name = match token {
+            Token::Word(name) => name,
+            Token::Int(n) => n.to_string(),
+            other => {
+                let message = format!("a name was expected after the point, not {}", shown(&other));
+                return Err(ExprError::new(message, range));
+            }
+        };
+        self.node(Kind::Field(base, name, optional), start..range.end)
+    }
+
+    #[inline(never)]
+    fn index(&mut self, base: Box<Node>) -> Result<Box<Node>, ExprError> {
+        let start = self.next().1.start.min(base.range.start);
+        let from = if matches!(self.peek(), Token::Sign(":")) { None } else { Some(self.choice_in_index()?) };
         if self.takes(":") {
-            let to = if matches!(self.peek(), Token::Sign("]")) {
-                None
-            } else {
-                Some(Box::new(self.binary_deep()?))
-            };
+            let to =
+                if matches!(self.peek(), Token::Sign("]")) { None } else { Some(self.choice_in_index()?) };
             let end = self.expect("]")?.end;
-            return self.node(Kind::Slice(Box::new(base), from, to), start..end);
+            return self.node(Kind::Slice(base, from, to), start..end);
         }
         let end = self.expect("]")?.end;
         match from {
-            Some(index) => self.node(Kind::Index(Box::new(base), index), start..end),
+            Some(index) => self.node(Kind::Index(base, index), start..end),
             None => Err(ExprError::new("an index was expected", start..end)),
         }
     }
 
-    fn binary_deep(&mut self) -> Result<Node, ExprError> {
-        self.deeper(|p| p.binary(0))
+    /// Inside of an index `:` makes a slice, so there is no `a ? b : c`.
+    fn choice_in_index(&mut self) -> Result<Box<Node>, ExprError> {
+        self.descend()?;
+        let node = self.binary(0)?;
+        self.depth -= 1;
+        Ok(node)
     }
 
-    fn primary(&mut self) -> Result<Node, ExprError> {
+    fn primary(&mut self) -> Result<Box<Node>, ExprError> {
+        match self.peek() {
+            Token::Sign("(") => self.group(),
+            Token::Sign("[") => self.list(),
+            Token::Sign("{") => self.map(),
+            _ => self.leaf(),
+        }
+    }
+
+    #[inline(never)]
+    fn leaf(&mut self) -> Result<Box<Node>, ExprError> {
         let (token, range) = self.next();
         match token {
             Token::Int(n) => self.node(Kind::Literal(n.into()), range),
             Token::Float(n) => self.node(Kind::Literal(n.into()), range),
             Token::Text(t) => self.node(Kind::Literal(t.into()), range),
             Token::Word(word) => self.word(word, range),
-            Token::Sign("(") => {
-                let inner = self.choice()?;
-                self.expect(")")?;
-                Ok(inner)
-            }
-            Token::Sign("[") => {
-                let items = self.items("]")?;
-                let end = self.expect("]")?.end;
-                self.node(Kind::List(items), range.start..end)
-            }
-            Token::Sign("{") => self.map(range),
             other => Err(ExprError::new(format!("a value was expected, not {}", shown(&other)), range)),
         }
+    }
+
+    #[inline(never)]
+    fn group(&mut self) -> Result<Box<Node>, ExprError> {
+        self.next();
+        let inner = self.choice()?;
+        self.expect(")")?;
+        Ok(inner)
+    }
+
+    #[inline(never)]
+    fn list(&mut self) -> Result<Box<Node>, ExprError> {
+        let start = self.next().1.start;
+        let items = self.items("]")?;
+        let end = self.expect("]")?.end;
+        self.node(Kind::List(items), start..end)
     }
 
     fn items(&mut self, close: &str) -> Result<Vec<Node>, ExprError> {
         let mut items = Vec::new();
         while !matches!(self.peek(), Token::Sign(s) if *s == close) {
-            items.push(self.choice()?);
+            items.push(*self.choice()?);
             if !self.takes(",") {
                 break;
             }
@@ -299,44 +332,58 @@ impl Parser {
         Ok(items)
     }
 
-    fn map(&mut self, open: Range<usize>) -> Result<Node, ExprError> {
+    #[inline(never)]
+    fn map(&mut self) -> Result<Box<Node>, ExprError> {
+        let start = self.next().1.start;
         let mut entries = Vec::new();
         while !matches!(self.peek(), Token::Sign("}")) {
-            let (token, range) = self.next();
-            let key = match token {
-                Token::Word(key) | Token::Text(key) => key,
-                other => {
-                    return Err(ExprError::new(format!("a key was expected, not {}", shown(&other)), range));
-                }
-            };
-            self.expect(":")?;
-            entries.push((key, self.choice()?));
+            let key = self.key()?;
+            entries.push((key, *self.choice()?));
             if !self.takes(",") {
                 break;
             }
         }
         let end = self.expect("}")?.end;
-        self.node(Kind::Map(entries), open.start..end)
+        self.node(Kind::Map(entries), start..end)
     }
 
-    fn word(&mut self, word: String, range: Range<usize>) -> Result<Node, ExprError> {
+    #[inline(never)]
+    fn key(&mut self) -> Result<String, ExprError> {
+        let (token, range) = self.next();
+        let key = match token {
+            Token::Word(key) | Token::Text(key) => key,
+            other => return Err(ExprError::new(format!("a key was expected, not {}", shown(&other)), range)),
+        };
+        if key == "$secret" {
+            return Err(ExprError::new("`$secret` is Ostler's own; write `secrets.NAME`", range));
+        }
+        self.expect(":")?;
+        Ok(key)
+    }
+
+    #[inline(never)]
+    fn word(&mut self, word: String, range: Range<usize>) -> Result<Box<Node>, ExprError> {
+        if matches!(self.peek(), Token::Sign("(")) {
+            return self.function(&word, range);
+        }
         match word.as_str() {
-            "null" | "none" | "None" => return self.node(Kind::Literal(Value::Null), range),
-            "true" | "True" => return self.node(Kind::Literal(true.into()), range),
-            "false" | "False" => return self.node(Kind::Literal(false.into()), range),
+            "null" | "none" | "None" => self.node(Kind::Literal(Value::Null), range),
+            "true" | "True" => self.node(Kind::Literal(true.into()), range),
+            "false" | "False" => self.node(Kind::Literal(false.into()), range),
             "if" | "else" | "and" | "or" | "in" | "not" => {
-                return Err(ExprError::new(format!("a value was expected, not `{word}`"), range));
+                Err(ExprError::new(format!("a value was expected, not `{word}`"), range))
             }
-            _ => {}
+            _ => self.node(Kind::Name(word), range),
         }
-        if !matches!(self.peek(), Token::Sign("(")) {
-            return self.node(Kind::Name(word), range);
-        }
+    }
+
+    #[inline(never)]
+    fn function(&mut self, word: &str, range: Range<usize>) -> Result<Box<Node>, ExprError> {
         self.next();
         let arguments = self.items(")")?;
         let end = self.expect(")")?.end;
         let function =
-            functions::find(&word, arguments.len()).map_err(|m| ExprError::new(m, range.start..end))?;
+            functions::find(word, arguments.len()).map_err(|m| ExprError::new(m, range.start..end))?;
         self.node(Kind::Call(function, arguments), range.start..end)
     }
 }
