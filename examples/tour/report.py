@@ -2,8 +2,9 @@
 # requires-python = ">=3.10"
 # dependencies = ["greeting"]
 #
-# [tool.ostler]
+# [tool.uv]
 # find-links = ["wheels"]
+# no-index = true
 # ///
 """A script whose dependency is installed for it alone."""
 
