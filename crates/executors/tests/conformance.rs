@@ -1,4 +1,5 @@
 //! What every executor owes, asked of each in its own tongue.
+#![allow(clippy::unwrap_used, reason = "a test that cannot build its world has failed")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! `http` against a server on loopback with faults.
+#![allow(clippy::unwrap_used, reason = "a test that cannot build its world has failed")]
 
 mod support;
 

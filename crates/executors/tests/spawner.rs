@@ -1,4 +1,5 @@
 //! The spawner: real processes, real kill -9.
+#![allow(clippy::unwrap_used, reason = "a test that cannot build its world has failed")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! `sql` on SQLite.
+#![allow(clippy::unwrap_used, reason = "a test that cannot build its world has failed")]
 
 mod support;
 
