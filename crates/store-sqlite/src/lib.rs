@@ -245,3 +245,6 @@ impl Tx<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod plans;

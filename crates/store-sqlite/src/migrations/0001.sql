@@ -39,15 +39,16 @@ CREATE TABLE machine (
   started_at INTEGER, finished_at INTEGER,
   unique_key TEXT, idem_key TEXT,
   last_event INTEGER NOT NULL, fields TEXT NOT NULL) STRICT;
+-- Each index ends in the key of its row, so (task) is (task, id).
 -- The one index that every run pays: lists of a task's runs, newest first.
-CREATE INDEX machine_task ON machine (task, id) WHERE parent IS NULL;
-CREATE INDEX machine_parent ON machine (parent, id) WHERE parent IS NOT NULL;
+CREATE INDEX machine_task ON machine (task) WHERE parent IS NULL;
+CREATE INDEX machine_parent ON machine (parent) WHERE parent IS NOT NULL;
 CREATE INDEX machine_watched ON machine (watcher) WHERE watcher IS NOT NULL AND state = 0;
 CREATE UNIQUE INDEX machine_unique ON machine (ns, unique_key) WHERE unique_key IS NOT NULL;
 CREATE UNIQUE INDEX machine_idem ON machine (ns, idem_key) WHERE idem_key IS NOT NULL;
 -- Good ends (10) are most of all rows and found without it.
-CREATE INDEX machine_bad ON machine (state, id) WHERE state > 10 AND parent IS NULL;
-CREATE INDEX machine_schedule ON machine (id) WHERE kind = 3;
+CREATE INDEX machine_bad ON machine (state) WHERE state > 10 AND parent IS NULL;
+CREATE INDEX machine_schedule ON machine (kind) WHERE kind = 3;
 
 -- One row for each machine that lives. phase: 0 later, 1 ready, 2 claimed, 3 held. held: bits, by what.
 CREATE TABLE tick (
@@ -56,7 +57,7 @@ CREATE TABLE tick (
   woken INTEGER NOT NULL DEFAULT 0, lost INTEGER NOT NULL DEFAULT 0, held INTEGER NOT NULL DEFAULT 0,
   since INTEGER) STRICT;
 CREATE INDEX tick_later ON tick (due_at) WHERE phase = 0;
-CREATE INDEX tick_ready ON tick (lane, priority, due_at, machine) WHERE phase = 1;
+CREATE INDEX tick_ready ON tick (lane, priority, due_at) WHERE phase = 1;
 CREATE INDEX tick_claimed ON tick (node) WHERE phase = 2;
 
 -- Each event points at its machine's previous one, so that a history is read by primary key.
@@ -65,7 +66,7 @@ CREATE TABLE event (
   prev INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL) STRICT;
 
 CREATE TABLE mail (seq INTEGER PRIMARY KEY AUTOINCREMENT, machine INTEGER NOT NULL, body TEXT NOT NULL) STRICT;
-CREATE INDEX mail_machine ON mail (machine, seq);
+CREATE INDEX mail_machine ON mail (machine);
 
 -- What a claim may treat alike. Zero stands for none, so that the key finds it.
 CREATE TABLE lane (

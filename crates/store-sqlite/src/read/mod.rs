@@ -1,0 +1,183 @@
+//! The reading side. Each call sees one state of the store and never waits for the writer.
+
+mod definitions;
+mod history;
+mod queue;
+mod runs;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ostler_model::{Kind, MachineId};
+use ostler_store::{
+    Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId, NodeRow, Page,
+    PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow,
+};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
+
+use crate::error::told;
+
+/// A reading side.
+pub(crate) struct Reader {
+    pub(crate) connection: Arc<Mutex<Connection>>,
+    pub(crate) salt: u64,
+}
+
+impl Reader {
+    /// Several statements on one state of the store.
+    fn at_once<T>(&self, work: impl FnOnce(&View<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = connection.unchecked_transaction().map_err(told)?;
+        work(&View { sql: &snapshot })
+    }
+}
+
+/// One state of the store.
+struct View<'a> {
+    sql: &'a Connection,
+}
+
+impl View<'_> {
+    fn one<T>(
+        &self,
+        sql: &str,
+        values: impl Params,
+        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, StoreError> {
+        self.sql.prepare_cached(sql).and_then(|mut s| s.query_row(values, row).optional()).map_err(told)
+    }
+
+    fn many<T>(
+        &self,
+        sql: &str,
+        values: impl Params,
+        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut select = self.sql.prepare_cached(sql).map_err(told)?;
+        select.query_map(values, row).and_then(Iterator::collect).map_err(told)
+    }
+}
+
+/// Cuts one row more than asked for into a page and the cursor of the next.
+fn page<T>(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Page<T> {
+    let full = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next = if full { items.last().map(|last| Cursor(key(last))) } else { None };
+    Page { items, next }
+}
+
+fn number(cursor: Option<&Cursor>, otherwise: i64) -> Result<i64, StoreError> {
+    match cursor {
+        None => Ok(otherwise),
+        Some(Cursor(text)) => i64::from_str_radix(text, 36)
+            .map_err(|_| StoreError::Refused(format!("`{text}` is not the cursor of a page"))),
+    }
+}
+
+fn base36(mut n: i64) -> String {
+    let mut digits = Vec::new();
+    while n > 0 {
+        digits.push(char::from_digit((n % 36) as u32, 36).unwrap_or('0'));
+        n /= 36;
+    }
+    if digits.is_empty() { "0".into() } else { digits.iter().rev().collect() }
+}
+
+impl Queries for Reader {
+    fn salt(&self) -> u64 {
+        self.salt
+    }
+
+    fn machine(&self, id: MachineId) -> Result<Option<MachineRow>, StoreError> {
+        self.at_once(|view| view.machine(id))
+    }
+
+    fn runs(
+        &self,
+        filter: &RunFilter,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<MachineRow>, StoreError> {
+        self.at_once(|view| view.runs(filter, after, limit))
+    }
+
+    fn machines(
+        &self,
+        kind: Kind,
+        task_row: Option<i64>,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<MachineRow>, StoreError> {
+        self.at_once(|view| view.machines(kind, task_row, after, limit))
+    }
+
+    fn claimed_with_mail(&self, node: NodeId) -> Result<Vec<(MachineId, Vec<Letter>)>, StoreError> {
+        self.at_once(|view| view.claimed_with_mail(node))
+    }
+
+    fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError> {
+        self.at_once(|view| view.events(after, limit))
+    }
+
+    fn history(&self, machine: MachineId, limit: u32) -> Result<Vec<EventRow>, StoreError> {
+        self.at_once(|view| view.history(machine, limit))
+    }
+
+    fn task(&self, namespace: &str, name: &str) -> Result<Option<TaskRow>, StoreError> {
+        self.at_once(|view| view.task(namespace, name))
+    }
+
+    fn tasks(
+        &self,
+        namespace: Option<&str>,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<TaskRow>, StoreError> {
+        self.at_once(|view| view.tasks(namespace, after, limit))
+    }
+
+    fn definition(&self, row: i64) -> Result<Option<(i64, String, String, String)>, StoreError> {
+        self.at_once(|view| view.definition(row))
+    }
+
+    fn preset(&self, namespace: &str, name: &str) -> Result<Option<PresetRow>, StoreError> {
+        self.at_once(|view| view.preset(namespace, name))
+    }
+
+    fn presets(
+        &self,
+        namespace: Option<&str>,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Page<PresetRow>, StoreError> {
+        self.at_once(|view| view.presets(namespace, after, limit))
+    }
+
+    fn namespaces(&self, after: Option<&Cursor>, limit: u32) -> Result<Page<NamespaceRow>, StoreError> {
+        self.at_once(|view| view.namespaces(after, limit))
+    }
+
+    fn lane(&self, lane: i64) -> Result<Option<LaneRow>, StoreError> {
+        self.at_once(|view| view.lane(lane))
+    }
+
+    fn limits(&self, lane: i64) -> Result<Vec<LimitRow>, StoreError> {
+        self.at_once(|view| view.limits(lane))
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.at_once(|view| view.nodes())
+    }
+
+    fn stats(&self) -> Result<StoreStats, StoreError> {
+        self.at_once(|view| view.stats())
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn statements() -> Vec<(String, &'static str)> {
+    let mut all = runs::statements();
+    all.extend(definitions::STATEMENTS.iter().map(|(sql, plan)| ((*sql).to_owned(), *plan)));
+    all.extend(history::STATEMENTS.iter().map(|(sql, plan)| ((*sql).to_owned(), *plan)));
+    all.extend(queue::STATEMENTS.iter().map(|(sql, plan)| ((*sql).to_owned(), *plan)));
+    all
+}

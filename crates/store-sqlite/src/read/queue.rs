@@ -1,0 +1,122 @@
+//! The queue: lanes, limits, nodes, letters that wait, numbers.
+
+use ostler_model::MachineId;
+use ostler_store::{LaneRow, Letter, LimitRow, NodeId, NodeRow, StoreError, StoreStats};
+
+use super::View;
+use crate::{error::told, letters};
+
+const WITH_MAIL: &str = "SELECT machine FROM tick WHERE phase=2 AND node=?1 AND woken>0";
+const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=?1 ORDER BY machine LIMIT 100";
+
+#[cfg(test)]
+pub(super) const STATEMENTS: &[(&str, &str)] = &[
+    (WITH_MAIL, "SEARCH tick USING INDEX tick_claimed (node=?)"),
+    (HOLDERS, "SEARCH permit USING PRIMARY KEY (limit=?)"),
+];
+
+impl View<'_> {
+    pub(super) fn claimed_with_mail(
+        &self,
+        node: NodeId,
+    ) -> Result<Vec<(MachineId, Vec<Letter>)>, StoreError> {
+        let machines: Vec<i64> = self.many(WITH_MAIL, [node.0], |r| r.get(0))?;
+        let with_letters = machines.into_iter().map(|id| {
+            let letters = letters::of(self.sql, id)?;
+            Ok((MachineId(id), letters.into_iter().map(|(_, letter)| letter).collect()))
+        });
+        with_letters.collect()
+    }
+
+    pub(super) fn lane(&self, lane: i64) -> Result<Option<LaneRow>, StoreError> {
+        self.one(
+            "SELECT l.id, n.name, n.paused, c.key, r.key, l.home, (SELECT count(*) FROM tick WHERE phase=1 AND lane=l.id)
+             FROM lane l JOIN namespace n ON n.id=l.ns LEFT JOIN \"limit\" c ON c.id=l.concurrency
+               LEFT JOIN \"limit\" r ON r.id=l.rate WHERE l.id=?1",
+            [lane],
+            |r| {
+                let home: i64 = r.get(5)?;
+                Ok(LaneRow {
+                    lane: r.get(0)?,
+                    namespace: r.get(1)?,
+                    paused: r.get(2)?,
+                    concurrency: r.get(3)?,
+                    rate: r.get(4)?,
+                    home: (home != 0).then_some(NodeId(home)),
+                    ready: r.get::<_, i64>(6)? as u64,
+                })
+            },
+        )
+    }
+
+    pub(super) fn limits(&self, lane: i64) -> Result<Vec<LimitRow>, StoreError> {
+        let rows = self.many(
+            "SELECT i.id, n.name, i.key, i.kind, i.max, i.interval, i.tat FROM lane l
+             JOIN \"limit\" i ON i.id IN (l.concurrency, l.rate) JOIN namespace n ON n.id=i.ns WHERE l.id=?1 ORDER BY i.kind",
+            [lane],
+            |r| {
+                let (max, interval, tat): (u32, i64, i64) = (r.get(4)?, r.get(5)?, r.get(6)?);
+                let limit = LimitRow {
+                    namespace: r.get(1)?,
+                    key: r.get(2)?,
+                    is_rate: r.get::<_, i64>(3)? == 2,
+                    max,
+                    interval,
+                    free_at: tat - (i64::from(max) - 1) * interval,
+                    holders: Vec::new(),
+                };
+                Ok((r.get::<_, i64>(0)?, limit))
+            },
+        )?;
+        rows.into_iter()
+            .map(|(id, mut limit)| {
+                limit.holders = self.many(HOLDERS, [id], |r| r.get(0).map(MachineId))?;
+                Ok(limit)
+            })
+            .collect()
+    }
+
+    pub(super) fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        self.many(
+            "SELECT id, name, owner, started_at, renewals, closed,
+               (SELECT count(*) FROM tick WHERE phase=2 AND node=n.id) FROM node n ORDER BY closed, id DESC LIMIT 200",
+            [],
+            |r| {
+                Ok(NodeRow {
+                    node: NodeId(r.get(0)?),
+                    name: r.get(1)?,
+                    owner: r.get(2)?,
+                    started_at: r.get(3)?,
+                    renewals: r.get(4)?,
+                    closed: r.get(5)?,
+                    claims: r.get::<_, i64>(6)? as u64,
+                })
+            },
+        )
+    }
+
+    pub(super) fn stats(&self) -> Result<StoreStats, StoreError> {
+        let pragma =
+            |name: &str| self.sql.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(told);
+        let page = pragma("page_size")?;
+        let mut stats = StoreStats {
+            schema: pragma("user_version")?,
+            bytes: (pragma("page_count")? * page) as u64,
+            free_bytes: (pragma("freelist_count")? * page) as u64,
+            ..StoreStats::default()
+        };
+        let mut select =
+            self.sql.prepare_cached("SELECT phase, count(*) FROM tick GROUP BY phase").map_err(told)?;
+        let mut rows = select.query([]).map_err(told)?;
+        while let Some(row) = rows.next().map_err(told)? {
+            let phase: i64 = row.get(0).map_err(told)?;
+            if let Some(count) = usize::try_from(phase).ok().and_then(|p| stats.queue.get_mut(p)) {
+                *count = row.get::<_, i64>(1).map_err(told)? as u64;
+            }
+        }
+        let sql = "SELECT coalesce((SELECT max(seq) FROM event), 0), (SELECT value FROM meta WHERE key='first_event')";
+        (stats.last_event, stats.first_event) =
+            self.sql.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?))).map_err(told)?;
+        Ok(stats)
+    }
+}
