@@ -41,11 +41,15 @@ impl Bare {
         for _ in 0..count / BATCH {
             let tx = self.connection.transaction().unwrap();
             {
-                let mut run = tx.prepare_cached("INSERT INTO run VALUES (?1, 1, 0, 1, NULL, NULL, ?2)").unwrap();
+                let mut run =
+                    tx.prepare_cached("INSERT INTO run VALUES (?1, 1, 0, 1, NULL, NULL, ?2)").unwrap();
                 let mut event = tx
-                    .prepare_cached("INSERT INTO event (at, run, step, kind, body) VALUES (?1, ?2, 1, 'created', '')")
+                    .prepare_cached(
+                        "INSERT INTO event (at, run, step, kind, body) VALUES (?1, ?2, 1, 'created', '')",
+                    )
                     .unwrap();
-                let mut queue = tx.prepare_cached("INSERT INTO queue VALUES (?1, 1, ?2, 1, NULL, 0)").unwrap();
+                let mut queue =
+                    tx.prepare_cached("INSERT INTO queue VALUES (?1, 1, ?2, 1, NULL, 0)").unwrap();
                 for _ in 0..BATCH {
                     self.next += 1;
                     event.execute(params![self.next, self.next]).unwrap();
@@ -84,7 +88,9 @@ impl Bare {
                     .unwrap();
                 let mut gone = tx.prepare_cached("DELETE FROM queue WHERE run=?1 AND fence=1").unwrap();
                 let mut event = tx
-                    .prepare_cached("INSERT INTO event (at, run, step, kind, body) VALUES (?1, ?1, 2, 'succeeded', '')")
+                    .prepare_cached(
+                        "INSERT INTO event (at, run, step, kind, body) VALUES (?1, ?1, 2, 'succeeded', '')",
+                    )
                     .unwrap();
                 for (run, _) in &rows {
                     event.execute([run]).unwrap();

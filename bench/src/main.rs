@@ -9,7 +9,11 @@
 //!
 //! Each figure is the median of several rounds in turn; figures are ratios of one run on one machine, and the machine's
 //! noise is in the spread that is printed beside them.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a measurement stops at the first surprise, and reads the clock")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a measurement stops at the first surprise, and reads the clock"
+)]
 
 mod bare;
 mod whole;
@@ -26,7 +30,10 @@ fn main() {
     }
     let wanted: Vec<String> = std::env::args().skip(1).map(|a| a.to_lowercase()).collect();
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
-    println!("{} cores, medians of {ROUNDS} rounds, [least .. most]\n", std::thread::available_parallelism().map_or(0, usize::from));
+    println!(
+        "{} cores, medians of {ROUNDS} rounds, [least .. most]\n",
+        std::thread::available_parallelism().map_or(0, usize::from)
+    );
     if wants("q1") {
         q1();
     }
@@ -167,8 +174,12 @@ fn q9() {
     println!("    fork, exec, wait   {}", bare.shown("ms"));
     println!("    run, recorded      {}", ours.shown("ms"));
     println!("    ratio              {}", ratio.shown(""));
-    let Some(program) = std::env::current_exe().ok().map(|p| p.with_file_name("ostler")).filter(|p| p.exists()) else {
-        println!("    cold start: skipped, there is no `ostler` beside this program (cargo build --release)\n");
+    let Some(program) =
+        std::env::current_exe().ok().map(|p| p.with_file_name("ostler")).filter(|p| p.exists())
+    else {
+        println!(
+            "    cold start: skipped, there is no `ostler` beside this program (cargo build --release)\n"
+        );
         return;
     };
     let store = folder.path().join("cold.db");

@@ -50,12 +50,11 @@ impl Executor for Noop {
 
 impl Shop {
     pub(crate) fn open(path: &Path) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let embedded = Embedded::own(Place::File(path.to_owned()), Arc::new(SystemClock)).unwrap();
         let service = embedded.service().unwrap();
-        let task = |id: &str, uses: &str| {
-            json!({ "id": id, "name": id, "timezone": "UTC", "steps": [{ "id": "main", "uses": uses, "run": "true" }] })
-        };
+        let task = |id: &str, uses: &str| json!({ "id": id, "name": id, "timezone": "UTC", "steps": [{ "id": "main", "uses": uses, "run": "true" }] });
         let timetable: Timetable = serde_json::from_value(json!({
             "namespace": Name::from_any("bench"), "ephemeral": false, "origin": "bench",
             "tasks": [task("noop", "noop"), task("shell", "shell")],
@@ -76,7 +75,12 @@ impl Shop {
         }
     }
 
-    fn node(&self, executors: Executors, slots: u32, observer: Arc<dyn Fn(&Notice) + Send + Sync>) -> Running {
+    fn node(
+        &self,
+        executors: Executors,
+        slots: u32,
+        observer: Arc<dyn Fn(&Notice) + Send + Sync>,
+    ) -> Running {
         self.runtime.block_on(async {
             self.embedded
                 .start_node(NodeOptions {
@@ -101,7 +105,9 @@ impl Shop {
         let (done, finished) = mpsc::channel();
         let left = AtomicUsize::new(count);
         let observer = Arc::new(move |notice: &Notice| {
-            if matches!(notice, Notice::Committed { ended: Some(_), .. }) && left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            if matches!(notice, Notice::Committed { ended: Some(_), .. })
+                && left.fetch_sub(1, Ordering::Relaxed) == 1
+            {
                 let _ = done.send(());
             }
         });
@@ -117,7 +123,8 @@ impl Shop {
     /// From the call that enqueues to the handler, one at a time on an idle queue.
     pub(crate) fn start_latencies(&self, count: usize) -> Vec<f64> {
         let (told, started) = mpsc::channel();
-        let running = self.node(Executors::new().with(Arc::new(Noop { told: Some(told) })), 16, Arc::new(|_| {}));
+        let running =
+            self.node(Executors::new().with(Arc::new(Noop { told: Some(told) })), 16, Arc::new(|_| {}));
         let actor = Actor::local("bench");
         let found = (0..count)
             .map(|_| {

@@ -46,8 +46,12 @@ pub fn user() -> String {
 /// The file that is taken when none is named.
 pub fn default_file() -> Result<PathBuf, CliError> {
     DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
-        CliError::new(USAGE, "bad_input", format!("no file was named, and this folder has no {}", DEFAULT_FILES.join(" or ")))
-            .hint("name one, or write a first one with `ostler init`")
+        CliError::new(
+            USAGE,
+            "bad_input",
+            format!("no file was named, and this folder has no {}", DEFAULT_FILES.join(" or ")),
+        )
+        .hint("name one, or write a first one with `ostler init`")
     })
 }
 
@@ -79,12 +83,12 @@ pub fn load(path: &Path) -> Result<Loaded, CliError> {
 pub fn start_logging(global: &Global) -> Result<(), CliError> {
     let filter = tracing_subscriber::EnvFilter::try_new(&global.log_level)
         .map_err(|e| CliError::usage(format!("`--log-level {}`: {e}", global.log_level)))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second call (tests) keeps the first.
     let _ = if global.output.is_machine() { builder.json().try_init() } else { builder.try_init() };
     Ok(())
 }
-
 
 /// The file of secrets.
 pub fn secrets_file() -> PathBuf {
@@ -99,8 +103,9 @@ pub fn secrets() -> Result<Arc<ostler_embedded::LocalSecrets>, CliError> {
 
 /// The executors of this process.
 pub fn executors(embedded: &Embedded) -> Result<ostler_execution::Executors, CliError> {
-    let program = std::env::current_exe()
-        .map_err(|e| CliError::usage(format!("this program cannot find itself, which it must to start others: {e}")))?;
+    let program = std::env::current_exe().map_err(|e| {
+        CliError::usage(format!("this program cannot find itself, which it must to start others: {e}"))
+    })?;
     let _ = embedded;
     Ok(ostler_executors::standard(ostler_executors::ExecutorConfig {
         spawner: ostler_executors::SpawnerProgram { path: program, args: vec!["__spawner".into()] },

@@ -69,7 +69,8 @@ impl CliError {
             }
             return;
         }
-        let mut body = json!({ "error": { "kind": self.kind, "message": self.message, "exit_code": self.code } });
+        let mut body =
+            json!({ "error": { "kind": self.kind, "message": self.message, "exit_code": self.code } });
         if let Some(hint) = &self.hint {
             body["error"]["hint"] = json!(hint);
         }
@@ -113,7 +114,8 @@ impl From<ostler_embedded::OpenError> for CliError {
 impl From<Diagnostics> for CliError {
     fn from(diagnostics: Diagnostics) -> Self {
         let count = diagnostics.items.len();
-        let message = format!("{count} {} found; nothing was changed", if count == 1 { "error" } else { "errors" });
+        let message =
+            format!("{count} {} found; nothing was changed", if count == 1 { "error" } else { "errors" });
         Self { diagnostics: Some(diagnostics), ..Self::usage(message) }
     }
 }

@@ -49,7 +49,11 @@ impl Live {
     /// Shows runs this way; bars only on a terminal. The receiver gets the ids of top machines that have ended.
     pub fn new(lines: Lines, bars: bool) -> (Self, mpsc::UnboundedReceiver<MachineId>) {
         let (ended, receiver) = mpsc::unbounded_channel();
-        let bars = if bars { MultiProgress::new() } else { MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden()) };
+        let bars = if bars {
+            MultiProgress::new()
+        } else {
+            MultiProgress::with_draw_target(indicatif::ProgressDrawTarget::hidden())
+        };
         (Self { lines, bars, state: Mutex::default(), ended }, receiver)
     }
 
@@ -65,7 +69,8 @@ impl Live {
             return;
         }
         let bar = self.bars.add(ProgressBar::new_spinner());
-        if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix} {wide_msg:.dim} {elapsed}") {
+        if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {prefix} {wide_msg:.dim} {elapsed}")
+        {
             bar.set_style(style);
         }
         bar.set_prefix(name.to_owned());
@@ -86,7 +91,11 @@ impl Live {
                 state.tops.insert(*id, top);
                 if let Some(bar) = state.bars.get(&top) {
                     let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-                    bar.set_message(if parent.is_some() { format!("step {step}{again}") } else { format!("running{again}") });
+                    bar.set_message(if parent.is_some() {
+                        format!("step {step}{again}")
+                    } else {
+                        format!("running{again}")
+                    });
                 }
             }
             Notice::Committed { id, parent, ended, event, body, .. } => {

@@ -61,7 +61,11 @@ pub fn table(headings: &[&str], rows: Vec<Vec<Cell>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     let terminal = std::io::stdout().is_terminal();
-    table.set_content_arrangement(if terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled });
+    table.set_content_arrangement(if terminal {
+        ContentArrangement::Dynamic
+    } else {
+        ContentArrangement::Disabled
+    });
     if !terminal {
         table.force_no_tty();
     }
@@ -121,5 +125,9 @@ pub fn bytes(count: u64) -> String {
 /// The first line of a text, cut at a number of characters.
 pub fn first_line(text: &str, max: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
-    if line.chars().count() <= max { line.to_owned() } else { line.chars().take(max - 1).chain(['…']).collect() }
+    if line.chars().count() <= max {
+        line.to_owned()
+    } else {
+        line.chars().take(max - 1).chain(['…']).collect()
+    }
 }

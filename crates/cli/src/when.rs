@@ -34,9 +34,12 @@ pub fn trigger(text: &str, spaced: bool) -> Result<TriggerSpec, CliError> {
     let word = text.trim();
     let pace = if spaced { Pace::Spaced } else { Pace::Precise };
     let rhythm = if let Some(span) = word.strip_prefix("every ").or_else(|| word.strip_prefix("@every ")) {
-        let span: Span = span.trim().parse().map_err(|e: ostler_model::SpanError| CliError::usage(e.to_string()))?;
+        let span: Span =
+            span.trim().parse().map_err(|e: ostler_model::SpanError| CliError::usage(e.to_string()))?;
         if span.is_zero() {
-            return Err(CliError::usage("an interval of no length is due all the time; write at least `every 1ms`"));
+            return Err(CliError::usage(
+                "an interval of no length is due all the time; write at least `every 1ms`",
+            ));
         }
         Rhythm::Every { interval: Interval::Elapsed(span), pace }
     } else if word == "@reboot" {
@@ -45,10 +48,13 @@ pub fn trigger(text: &str, spaced: bool) -> Result<TriggerSpec, CliError> {
         Rhythm::Rrule(word.to_owned())
     } else {
         if spaced {
-            return Err(CliError::usage("`--spaced` goes with `every …`: a cron expression has no length to wait"));
+            return Err(CliError::usage(
+                "`--spaced` goes with `every …`: a cron expression has no length to wait",
+            ));
         }
         ostler_calendar::check_cron(word, Dialect::Vixie).map_err(|e| {
-            CliError::usage(format!("`{word}`: {e}")).hint("write a cron expression, an alias such as @daily, `every 5s`, or `once`")
+            CliError::usage(format!("`{word}`: {e}"))
+                .hint("write a cron expression, an alias such as @daily, `every 5s`, or `once`")
         })?;
         Rhythm::Cron { expression: word.to_owned(), dialect: Dialect::Vixie }
     };

@@ -3,11 +3,7 @@
 
 mod support;
 
-use std::{
-    collections::BTreeSet,
-    io::Read,
-    time::Duration,
-};
+use std::{collections::BTreeSet, io::Read, time::Duration};
 
 use support::Shop;
 
@@ -70,7 +66,8 @@ fn left_behind(shop: &Shop) -> Vec<String> {
 #[test]
 fn killed_at_any_moment_nothing_is_lost() {
     let rounds: u64 = std::env::var("OSTLER_KILL_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(2);
-    let seed = std::env::var("OSTLER_KILL_SEED").ok().and_then(|v| v.parse().ok()).unwrap_or_else(random_seed);
+    let seed =
+        std::env::var("OSTLER_KILL_SEED").ok().and_then(|v| v.parse().ok()).unwrap_or_else(random_seed);
     println!("{rounds} rounds, OSTLER_KILL_SEED={seed}");
     let mut draw = Draw(seed);
     let shop = Shop::new();
@@ -84,7 +81,13 @@ fn killed_at_any_moment_nothing_is_lost() {
             let started = shop.run(&["run", "kill.yaml", "--detach", "--output", "json"]);
             if started.code == 0 {
                 let document: serde_json::Value = serde_json::from_str(&started.out).unwrap();
-                accepted.extend(document["started"].as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap().to_owned()));
+                accepted.extend(
+                    document["started"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|s| s["id"].as_str().unwrap().to_owned()),
+                );
             }
         }
         std::thread::sleep(Duration::from_millis(draw.below(400)));
@@ -98,7 +101,10 @@ fn killed_at_any_moment_nothing_is_lost() {
     let mut serve = shop.spawn(&["serve"]);
     assert_eq!(shop.run(&["schedules", "pause", "kill:ticking"]).code, 0);
     shop.wait_for("the end of all runs", || {
-        shop.json(&["runs", "list", "--state", "scheduled,ready,running,waiting"])["items"].as_array().unwrap().is_empty()
+        shop.json(&["runs", "list", "--state", "scheduled,ready,running,waiting"])["items"]
+            .as_array()
+            .unwrap()
+            .is_empty()
     });
     let runs = shop.json(&["runs", "list", "--all"]);
     let found: BTreeSet<String> =

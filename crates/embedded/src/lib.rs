@@ -51,7 +51,9 @@ pub enum OpenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Another process owns it.
-    #[error("store {place} is locked: {owner} serves it; stop that, or let it do the work (`ostler push`, `ostler run --detach`)")]
+    #[error(
+        "store {place} is locked: {owner} serves it; stop that, or let it do the work (`ostler push`, `ostler run --detach`)"
+    )]
     Owned {
         /// The store.
         place: String,
@@ -137,7 +139,8 @@ impl Embedded {
                 match OwnerLock::try_acquire(&path)? {
                     Some(lock) => Some(lock),
                     None => {
-                        let owner = OwnerLock::owner_of(Some(&path)).unwrap_or_else(|| "another process".into());
+                        let owner =
+                            OwnerLock::owner_of(Some(&path)).unwrap_or_else(|| "another process".into());
                         return Err(OpenError::Owned { place: place.to_string(), owner });
                     }
                 }
@@ -240,8 +243,13 @@ impl Embedded {
             observer: options.observer,
         };
         let (node_loop, handle) = Node::new(core, config);
-        let service =
-            Service::new(self.writer.clone(), self.queries()?, self.clock.clone(), tasks, Some(handle.clone()));
+        let service = Service::new(
+            self.writer.clone(),
+            self.queries()?,
+            self.clock.clone(),
+            tasks,
+            Some(handle.clone()),
+        );
         let listener = match (owner, socket_path(&self.place)) {
             (true, Some(path)) => Some(
                 link::Listener::start(&path, self.writer.clone(), handle.clone())
@@ -249,7 +257,13 @@ impl Embedded {
             ),
             _ => None,
         };
-        let watch = watch::Watch::new(self.place.clone(), self.writer.clone(), self.queries()?, node, self.clock.clone());
+        let watch = watch::Watch::new(
+            self.place.clone(),
+            self.writer.clone(),
+            self.queries()?,
+            node,
+            self.clock.clone(),
+        );
         let watching = tokio::spawn(watch.run(handle.clone()));
         let writer = self.writer.clone();
         let task = tokio::spawn(async move {
@@ -322,7 +336,8 @@ fn socket_path(place: &Place) -> Option<PathBuf> {
     if path.as_os_str().len() <= LONGEST {
         return Some(path);
     }
-    let digest = ostler_model::digest::digest(&serde_json::Value::String(path.to_string_lossy().into_owned()));
+    let digest =
+        ostler_model::digest::digest(&serde_json::Value::String(path.to_string_lossy().into_owned()));
     Some(std::env::temp_dir().join(format!("ostler-{}-{digest}.sock", user_id())))
 }
 

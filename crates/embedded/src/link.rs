@@ -92,7 +92,8 @@ fn serve(mut stream: UnixStream, writer: &Writer, node: &NodeHandle) {
     while let Ok(ask) = receive::<Ask>(&mut stream) {
         let told = match ask {
             Ask::Apply(commands) => {
-                let (wakes, letters) = (commands.iter().any(wakes), commands.iter().any(|c| matches!(c, Command::Send(_))));
+                let (wakes, letters) =
+                    (commands.iter().any(wakes), commands.iter().any(|c| matches!(c, Command::Send(_))));
                 let told = apply(writer, commands);
                 if wakes {
                     node.wake();
@@ -115,7 +116,10 @@ fn serve(mut stream: UnixStream, writer: &Writer, node: &NodeHandle) {
 
 /// Whether a command can make work for the owner.
 fn wakes(command: &Command) -> bool {
-    !matches!(command, Command::Claim(_) | Command::Renew { .. } | Command::Register { .. } | Command::Prune(_))
+    !matches!(
+        command,
+        Command::Claim(_) | Command::Renew { .. } | Command::Register { .. } | Command::Prune(_)
+    )
 }
 
 fn apply(writer: &Writer, commands: Vec<Command>) -> Vec<Result<Reply, StoreError>> {
@@ -151,7 +155,8 @@ impl GuestStore {
     /// Connects to the owner at `socket`, if there is one.
     pub(crate) fn new(direct: SqliteStore, socket: Option<&Path>) -> Self {
         let owner = socket.and_then(|path| UnixStream::connect(path).ok()).filter(|stream| {
-            stream.set_read_timeout(Some(PATIENCE)).is_ok() && stream.set_write_timeout(Some(PATIENCE)).is_ok()
+            stream.set_read_timeout(Some(PATIENCE)).is_ok()
+                && stream.set_write_timeout(Some(PATIENCE)).is_ok()
         });
         Self { direct, owner }
     }
@@ -172,7 +177,9 @@ impl Store for GuestStore {
             Some(Ok(Told::Applied(told))) if told.len() == batch.len() => return told,
             // Compare-and-set commands may be repeated; a start that was perhaps made may not.
             Some(_) if !batch.iter().all(is_repeatable) => {
-                let error = StoreError::Busy("its owner ended while it was asked; what was asked may have been done".into());
+                let error = StoreError::Busy(
+                    "its owner ended while it was asked; what was asked may have been done".into(),
+                );
                 return batch.iter().map(|_| Err(error.clone())).collect();
             }
             _ => {}

@@ -70,8 +70,9 @@ impl LocalSecrets {
                 if line.is_empty() || line.starts_with('#') {
                     continue;
                 }
-                let (name, value) =
-                    line.split_once('=').ok_or_else(|| SecretsError::Line { path: path.clone(), line: index + 1 })?;
+                let (name, value) = line
+                    .split_once('=')
+                    .ok_or_else(|| SecretsError::Line { path: path.clone(), line: index + 1 })?;
                 values.insert(name.trim().to_owned(), value.trim().to_owned());
             }
         }

@@ -3,11 +3,7 @@
 //! A dead process has lost the lock on its node file, which is seen at once; one that is stopped or hangs keeps the
 //! lock, and is judged by its renewals: unchanged for a full lease on our own clock (decision 6).
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use ostler_clock::Clock;
 use ostler_engine::NodeHandle;

@@ -24,7 +24,13 @@ pub(crate) struct Known {
 impl Known {
     /// The names every step of a run sees.
     #[must_use]
-    pub(crate) fn of_run(task: &Task, id: MachineId, salt: u64, inputs: &Map<String, Value>, cause: Option<&Cause>) -> Self {
+    pub(crate) fn of_run(
+        task: &Task,
+        id: MachineId,
+        salt: u64,
+        inputs: &Map<String, Value>,
+        cause: Option<&Cause>,
+    ) -> Self {
         let mut run = json!({
             "id": Uid::of(id, salt).to_string(),
             "task": task.def.id.as_str(),
@@ -58,7 +64,12 @@ impl Known {
 ///
 /// # Errors
 /// Of class `expression`, naming the field.
-pub(crate) fn build(task: &Task, step: &StepDef, key: &str, known: &Known) -> Result<ExecRequest, TypedError> {
+pub(crate) fn build(
+    task: &Task,
+    step: &StepDef,
+    key: &str,
+    known: &Known,
+) -> Result<ExecRequest, TypedError> {
     let mut known = known.clone();
     let fail = |place: &str, e: &dyn std::fmt::Display| {
         TypedError::new("expression", format!("step `{}`, `{place}`: {e}", step.id))
@@ -72,16 +83,18 @@ pub(crate) fn build(task: &Task, step: &StepDef, key: &str, known: &Known) -> Re
         env.insert(name.clone(), text(&known, &format!("env.{name}"), source)?);
     }
     known.names.insert("env".into(), json!(env));
-    let map = |known: &Known, place: &str, map: &Map<String, Value>| -> Result<Map<String, Value>, TypedError> {
-        match render_json(&Value::Object(map.clone()), &known.scope()).map_err(|e| fail(place, &e))? {
-            Value::Object(map) => Ok(map),
-            _ => Ok(Map::new()),
-        }
-    };
-    let args = match render_json(&Value::Array(step.args.clone()), &known.scope()).map_err(|e| fail("args", &e))? {
-        Value::Array(args) => args,
-        _ => Vec::new(),
-    };
+    let map =
+        |known: &Known, place: &str, map: &Map<String, Value>| -> Result<Map<String, Value>, TypedError> {
+            match render_json(&Value::Object(map.clone()), &known.scope()).map_err(|e| fail(place, &e))? {
+                Value::Object(map) => Ok(map),
+                _ => Ok(Map::new()),
+            }
+        };
+    let args =
+        match render_json(&Value::Array(step.args.clone()), &known.scope()).map_err(|e| fail("args", &e))? {
+            Value::Array(args) => args,
+            _ => Vec::new(),
+        };
     let working_directory = match &step.working_directory {
         Some(source) => Some(text(&known, "working_directory", source)?),
         None => None,
@@ -110,13 +123,22 @@ pub(crate) fn build(task: &Task, step: &StepDef, key: &str, known: &Known) -> Re
 /// The absolute working directory: the step's, relative to the folder of the file (decision 20).
 fn resolve_folder(folder: Option<&str>, of_step: Option<String>) -> Option<String> {
     match (folder, of_step) {
-        (Some(folder), Some(step)) => Some(std::path::Path::new(folder).join(step).to_string_lossy().into_owned()),
+        (Some(folder), Some(step)) => {
+            Some(std::path::Path::new(folder).join(step).to_string_lossy().into_owned())
+        }
         (folder, step) => step.or_else(|| folder.map(str::to_owned)),
     }
 }
 
 /// The part of a call that differs from attempt to attempt.
-pub(crate) fn stamp(request: &mut ExecRequest, id: MachineId, root: MachineId, salt: u64, attempt: u32, fence: u64) {
+pub(crate) fn stamp(
+    request: &mut ExecRequest,
+    id: MachineId,
+    root: MachineId,
+    salt: u64,
+    attempt: u32,
+    fence: u64,
+) {
     request.machine = id;
     request.run = Some(Uid::of(id, salt));
     request.attempt = attempt;

@@ -315,7 +315,8 @@ impl Core {
 
     /// Cuts short everything that is being executed: the lease is lost, or the node must go down now.
     pub fn interrupt_all(&mut self, reason: CancelReason) {
-        let ids: Vec<_> = self.held.iter().filter(|(_, h)| h.execution.is_some()).map(|(id, _)| *id).collect();
+        let ids: Vec<_> =
+            self.held.iter().filter(|(_, h)| h.execution.is_some()).map(|(id, _)| *id).collect();
         for id in ids {
             self.interrupt(id, reason);
         }
@@ -340,7 +341,8 @@ impl Core {
 
     fn tick(&self, now: Timestamp, row: &Claimed, input: Input<'_>) -> Decision {
         let Some(machine) = self.machines.get(&row.kind) else {
-            let error = TypedError::new("internal", format!("this ostler knows no machines of kind {}", row.kind.0));
+            let error =
+                TypedError::new("internal", format!("this ostler knows no machines of kind {}", row.kind.0));
             let event = EventBody::new("failed", &serde_json::json!({ "error": error }));
             return Decision::Commit(Box::new(Change::new(
                 Outcome::Panic(ostler_model::RunState::Failed, Box::new(error)),

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 
 use ostler_execution::ExecRequest;
-use ostler_model::{Cause, MachineId, RunState, TypedError, definition::{Expect, Policy, ScheduleDef}};
+use ostler_model::{
+    Cause, MachineId, RunState, TypedError,
+    definition::{Expect, Policy, ScheduleDef},
+};
 use ostler_store::Micros;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};

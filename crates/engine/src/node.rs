@@ -260,7 +260,8 @@ impl Node {
                 Effect::Apply(command) => commands.push(command),
                 Effect::Execute(request) => self.execute(*request),
                 Effect::Interrupt(id, reason) => {
-                    if let Some(cancel) = self.cancels.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+                    if let Some(cancel) = self.cancels.lock().unwrap_or_else(PoisonError::into_inner).get(&id)
+                    {
                         cancel.fire(reason);
                     }
                 }
@@ -291,7 +292,8 @@ impl Node {
         let posts = self.posts.clone();
         let Some(executor) = self.config.executors.get(&request.uses).cloned() else {
             let names: Vec<_> = self.config.executors.names().collect();
-            let message = format!("this node has no executor `{}`; it has {}", request.uses, names.join(", "));
+            let message =
+                format!("this node has no executor `{}`; it has {}", request.uses, names.join(", "));
             let _ = posts.send(Post::Executed(id, fence, ExecEnd::error("spawn", message)));
             return;
         };
@@ -376,7 +378,8 @@ impl Node {
     }
 
     fn lease_is_lost(&self) -> bool {
-        let since = as_millis(self.config.clock.elapsed()).saturating_sub(self.last_renewal.load(Ordering::Relaxed));
+        let since =
+            as_millis(self.config.clock.elapsed()).saturating_sub(self.last_renewal.load(Ordering::Relaxed));
         since > as_millis(self.config.lease.as_duration()) / 4 * 3
     }
 

@@ -1,10 +1,16 @@
 //! A task as the engine holds it: its definition with what is worked out once.
 
-use std::{collections::HashMap, sync::{Arc, Mutex, PoisonError}};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jsonschema::Validator;
 use ostler_calendar::{CalendarError, Calendars, Trigger};
-use ostler_model::{TaskDef, definition::{ScheduleDef, StepDef}};
+use ostler_model::{
+    TaskDef,
+    definition::{ScheduleDef, StepDef},
+};
 use serde_json::{Map, Value};
 
 /// A pinned version of a task, ready to be run.
@@ -116,9 +122,14 @@ impl Task {
 ///
 /// # Errors
 /// What the calendar says.
-pub fn compile_trigger(def: &TaskDef, schedule: &ScheduleDef, namespace: &str) -> Result<Trigger, CalendarError> {
+pub fn compile_trigger(
+    def: &TaskDef,
+    schedule: &ScheduleDef,
+    namespace: &str,
+) -> Result<Trigger, CalendarError> {
     let calendars = Calendars::compile(&def.calendars)?;
-    let seed = ostler_model::digest::digest(&Value::String(format!("{namespace}/{}/{}", def.id, schedule.id)));
+    let seed =
+        ostler_model::digest::digest(&Value::String(format!("{namespace}/{}/{}", def.id, schedule.id)));
     let seed = u64::from_str_radix(&seed[..16], 16).unwrap_or_default();
     Trigger::compile(&schedule.trigger, &def.timezone, &calendars, seed)
 }
@@ -146,6 +157,9 @@ fn input_error(error: &jsonschema::ValidationError<'_>, schema: &Value) -> Input
                 },
             }
         }
-        _ => InputError { field: if field.is_empty() { "(all)".into() } else { field }, problem: error.to_string() },
+        _ => InputError {
+            field: if field.is_empty() { "(all)".into() } else { field },
+            problem: error.to_string(),
+        },
     }
 }

@@ -19,7 +19,10 @@ pub fn timestamp(at: Micros) -> Timestamp {
 /// A moment later by a span; the end of time when it does not fit.
 #[must_use]
 pub fn after(at: Timestamp, span: Span) -> Timestamp {
-    SignedDuration::try_from(span.as_duration()).ok().and_then(|d| at.checked_add(d).ok()).unwrap_or(Timestamp::MAX)
+    SignedDuration::try_from(span.as_duration())
+        .ok()
+        .and_then(|d| at.checked_add(d).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// The due moment of something that may never be due.

@@ -39,7 +39,8 @@ impl Cancel {
     /// Fires it. The first reason stays, except that `Kill` comes over any.
     pub fn fire(&self, reason: CancelReason) {
         self.state.send_if_modified(|state| {
-            let newer = state.is_none() || (reason == CancelReason::Kill && *state != Some(CancelReason::Kill));
+            let newer =
+                state.is_none() || (reason == CancelReason::Kill && *state != Some(CancelReason::Kill));
             if newer {
                 *state = Some(reason);
             }

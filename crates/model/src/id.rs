@@ -49,7 +49,12 @@ impl Uid {
         let sequence = id & ((1 << SEQUENCE_BITS) - 1);
         let tail = u128::from(tail(machine, salt));
         Self(
-            (time << 80) | (0x7 << 76) | ((sequence >> 8) << 64) | (0b10 << 62) | ((sequence & 0xff) << 54) | tail,
+            (time << 80)
+                | (0x7 << 76)
+                | ((sequence >> 8) << 64)
+                | (0b10 << 62)
+                | ((sequence & 0xff) << 54)
+                | tail,
         )
     }
 
@@ -143,7 +148,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "x", "00000000-0000-4000-8000-000000000000", "0193a2b4", "é193a2b45c6d7e8f9a0b1c2d3e4f5a6b"] {
+        for text in
+            ["", "x", "00000000-0000-4000-8000-000000000000", "0193a2b4", "é193a2b45c6d7e8f9a0b1c2d3e4f5a6b"]
+        {
             assert!(text.parse::<Uid>().is_err(), "{text}");
         }
     }

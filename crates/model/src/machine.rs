@@ -133,10 +133,12 @@ impl std::str::FromStr for RunState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|s| s.word() == text || s.word().replace('_', "-") == text).ok_or_else(|| {
-            let words: Vec<_> = Self::ALL.iter().map(|s| s.word()).collect();
-            format!("`{text}` is not a run state: one of {}", words.join(", "))
-        })
+        Self::ALL.into_iter().find(|s| s.word() == text || s.word().replace('_', "-") == text).ok_or_else(
+            || {
+                let words: Vec<_> = Self::ALL.iter().map(|s| s.word()).collect();
+                format!("`{text}` is not a run state: one of {}", words.join(", "))
+            },
+        )
     }
 }
 

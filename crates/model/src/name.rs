@@ -12,7 +12,9 @@ pub struct Name(Box<str>);
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a name: {reason}; a name has 1 to 128 letters, digits, `_`, `-` or `.` and begins with a letter, digit or `_`")]
+#[error(
+    "`{text}` is not a name: {reason}; a name has 1 to 128 letters, digits, `_`, `-` or `.` and begins with a letter, digit or `_`"
+)]
 pub struct NameError {
     /// The text as given, cut at 40 characters.
     pub text: String,

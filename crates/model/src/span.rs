@@ -232,7 +232,10 @@ mod tests {
         for text in ["", "90", "5 parsecs", "-1s", "1.2.3s", "m5", "P1Y", "99999999999999999999s"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
-        insta_like("90", "`90` is not a duration: `90` has no unit; write it with units, as in `90s`, `10m`, `1h30m` or `250ms`");
+        insta_like(
+            "90",
+            "`90` is not a duration: `90` has no unit; write it with units, as in `90s`, `10m`, `1h30m` or `250ms`",
+        );
     }
 
     fn insta_like(text: &str, message: &str) {

@@ -43,7 +43,12 @@ pub enum Verb {
 
 impl Service {
     /// The one place that decides. Local actors own the store; any other face is denied until grants exist.
-    pub(crate) fn authorise(&self, actor: &Actor, verb: Verb, namespace: Option<&str>) -> Result<(), ServiceError> {
+    pub(crate) fn authorise(
+        &self,
+        actor: &Actor,
+        verb: Verb,
+        namespace: Option<&str>,
+    ) -> Result<(), ServiceError> {
         if actor.face == "cli" {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ostler_engine::time::timestamp;
-use ostler_model::{TaskDef, digest::digest, definition::Timetable};
+use ostler_model::{TaskDef, definition::Timetable, digest::digest};
 use ostler_store::{Command, Cursor, Hold, Push, PushTask, Pushed, Reply, StoreError, TaskRow};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -225,7 +225,10 @@ impl Service {
             [] => Err(ServiceError::NotFound(format!(
                 "there is no namespace `{text}`; `ostler namespaces list` shows those that are there"
             ))),
-            several => Err(ServiceError::BadInput(format!("`{text}` fits several namespaces: {}", several.join(", ")))),
+            several => Err(ServiceError::BadInput(format!(
+                "`{text}` fits several namespaces: {}",
+                several.join(", ")
+            ))),
         }
     }
 
@@ -233,7 +236,13 @@ impl Service {
     ///
     /// # Errors
     /// It is not there.
-    pub fn hold(&self, actor: &Actor, namespace: &str, task: Option<&str>, on: bool) -> Result<u64, ServiceError> {
+    pub fn hold(
+        &self,
+        actor: &Actor,
+        namespace: &str,
+        task: Option<&str>,
+        on: bool,
+    ) -> Result<u64, ServiceError> {
         self.authorise(actor, Verb::Activate, Some(namespace))?;
         let what = match task {
             Some(task) => {
@@ -289,7 +298,10 @@ impl Service {
             1 => Ok(fitting.remove(0)),
             _ => {
                 let names: Vec<_> = fitting.iter().map(|t| format!("{}:{}", t.namespace, t.name)).collect();
-                Err(ServiceError::BadInput(format!("several namespaces have a task `{name}`: {}", names.join(", "))))
+                Err(ServiceError::BadInput(format!(
+                    "several namespaces have a task `{name}`: {}",
+                    names.join(", ")
+                )))
             }
         }
     }
@@ -319,8 +331,9 @@ impl Service {
 }
 
 fn task_view(row: TaskRow) -> Result<TaskView, ServiceError> {
-    let definition: TaskDef = serde_json::from_str(&row.body)
-        .map_err(|e| StoreError::Corrupt(format!("the definition of task `{}` does not read: {e}", row.name)))?;
+    let definition: TaskDef = serde_json::from_str(&row.body).map_err(|e| {
+        StoreError::Corrupt(format!("the definition of task `{}` does not read: {e}", row.name))
+    })?;
     Ok(TaskView {
         namespace: row.namespace,
         id: row.name,
@@ -337,7 +350,8 @@ fn task_view(row: TaskRow) -> Result<TaskView, ServiceError> {
 }
 
 fn as_json<T: Serialize>(value: &T) -> Result<Value, ServiceError> {
-    serde_json::to_value(value).map_err(|e| ServiceError::BadInput(format!("a definition that cannot be stored: {e}")))
+    serde_json::to_value(value)
+        .map_err(|e| ServiceError::BadInput(format!("a definition that cannot be stored: {e}")))
 }
 
 /// What counts when definitions are compared: not where in its file a task stands.

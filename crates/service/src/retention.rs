@@ -63,5 +63,7 @@ impl Service {
 
 /// An answer that does not fit its command: a defect, told as one.
 pub(crate) fn unexpected(reply: &Reply) -> ServiceError {
-    ServiceError::Store(ostler_store::StoreError::Refused(format!("the store gave an answer that does not fit: {reply:?}")))
+    ServiceError::Store(ostler_store::StoreError::Refused(format!(
+        "the store gave an answer that does not fit: {reply:?}"
+    )))
 }

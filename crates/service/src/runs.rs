@@ -15,7 +15,9 @@ use ostler_model::{
     Cause, Kind, MachineId, RunState, Uid,
     definition::{Policy, PresetDef},
 };
-use ostler_store::{Answer, Command, Cursor, Letter, MachineRow, NewMachine, NodeId, Reply, RunFilter, StartOutcome};
+use ostler_store::{
+    Answer, Command, Cursor, Letter, MachineRow, NewMachine, NodeId, Reply, RunFilter, StartOutcome,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -73,7 +75,10 @@ impl Started {
     #[must_use]
     pub fn id(self) -> Uid {
         match self {
-            Self::Started { id } | Self::AlreadyRunning { id } | Self::Repeated { id } | Self::Skipped { id } => id,
+            Self::Started { id }
+            | Self::AlreadyRunning { id }
+            | Self::Repeated { id }
+            | Self::Skipped { id } => id,
         }
     }
 }
@@ -140,14 +145,20 @@ impl Service {
     ///
     /// # Errors
     /// As [`Service::start`].
-    pub fn start_many(&self, actor: &Actor, requests: Vec<StartRequest>) -> Result<Vec<Started>, ServiceError> {
+    pub fn start_many(
+        &self,
+        actor: &Actor,
+        requests: Vec<StartRequest>,
+    ) -> Result<Vec<Started>, ServiceError> {
         // One look at each task, however many runs of it are wanted.
         let mut tasks: HashMap<(String, String), Arc<Task>> = HashMap::new();
         let mut machines = Vec::with_capacity(requests.len());
         for request in requests {
             let task = match tasks.entry((request.namespace.clone(), request.task.clone())) {
                 Entry::Occupied(known) => known.get().clone(),
-                Entry::Vacant(new) => new.insert(self.current_task(&request.namespace, &request.task)?).clone(),
+                Entry::Vacant(new) => {
+                    new.insert(self.current_task(&request.namespace, &request.task)?).clone()
+                }
             };
             machines.push(self.prepare(actor, request, &task)?);
         }
@@ -283,7 +294,8 @@ impl Service {
         for id in ids {
             let row = self.machine_row(*id)?;
             self.authorise(actor, Verb::Run, Some(&row.namespace))?;
-            letters.push((row.id, Letter::Cancel { reason: format!("cancelled by {actor}{}", suffix(reason)) }));
+            letters
+                .push((row.id, Letter::Cancel { reason: format!("cancelled by {actor}{}", suffix(reason)) }));
         }
         match self.write(Command::Send(letters))? {
             Reply::Sent(alive) => {
@@ -341,8 +353,9 @@ impl Service {
 
     pub(crate) fn machine_row(&self, id: Uid) -> Result<MachineRow, ServiceError> {
         let machine = self.machine_of(id)?;
-        self.read(|q| q.machine(machine))?
-            .ok_or_else(|| ServiceError::NotFound(format!("there is no run {id} (retention may have taken it)")))
+        self.read(|q| q.machine(machine))?.ok_or_else(|| {
+            ServiceError::NotFound(format!("there is no run {id} (retention may have taken it)"))
+        })
     }
 
     pub(crate) fn run_row(&self, id: Uid) -> Result<MachineRow, ServiceError> {
@@ -365,11 +378,10 @@ impl Service {
     }
 
     pub(crate) fn preset_def(&self, namespace: &str, name: &str) -> Result<PresetDef, ServiceError> {
-        self.tasks
-            .preset(namespace, name)
-            .ok_or_else(|| ServiceError::NotFound(format!("there is no preset `{name}` in namespace `{namespace}`")))
+        self.tasks.preset(namespace, name).ok_or_else(|| {
+            ServiceError::NotFound(format!("there is no preset `{name}` in namespace `{namespace}`"))
+        })
     }
-
 }
 
 fn counts_as_done(part: &Part) -> bool {

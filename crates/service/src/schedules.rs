@@ -206,12 +206,15 @@ pub fn preview(
     let mut complete = true;
     for task in tasks {
         for schedule in task.schedules.iter().filter(|s| s.enabled && task.enabled) {
-            let trigger = compile_trigger(task, schedule, namespace)
-                .map_err(|e| ServiceError::BadInput(format!("schedule `{}/{}`: {e}", task.id, schedule.id)))?;
+            let trigger = compile_trigger(task, schedule, namespace).map_err(|e| {
+                ServiceError::BadInput(format!("schedule `{}/{}`: {e}", task.id, schedule.id))
+            })?;
             let count = schedule.trigger.count.unwrap_or(u64::MAX);
             let mut taken = 0;
             for due in trigger.between(from, until, from) {
-                let due = due.map_err(|e| ServiceError::BadInput(format!("schedule `{}/{}`: {e}", task.id, schedule.id)))?;
+                let due = due.map_err(|e| {
+                    ServiceError::BadInput(format!("schedule `{}/{}`: {e}", task.id, schedule.id))
+                })?;
                 if taken >= limit || taken as u64 >= count {
                     complete &= taken as u64 >= count;
                     break;
@@ -228,7 +231,8 @@ pub fn preview(
 }
 
 fn firing(task: &str, schedule: &str, zone: &str, at: Timestamp, shift: Shift) -> FiringView {
-    let local = at.in_tz(zone).map_or_else(|_| at.to_string(), |z| z.strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string());
+    let local =
+        at.in_tz(zone).map_or_else(|_| at.to_string(), |z| z.strftime("%a %Y-%m-%d %H:%M:%S %Z").to_string());
     FiringView {
         task: task.to_owned(),
         schedule: schedule.to_owned(),

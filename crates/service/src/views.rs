@@ -193,8 +193,9 @@ pub struct TransitionView {
 impl Service {
     /// The view of a row.
     pub(crate) fn run_view(&self, row: &MachineRow) -> Result<RunView, ServiceError> {
-        let all: FlowFields = fields::read(&row.fields)
-            .map_err(|e| ostler_store::StoreError::Corrupt(format!("run {}: {}", self.uid(row.id), e.message)))?;
+        let all: FlowFields = fields::read(&row.fields).map_err(|e| {
+            ostler_store::StoreError::Corrupt(format!("run {}: {}", self.uid(row.id), e.message))
+        })?;
         let steps = all.parts.iter().map(|(key, part)| StepView {
             step: key.clone(),
             id: part.child.map(|c| self.uid(c)),
@@ -226,7 +227,9 @@ impl Service {
             created_at: Timestamp::from_millisecond(row.id.unix_ms()).unwrap_or_default(),
             due_at: Self::view_time(row.tick.as_ref().map(|t| t.due_at)),
             // While it is claimed for the first time, nothing has been committed yet.
-            started_at: Self::view_time(row.started_at.or_else(|| row.tick.as_ref().filter(|t| t.phase == Phase::Claimed)?.since)),
+            started_at: Self::view_time(
+                row.started_at.or_else(|| row.tick.as_ref().filter(|t| t.phase == Phase::Claimed)?.since),
+            ),
             finished_at: Self::view_time(row.finished_at),
             duration_ms: span(row.started_at, row.finished_at),
             definition: row.definition,

@@ -43,9 +43,19 @@ impl Service {
     fn why_run(&self, row: &MachineRow, depth: u32) -> Result<Explanation, ServiceError> {
         let all: FlowFields = fields::read(&row.fields).map_err(|e| ServiceError::BadInput(e.message))?;
         let state = row.run_state();
-        let mut story = Story { service: self, now: self.now(), because: Vec::new(), hints: Vec::new(), facts: json!({}) };
+        let mut story = Story {
+            service: self,
+            now: self.now(),
+            because: Vec::new(),
+            hints: Vec::new(),
+            facts: json!({}),
+        };
         match state {
-            RunState::Succeeded | RunState::Failed | RunState::TimedOut | RunState::Cancelled | RunState::Skipped => {
+            RunState::Succeeded
+            | RunState::Failed
+            | RunState::TimedOut
+            | RunState::Cancelled
+            | RunState::Skipped => {
                 story.ended(row, &all, state);
             }
             RunState::Running => story.running(row)?,
@@ -71,8 +81,15 @@ impl Service {
     }
 
     fn why_schedule(&self, row: &MachineRow) -> Result<Explanation, ServiceError> {
-        let state: ScheduleFields = fields::read(&row.fields).map_err(|e| ServiceError::BadInput(e.message))?;
-        let mut story = Story { service: self, now: self.now(), because: Vec::new(), hints: Vec::new(), facts: json!({}) };
+        let state: ScheduleFields =
+            fields::read(&row.fields).map_err(|e| ServiceError::BadInput(e.message))?;
+        let mut story = Story {
+            service: self,
+            now: self.now(),
+            because: Vec::new(),
+            hints: Vec::new(),
+            facts: json!({}),
+        };
         let word = if row.state != 0 {
             story.say(format!("it has ended: {}", state.reason.as_deref().unwrap_or("its task let it go")));
             "ended"
@@ -121,7 +138,11 @@ impl Story<'_> {
     fn moment(&self, at: Timestamp) -> String {
         let distance = at.duration_since(self.now);
         let span = Span::from(std::time::Duration::from_secs(distance.unsigned_abs().as_secs()));
-        if distance > SignedDuration::ZERO { format!("at {at}, in {span}") } else { format!("since {at}, for {span}") }
+        if distance > SignedDuration::ZERO {
+            format!("at {at}, in {span}")
+        } else {
+            format!("since {at}, for {span}")
+        }
     }
 
     fn origin(&mut self, all: &FlowFields) {
@@ -161,7 +182,8 @@ impl Story<'_> {
             Some(false) => self.say("its file says it should end otherwise (`expect`)".to_owned()),
             None => {}
         }
-        let bad: Vec<_> = all.parts.iter().filter(|(_, p)| p.state.is_some() && !p.good).map(|(k, _)| k.as_str()).collect();
+        let bad: Vec<_> =
+            all.parts.iter().filter(|(_, p)| p.state.is_some() && !p.good).map(|(k, _)| k.as_str()).collect();
         if !bad.is_empty() {
             self.say(format!("steps that ended badly: {}", bad.join(", ")));
             self.hints.push(format!("ostler runs retry {} --from-failed", self.service.uid(row.id)));
@@ -214,10 +236,10 @@ impl Story<'_> {
 
     fn node_words(&self, node: Option<NodeId>) -> Result<String, ServiceError> {
         let nodes = self.service.read(|q| q.nodes())?;
-        Ok(nodes
-            .into_iter()
-            .find(|n| Some(n.node) == node)
-            .map_or_else(|| "a node that is not known any more".to_owned(), |n| format!("node {} ({})", n.node.0, n.name)))
+        Ok(nodes.into_iter().find(|n| Some(n.node) == node).map_or_else(
+            || "a node that is not known any more".to_owned(),
+            |n| format!("node {} ({})", n.node.0, n.name),
+        ))
     }
 
     fn scheduled(&mut self, row: &MachineRow) {
@@ -242,10 +264,15 @@ impl Story<'_> {
             if limit.is_rate {
                 let free = timestamp(limit.free_at);
                 if free > self.now {
-                    self.say(format!("rate limit `{}` is used up; it has room again {}", limit.key, self.moment(free)));
+                    self.say(format!(
+                        "rate limit `{}` is used up; it has room again {}",
+                        limit.key,
+                        self.moment(free)
+                    ));
                 }
             } else if limit.holders.len() >= limit.max as usize {
-                let holders: Vec<_> = limit.holders.iter().map(|h| self.service.uid(*h).to_string()).collect();
+                let holders: Vec<_> =
+                    limit.holders.iter().map(|h| self.service.uid(*h).to_string()).collect();
                 self.say(format!(
                     "concurrency limit `{}` is full: {} of {} places are held by {}",
                     limit.key,
@@ -266,7 +293,10 @@ impl Story<'_> {
                 self.say(format!("it belongs to {node}, the command that started it"));
             }
             if lane.ready > 1 {
-                self.say(format!("{} are ready in its lane; order is by priority, then by due moment", lane.ready));
+                self.say(format!(
+                    "{} are ready in its lane; order is by priority, then by due moment",
+                    lane.ready
+                ));
             }
         }
         self.nobody_at_work()
@@ -280,7 +310,10 @@ impl Story<'_> {
                 self.say("no `ostler serve` works on this store".to_owned());
                 self.hints.push("ostler serve".to_owned());
             }
-            Some(owner) => self.say(format!("node {} ({}) serves this store and has {} machines", owner.node.0, owner.name, owner.claims)),
+            Some(owner) => self.say(format!(
+                "node {} ({}) serves this store and has {} machines",
+                owner.node.0, owner.name, owner.claims
+            )),
         }
         Ok(())
     }
@@ -310,7 +343,8 @@ impl Story<'_> {
         if tick.phase == Phase::Held {
             return self.held(row);
         }
-        let living: Vec<_> = all.parts.iter().filter(|(_, p)| p.state.is_none()).map(|(k, _)| k.clone()).collect();
+        let living: Vec<_> =
+            all.parts.iter().filter(|(_, p)| p.state.is_none()).map(|(k, _)| k.clone()).collect();
         if row.kind == Kind::FLOW {
             if living.is_empty() {
                 self.say("it is between two steps".to_owned());
@@ -324,16 +358,19 @@ impl Story<'_> {
                 for child in page.items.iter().filter(|c| c.state == 0) {
                     let inner = self.service.why_run(child, depth + 1)?;
                     let key = child.child_key.clone().unwrap_or_default();
-                    self.say(format!("step {key} is {}: {}", inner.state, inner.because.first().cloned().unwrap_or_default()));
+                    self.say(format!(
+                        "step {key} is {}: {}",
+                        inner.state,
+                        inner.because.first().cloned().unwrap_or_default()
+                    ));
                 }
             }
             return Ok(());
         }
         match &all.run.error {
-            Some(error) => self.say(format!(
-                "attempt {} failed: {} ({})",
-                all.run.attempts, error.message, error.class
-            )),
+            Some(error) => {
+                self.say(format!("attempt {} failed: {} ({})", all.run.attempts, error.message, error.class))
+            }
             None => {}
         }
         if tick.phase == Phase::Later && tick.due_at != NEVER {

@@ -16,7 +16,9 @@ use ostler_engine::{
 use ostler_execution::{ExecEnd, ExecRequest};
 use ostler_model::{Cause, MachineId, RunState, Span, definition::Timetable};
 use ostler_service::{Actor, RunQuery, RunView, Service, TaskCache};
-use ostler_store::{Command, Letter, NEVER, NodeId, Reply, RunFilter, StartOutcome, Store, StoreError, Writer};
+use ostler_store::{
+    Command, Letter, NEVER, NodeId, Reply, RunFilter, StartOutcome, Store, StoreError, Writer,
+};
 use ostler_store_sqlite::{OpenOptions, SqliteStore};
 use ostler_timetable::{Format, LoadOptions};
 
@@ -105,7 +107,8 @@ impl World {
         let tasks = Arc::new(TaskCache::new(store.queries().expect("queries")));
         let for_writer = clock.clone();
         let (writer, _thread) =
-            Writer::start(Box::new(store.clone()), Arc::new(move || micros(for_writer.now()))).expect("a thread");
+            Writer::start(Box::new(store.clone()), Arc::new(move || micros(for_writer.now())))
+                .expect("a thread");
         let queries = store.queries().expect("queries");
         let service = Service::new(writer, queries, clock.clone(), tasks.clone(), None);
         let slots = 8;
@@ -170,9 +173,14 @@ impl World {
     ///
     /// # Panics
     /// The task is not there.
-    pub fn try_start(&mut self, task: &str, inputs: serde_json::Value) -> Result<StartOutcome, start::StartError> {
+    pub fn try_start(
+        &mut self,
+        task: &str,
+        inputs: serde_json::Value,
+    ) -> Result<StartOutcome, start::StartError> {
         let (namespace, name) = task.split_once(':').expect("namespace:task");
-        let row = self.store.queries().expect("queries").task(namespace, name).expect("read").expect("the task");
+        let row =
+            self.store.queries().expect("queries").task(namespace, name).expect("read").expect("the task");
         let task = self.tasks.task(row.definition).expect("the definition");
         let inputs = inputs.as_object().cloned().unwrap_or_default();
         let wish = Wish { inputs, ..Wish::new(Cause::Actor { actor: "test".into() }, self.now()) };
@@ -302,11 +310,16 @@ impl World {
                 for effect in effects {
                     match effect {
                         Effect::Apply(command) => {
-                            let reply = self.store.apply(micros(self.clock.now()), std::slice::from_ref(&command)).remove(0);
+                            let reply = self
+                                .store
+                                .apply(micros(self.clock.now()), std::slice::from_ref(&command))
+                                .remove(0);
                             node.core.replied(self.clock.now(), command, reply);
                         }
                         Effect::Notice(Notice::Stale { .. }) => stale += 1,
-                        Effect::Notice(Notice::Committed { id, .. }) => panic!("a paused holder committed {id:?}"),
+                        Effect::Notice(Notice::Committed { id, .. }) => {
+                            panic!("a paused holder committed {id:?}")
+                        }
                         Effect::Execute(request) => panic!("a paused holder executed {request:?}"),
                         _ => {}
                     }

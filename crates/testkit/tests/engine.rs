@@ -23,7 +23,10 @@ fn timetable(tasks: Value) -> Timetable {
             task
         })
         .collect();
-    serde_json::from_value(json!({ "namespace": "demo", "ephemeral": false, "origin": "test", "tasks": tasks })).unwrap()
+    serde_json::from_value(
+        json!({ "namespace": "demo", "ephemeral": false, "origin": "test", "tasks": tasks }),
+    )
+    .unwrap()
 }
 
 fn push(world: &mut World, tasks: Value) {
@@ -104,7 +107,10 @@ fn total_timeout_ends_the_retries() {
 #[test]
 fn cancelling_ends_what_runs_and_what_waits() {
     let mut world = world();
-    push(&mut world, json!([{ "id": "a" }, { "id": "later", "policy": { "retry": { "attempts": 5, "initial": "1h", "max": "2h" } } }]));
+    push(
+        &mut world,
+        json!([{ "id": "a" }, { "id": "later", "policy": { "retry": { "attempts": 5, "initial": "1h", "max": "2h" } } }]),
+    );
     world.on_execute(|r| if r.task == "a" { takes("1h") } else { fails("exit:1") });
     let running = world.start("demo:a", json!({}));
     let waiting = world.start("demo:later", json!({}));
@@ -113,7 +119,10 @@ fn cancelling_ends_what_runs_and_what_waits() {
     world.cancel(running);
     world.cancel(waiting);
     world.run_for("1s");
-    assert_eq!((world.run(running).state, world.run(waiting).state), (RunState::Cancelled, RunState::Cancelled));
+    assert_eq!(
+        (world.run(running).state, world.run(waiting).state),
+        (RunState::Cancelled, RunState::Cancelled)
+    );
 }
 
 #[test]
@@ -130,7 +139,8 @@ fn a_lost_shell_attempt_fails_and_a_lost_sql_attempt_is_repeated() {
     let (shell, sql) = (world.run(shell), world.run(sql));
     assert_eq!((shell.state, shell.error.unwrap().class.0.as_str()), (RunState::Failed, "lost"));
     assert_eq!((sql.state, sql.attempts), (RunState::Succeeded, 2));
-    let fences: Vec<_> = world.executions().iter().filter(|(_, r)| r.task == "sql").map(|(_, r)| r.fence).collect();
+    let fences: Vec<_> =
+        world.executions().iter().filter(|(_, r)| r.task == "sql").map(|(_, r)| r.fence).collect();
     assert!(fences[0] < fences[1], "{fences:?}");
 }
 
@@ -169,9 +179,12 @@ fn states(world: &World, id: ostler_model::MachineId) -> Vec<(String, RunState)>
 #[test]
 fn steps_hand_outputs_on() {
     let mut world = world();
-    let steps = json!([{ "id": "a" }, { "id": "b", "needs": ["a"], "env": { "X": "${{ steps.a.outputs.n + 1 }}" } }]);
+    let steps =
+        json!([{ "id": "a" }, { "id": "b", "needs": ["a"], "env": { "X": "${{ steps.a.outputs.n + 1 }}" } }]);
     push(&mut world, flow(steps));
-    world.on_execute(|r| if r.step == "a" { ends_with(json!({ "n": 41 })) } else { ends_with(json!(r.env["X"])) });
+    world.on_execute(|r| {
+        if r.step == "a" { ends_with(json!({ "n": 41 })) } else { ends_with(json!(r.env["X"])) }
+    });
     let id = world.start("demo:f", json!({}));
     world.run_until_idle();
     assert_eq!((world.run(id).state, world.run(id).output), (RunState::Succeeded, json!("42")));
@@ -192,7 +205,8 @@ fn a_failed_step_skips_those_that_need_it_and_runs_those_that_ask_for_failure() 
     let id = world.start("demo:f", json!({}));
     world.run_until_idle();
     use RunState::{Failed, Skipped, Succeeded};
-    let expected = [("a", Failed), ("alone", Succeeded), ("always", Succeeded), ("b", Skipped), ("tell", Succeeded)];
+    let expected =
+        [("a", Failed), ("alone", Succeeded), ("always", Succeeded), ("b", Skipped), ("tell", Succeeded)];
     assert_eq!(states(&world, id), expected.map(|(k, s)| (k.to_owned(), s)));
     assert_eq!(world.run(id).error.unwrap().message, "step `a`: scripted");
 }
@@ -206,7 +220,10 @@ fn a_matrix_runs_each_combination_within_its_limit() {
     let id = world.start("demo:f", json!({}));
     world.run_until_idle();
     let run = world.run(id);
-    assert_eq!((run.state, run.output, run.duration_ms), (RunState::Succeeded, json!(["1", "2", "3"]), Some(3000.0)));
+    assert_eq!(
+        (run.state, run.output, run.duration_ms),
+        (RunState::Succeeded, json!(["1", "2", "3"]), Some(3000.0))
+    );
 }
 
 #[test]
@@ -293,7 +310,12 @@ fn after_an_hour_down_each_policy_gives_its_runs() {
         let good = runs.iter().filter(|r| r.state == RunState::Succeeded).count();
         assert_eq!(good, ran, "{missed}");
         let words: Vec<_> = runs.iter().filter_map(|r| r.reason.clone()).collect();
-        let told = words.iter().map(|w| w.split(" moments").next().unwrap().rsplit('(').next().unwrap().parse::<usize>().unwrap_or(1)).sum::<usize>();
+        let told = words
+            .iter()
+            .map(|w| {
+                w.split(" moments").next().unwrap().rsplit('(').next().unwrap().parse::<usize>().unwrap_or(1)
+            })
+            .sum::<usize>();
         assert_eq!(told, skipped, "{missed}: {words:?}");
     }
 }
@@ -322,7 +344,8 @@ fn a_spaced_interval_counts_from_the_end() {
     push(&mut world, json!([{ "id": "a", "schedules": [{ "id": "s1", "trigger": every("1s", "spaced") }] }]));
     world.on_execute(|_| takes("400ms"));
     world.run_for("10s");
-    let starts: Vec<_> = world.runs().iter().map(|r| r.started_at.unwrap().as_millisecond() % 100_000).collect();
+    let starts: Vec<_> =
+        world.runs().iter().map(|r| r.started_at.unwrap().as_millisecond() % 100_000).collect();
     assert!(starts.len() >= 7, "{starts:?}");
     assert!(starts.windows(2).all(|w| w[1] - w[0] == 1400), "{starts:?}");
 }
@@ -332,14 +355,22 @@ fn a_schedule_survives_crashes_without_missing_or_doubling() {
     for n in 1..30 {
         for crash in [Crash::Before, Crash::After] {
             let mut world = world();
-            let schedule = json!({ "id": "s1", "trigger": every("1m", "precise"), "missed": { "policy": "all" } });
-            push(&mut world, json!([{ "id": "a", "policy": { "idempotent": true }, "schedules": [schedule] }]));
+            let schedule =
+                json!({ "id": "s1", "trigger": every("1m", "precise"), "missed": { "policy": "all" } });
+            push(
+                &mut world,
+                json!([{ "id": "a", "policy": { "idempotent": true }, "schedules": [schedule] }]),
+            );
             world.crash_at(n, crash);
             world.run_for("10m30s");
-            let mut due: Vec<_> = world.runs().into_iter().filter_map(|r| match r.cause {
-                Some(ostler_model::Cause::Schedule { due, .. }) => Some(due),
-                _ => None,
-            }).collect();
+            let mut due: Vec<_> = world
+                .runs()
+                .into_iter()
+                .filter_map(|r| match r.cause {
+                    Some(ostler_model::Cause::Schedule { due, .. }) => Some(due),
+                    _ => None,
+                })
+                .collect();
             let all = due.len();
             due.dedup();
             assert_eq!((all, due.len()), (10, 10), "crash {crash:?} at {n}");
@@ -368,7 +399,10 @@ fn one_too_many_is_skipped_or_cancels_the_others() {
         ("cancel_running", RunState::Cancelled, RunState::Running),
     ] {
         let mut world = world();
-        push(&mut world, json!([{ "id": "a", "policy": { "concurrency": { "limit": 1, "on_conflict": on_conflict } } }]));
+        push(
+            &mut world,
+            json!([{ "id": "a", "policy": { "concurrency": { "limit": 1, "on_conflict": on_conflict } } }]),
+        );
         world.on_execute(|_| takes("10s"));
         let a = world.start("demo:a", json!({}));
         world.run_for("1s");

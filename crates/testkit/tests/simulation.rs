@@ -27,9 +27,11 @@ const EVERY: i64 = 7 * 60;
 const LIMIT: usize = 2;
 
 fn timetable() -> Timetable {
-    let step = |id: &str, uses: &str, needs: &[&str]| json!({ "id": id, "uses": uses, "run": "x", "needs": needs });
+    let step =
+        |id: &str, uses: &str, needs: &[&str]| json!({ "id": id, "uses": uses, "run": "x", "needs": needs });
     let task = |id: &str, rest: serde_json::Value| {
-        let mut task = json!({ "id": id, "name": id, "timezone": "UTC", "steps": [step("main", "shell", &[])] });
+        let mut task =
+            json!({ "id": id, "name": id, "timezone": "UTC", "steps": [step("main", "shell", &[])] });
         task.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
         task
     };
@@ -84,7 +86,8 @@ fn simulate(seed: u64, aloud: bool) -> Told {
     let seen = fences.clone();
     world.on_execute(move |request| {
         seen.lock().unwrap().entry(request.machine).or_default().push(request.fence);
-        let mut behaviour = if dice.below(5) == 0 { fails("exit:1") } else { ends_with(json!(request.attempt)) };
+        let mut behaviour =
+            if dice.below(5) == 0 { fails("exit:1") } else { ends_with(json!(request.attempt)) };
         behaviour.takes = std::time::Duration::from_millis(dice.below(90_000));
         behaviour.deaf = dice.below(20) == 0;
         behaviour
@@ -97,7 +100,8 @@ fn simulate(seed: u64, aloud: bool) -> Told {
         match what {
             0..=7 => {
                 let task = tasks[draw.below(tasks.len() as u64) as usize];
-                if let StartOutcome::Started(id) = world.try_start(&format!("sim:{task}"), json!({})).unwrap() {
+                if let StartOutcome::Started(id) = world.try_start(&format!("sim:{task}"), json!({})).unwrap()
+                {
                     started.insert(id, task);
                 }
             }
@@ -124,7 +128,10 @@ fn simulate(seed: u64, aloud: bool) -> Told {
                 world.jump_to(to);
             }
             _ => {
-                let until = world.now().saturating_add(SignedDuration::from_millis(draw.below(120_000) as i64)).unwrap();
+                let until = world
+                    .now()
+                    .saturating_add(SignedDuration::from_millis(draw.below(120_000) as i64))
+                    .unwrap();
                 world.run_until(until);
             }
         }
@@ -150,7 +157,12 @@ fn check_limit(world: &World) {
     assert!(running <= LIMIT, "{running} of a task with limit {LIMIT} run at a time");
 }
 
-fn check(world: &World, started: &BTreeMap<MachineId, &str>, fences: &HashMap<MachineId, Vec<u64>>, told: &mut Told) {
+fn check(
+    world: &World,
+    started: &BTreeMap<MachineId, &str>,
+    fences: &HashMap<MachineId, Vec<u64>>,
+    told: &mut Told,
+) {
     let actor = Actor::local("sim");
     let runs = world.runs();
     told.runs = runs.len();
@@ -162,7 +174,8 @@ fn check(world: &World, started: &BTreeMap<MachineId, &str>, fences: &HashMap<Ma
         told.states.insert(run.state);
         assert!(run.state.is_final(), "{task} was lost: {run:#?}");
         let history = world.service().history(&actor, run.id, 10_000).unwrap();
-        let ends = history.iter().filter(|t| t.kind.parse::<RunState>().is_ok_and(RunState::is_final)).count();
+        let ends =
+            history.iter().filter(|t| t.kind.parse::<RunState>().is_ok_and(RunState::is_final)).count();
         assert_eq!(ends, 1, "{task} ended {ends} times: {history:#?}");
         let steps: Vec<u64> = history.iter().map(|t| t.step).collect();
         assert!(steps.windows(2).all(|w| w[1] == w[0] + 1), "steps of {task} have a gap: {steps:?}");
@@ -173,10 +186,15 @@ fn check(world: &World, started: &BTreeMap<MachineId, &str>, fences: &HashMap<Ma
         }
         if run.kind == "run" {
             // A claim that was lost counts as an attempt, whether its execution had begun or not: nobody can know.
-            let lost_at_last = run.error.as_ref().is_some_and(|e| e.class.0 == "lost") && run.state == RunState::Failed;
-            let lost = history.iter().filter(|t| t.kind == "attempt_lost").count() + usize::from(lost_at_last);
+            let lost_at_last =
+                run.error.as_ref().is_some_and(|e| e.class.0 == "lost") && run.state == RunState::Failed;
+            let lost =
+                history.iter().filter(|t| t.kind == "attempt_lost").count() + usize::from(lost_at_last);
             assert!(run.attempts as usize <= executions + lost, "{task}: {executions} executions, {run:#?}");
-            assert!(run.state != RunState::Succeeded || executions > 0, "{task} succeeded without being executed");
+            assert!(
+                run.state != RunState::Succeeded || executions > 0,
+                "{task} succeeded without being executed"
+            );
         } else {
             let mourned = run.steps.iter().any(|s| s.step == "mourn" && s.state != RunState::Skipped);
             let failed = matches!(run.state, RunState::Failed | RunState::TimedOut);
@@ -209,13 +227,17 @@ fn histories_with_crashes_keep_what_was_promised() {
     let mut all = Told::default();
     for seed in 0..seeds {
         let told = catch_unwind(AssertUnwindSafe(|| simulate(seed, false)));
-        let told = told.unwrap_or_else(|_| panic!("seed {seed} failed; OSTLER_SIM_SEED={seed} shows it alone"));
+        let told =
+            told.unwrap_or_else(|_| panic!("seed {seed} failed; OSTLER_SIM_SEED={seed} shows it alone"));
         all.runs += told.runs;
         all.crashes += told.crashes;
         all.stale += told.stale;
         all.states.extend(told.states);
     }
-    println!("{seeds} seeds: {} runs, {} crashes, {} stale commits refused, ends {:?}", all.runs, all.crashes, all.stale, all.states);
+    println!(
+        "{seeds} seeds: {} runs, {} crashes, {} stale commits refused, ends {:?}",
+        all.runs, all.crashes, all.stale, all.states
+    );
     // A simulation in which nothing goes wrong proves nothing.
     assert!(all.crashes > 0 && all.stale > 0 && all.states.len() >= 4);
 }

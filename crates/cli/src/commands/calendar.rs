@@ -19,7 +19,9 @@ pub enum Calendar {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler calendar explain '*/5 9-17 * * MON-FRI' --timezone Europe/Berlin --next 5\n  ostler calendar explain @daily\n  ostler calendar explain 'every 250ms'\n  ostler calendar explain 'FREQ=MONTHLY;BYDAY=-1FR' --from 2027-01-01T00:00:00Z")]
+#[command(
+    after_help = "Examples:\n  ostler calendar explain '*/5 9-17 * * MON-FRI' --timezone Europe/Berlin --next 5\n  ostler calendar explain @daily\n  ostler calendar explain 'every 250ms'\n  ostler calendar explain 'FREQ=MONTHLY;BYDAY=-1FR' --from 2027-01-01T00:00:00Z"
+)]
 pub struct Explain {
     /// A cron expression with 5, 6 or 7 fields, an alias, `every …`, an RRULE, or (with --calendar) a systemd expression
     expression: String,
@@ -118,7 +120,9 @@ impl Calendar {
                 if !list.is_empty() {
                     let rows = list
                         .iter()
-                        .map(|m| vec![Cell::new(&m.local), Cell::new(m.at), Cell::new(m.shift.unwrap_or_default())])
+                        .map(|m| {
+                            vec![Cell::new(&m.local), Cell::new(m.at), Cell::new(m.shift.unwrap_or_default())]
+                        })
                         .collect();
                     text += &format!("\n{}\n", output::table(&[word, "utc", ""], rows));
                 }

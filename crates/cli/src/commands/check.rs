@@ -11,7 +11,9 @@ use crate::{context, error::CliError, output};
 
 /// Check definition files and say everything that is wrong
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler check timetable.yaml\n  ostler check definitions/ --output json\n  ostler check --schema > ostler.schema.json    the JSON Schema for editors")]
+#[command(
+    after_help = "Examples:\n  ostler check timetable.yaml\n  ostler check definitions/ --output json\n  ostler check --schema > ostler.schema.json    the JSON Schema for editors"
+)]
 pub struct Check {
     /// Files or folders; `-` for standard input [default: ostler.yaml or supertask.yaml]
     paths: Vec<PathBuf>,
@@ -38,8 +40,15 @@ impl Check {
             return Ok(0);
         }
         let paths = if self.paths.is_empty() { vec![context::default_file()?] } else { self.paths };
-        let mut report =
-            Report { ok: true, files: 0, tasks: 0, schedules: 0, errors: vec![], warnings: vec![], notes: vec![] };
+        let mut report = Report {
+            ok: true,
+            files: 0,
+            tasks: 0,
+            schedules: 0,
+            errors: vec![],
+            warnings: vec![],
+            notes: vec![],
+        };
         for path in &paths {
             match context::load(path) {
                 Ok(loaded) => {

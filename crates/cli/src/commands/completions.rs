@@ -7,7 +7,9 @@ use crate::error::CliError;
 
 /// Print completions for a shell
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler completions bash > ~/.local/share/bash-completion/completions/ostler\n  ostler completions zsh > ~/.zfunc/_ostler")]
+#[command(
+    after_help = "Examples:\n  ostler completions bash > ~/.local/share/bash-completion/completions/ostler\n  ostler completions zsh > ~/.zfunc/_ostler"
+)]
 pub struct Completions {
     /// The shell
     shell: clap_complete::Shell,

@@ -35,8 +35,16 @@ impl Config {
         };
         let place = context::place(global);
         let settings = vec![
-            Setting { name: "store", value: place.to_string(), source: given("--store", "OSTLER_STORE", true) },
-            Setting { name: "logs", value: place.logs().display().to_string(), source: "beside the store".into() },
+            Setting {
+                name: "store",
+                value: place.to_string(),
+                source: given("--store", "OSTLER_STORE", true),
+            },
+            Setting {
+                name: "logs",
+                value: place.logs().display().to_string(),
+                source: "beside the store".into(),
+            },
             Setting {
                 name: "output",
                 value: format!("{:?}", global.output).to_lowercase(),
@@ -55,12 +63,18 @@ impl Config {
                 value: ostler_embedded::cache_dir().display().to_string(),
                 source: "platform".into(),
             },
-            Setting { name: "secrets_file", value: context::secrets_file().display().to_string(), source: "platform".into() },
+            Setting {
+                name: "secrets_file",
+                value: context::secrets_file().display().to_string(),
+                source: "platform".into(),
+            },
             Setting { name: "lease", value: ostler_embedded::LEASE.to_string(), source: "default".into() },
         ];
         global.output.show(&settings, |settings| {
-            let rows =
-                settings.iter().map(|s| vec![Cell::new(s.name), Cell::new(&s.value), Cell::new(&s.source)]).collect();
+            let rows = settings
+                .iter()
+                .map(|s| vec![Cell::new(s.name), Cell::new(&s.value), Cell::new(&s.source)])
+                .collect();
             output::table(&["setting", "value", "source"], rows)
         });
         Ok(0)

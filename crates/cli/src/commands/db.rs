@@ -58,9 +58,17 @@ impl Db {
         let file = match &place {
             Place::File(path) if path.exists() => path.clone(),
             Place::File(path) => {
-                return Err(CliError::new(STORE, "store", format!("there is no store at `{}`", path.display())));
+                return Err(CliError::new(
+                    STORE,
+                    "store",
+                    format!("there is no store at `{}`", path.display()),
+                ));
             }
-            Place::Memory => return Err(CliError::usage("a store in memory ends with its process; name a file with `--store`")),
+            Place::Memory => {
+                return Err(CliError::usage(
+                    "a store in memory ends with its process; name a file with `--store`",
+                ));
+            }
         };
         let trouble = |e: ostler_store::StoreError| CliError::from(e);
         match self {
@@ -96,7 +104,8 @@ impl Db {
                 if backup.to.exists() {
                     return Err(CliError::usage(format!("`{}` is there already", backup.to.display())));
                 }
-                let bar = if global.output.is_machine() { ProgressBar::hidden() } else { ProgressBar::new(0) };
+                let bar =
+                    if global.output.is_machine() { ProgressBar::hidden() } else { ProgressBar::new(0) };
                 if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent}% {eta}") {
                     bar.set_style(style);
                 }
@@ -124,9 +133,12 @@ impl Db {
             }
             Self::Prune(prune) => {
                 if prune.keep_age.is_none() && prune.keep_count.is_none() && prune.keep_bytes.is_none() {
-                    return Err(CliError::usage("say what to keep: --keep-age, --keep-count or --keep-bytes"));
+                    return Err(CliError::usage(
+                        "say what to keep: --keep-age, --keep-count or --keep-bytes",
+                    ));
                 }
-                let policy = RetentionPolicy { age: prune.keep_age, count: prune.keep_count, bytes: prune.keep_bytes };
+                let policy =
+                    RetentionPolicy { age: prune.keep_age, count: prune.keep_count, bytes: prune.keep_bytes };
                 let (embedded, service) = context::service(global)?;
                 let actor = context::actor();
                 let (mut runs, mut events) = (0, 0);

@@ -15,7 +15,9 @@ use crate::{
 
 /// Show what a push would change
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler diff timetable.yaml\n  ostler diff timetable.yaml --exit-code && echo 'in step'")]
+#[command(
+    after_help = "Examples:\n  ostler diff timetable.yaml\n  ostler diff timetable.yaml --exit-code && echo 'in step'"
+)]
 pub struct Diff {
     /// A file or folder [default: ostler.yaml or supertask.yaml]
     pub path: Option<PathBuf>,
@@ -39,8 +41,12 @@ impl Diff {
             for change in &diff.changes {
                 match change {
                     Change::Added { task } => lines.push(format!("+ {}:{task}", timetable.namespace)),
-                    Change::Missing { task } => lines.push(format!("- {}:{task}  (would be marked missing)", timetable.namespace)),
-                    Change::Relinked { task } => lines.push(format!("+ {}:{task}  (is back)", timetable.namespace)),
+                    Change::Missing { task } => {
+                        lines.push(format!("- {}:{task}  (would be marked missing)", timetable.namespace))
+                    }
+                    Change::Relinked { task } => {
+                        lines.push(format!("+ {}:{task}  (is back)", timetable.namespace))
+                    }
                     Change::Changed { task, fields } => {
                         lines.push(format!("~ {}:{task}", timetable.namespace));
                         for (path, (before, after)) in fields {
@@ -49,7 +55,8 @@ impl Diff {
                     }
                 }
             }
-            reports.push(json!({ "namespace": timetable.namespace, "origin": timetable.origin, "diff": diff }));
+            reports
+                .push(json!({ "namespace": timetable.namespace, "origin": timetable.origin, "diff": diff }));
         }
         if lines.is_empty() {
             lines.push("no difference".to_owned());

@@ -10,7 +10,9 @@ use crate::{context, error::CliError, output};
 
 /// Show what happened, event by event
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler events --limit 20\n  ostler events --follow\n  ostler events --after e1234 --output json")]
+#[command(
+    after_help = "Examples:\n  ostler events --limit 20\n  ostler events --follow\n  ostler events --after e1234 --output json"
+)]
 pub struct Events {
     /// Go on after this cursor; without it from the oldest
     #[arg(long, value_name = "CURSOR")]
@@ -52,6 +54,7 @@ impl Events {
 }
 
 fn line(event: &EventView) -> String {
-    let body = if event.body.is_null() { String::new() } else { output::first_line(&event.body.to_string(), 160) };
+    let body =
+        if event.body.is_null() { String::new() } else { output::first_line(&event.body.to_string(), 160) };
     format!("{}  {}  {}  {:<14} {body}", event.cursor, event.at, event.machine, event.kind)
 }

@@ -10,7 +10,9 @@ use crate::{context, error::CliError, output};
 
 /// Write stored definitions as a file
 #[derive(Args)]
-#[command(after_help = "What is exported reads back as it is stored.\n\nExamples:\n  ostler export demo > demo.yaml\n  ostler export demo --file demo.yaml")]
+#[command(
+    after_help = "What is exported reads back as it is stored.\n\nExamples:\n  ostler export demo > demo.yaml\n  ostler export demo --file demo.yaml"
+)]
 pub struct Export {
     /// The namespace (a prefix will do)
     namespace: String,
@@ -28,8 +30,10 @@ impl Export {
         let actor = context::actor();
         let namespace = service.resolve_namespace(&actor, &self.namespace)?;
         let everything = super::Paging { limit: 1000, after: None, all: true };
-        let tasks = everything.collect(|after, limit| Ok(service.tasks(&actor, Some(&namespace), after, limit)?))?;
-        let presets = everything.collect(|after, limit| Ok(service.presets(&actor, Some(&namespace), after, limit)?))?;
+        let tasks = everything
+            .collect(|after, limit| Ok(service.tasks(&actor, Some(&namespace), after, limit)?))?;
+        let presets = everything
+            .collect(|after, limit| Ok(service.presets(&actor, Some(&namespace), after, limit)?))?;
         let tasks: Vec<_> = tasks.items.into_iter().filter(|t| self.missing || !t.missing).collect();
         let presets: Vec<PresetDef> = presets
             .items
@@ -38,7 +42,9 @@ impl Export {
             .filter_map(|p| serde_json::from_value(p.definition).ok())
             .collect();
         let timetable = Timetable {
-            namespace: namespace.parse().map_err(|e: ostler_model::NameError| CliError::usage(e.to_string()))?,
+            namespace: namespace
+                .parse()
+                .map_err(|e: ostler_model::NameError| CliError::usage(e.to_string()))?,
             ephemeral: false,
             origin: tasks.first().map(|t| t.origin.clone()).unwrap_or_default(),
             calendars: tasks.iter().flat_map(|t| t.definition.calendars.clone()).collect(),

@@ -13,7 +13,9 @@ const FIRST: &str = include_str!("first.yaml");
 
 /// Write a first timetable
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler init\n  ostler init jobs/ostler.yaml && ostler run jobs/ostler.yaml")]
+#[command(
+    after_help = "Examples:\n  ostler init\n  ostler init jobs/ostler.yaml && ostler run jobs/ostler.yaml"
+)]
 pub struct Init {
     /// The file
     #[arg(default_value = "ostler.yaml")]
@@ -31,7 +33,11 @@ impl Init {
         match written {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(CliError::new(CONFLICT, "conflict", format!("`{}` is there already; it was left as it is", path.display())));
+                return Err(CliError::new(
+                    CONFLICT,
+                    "conflict",
+                    format!("`{}` is there already; it was left as it is", path.display()),
+                ));
             }
             Err(e) => return Err(CliError::usage(format!("`{}` cannot be written: {e}", path.display()))),
         }

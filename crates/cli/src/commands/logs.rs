@@ -3,8 +3,8 @@
 use std::{io::Write, time::Duration};
 
 use clap::Args;
-use ostler_executors::{LogCursor, LogQuery, LogRecord};
 use ostler_execution::Stream;
+use ostler_executors::{LogCursor, LogQuery, LogRecord};
 use ostler_model::Uid;
 use ostler_service::{RunQuery, Service};
 use serde_json::json;
@@ -18,7 +18,9 @@ use crate::{
 
 /// Show what a run wrote
 #[derive(Args)]
-#[command(after_help = "The log of a flow is that of its steps, one after the other.\n\nExamples:\n  ostler logs 0193…\n  ostler logs 0193… --follow\n  ostler logs 0193… --tail 100 --stream stderr --timestamps\n  ostler logs 0193… --grep 'connection refused'")]
+#[command(
+    after_help = "The log of a flow is that of its steps, one after the other.\n\nExamples:\n  ostler logs 0193…\n  ostler logs 0193… --follow\n  ostler logs 0193… --tail 100 --stream stderr --timestamps\n  ostler logs 0193… --grep 'connection refused'"
+)]
 pub struct Logs {
     /// The run
     id: Uid,
@@ -79,7 +81,9 @@ impl Logs {
             }
             if global.output.is_machine() {
                 let items: Vec<_> = records.iter().map(|(step, r)| document(step.as_deref(), r)).collect();
-                output::print(&global.output.text(&json!({ "items": items, "next": null, "complete": true })));
+                output::print(
+                    &global.output.text(&json!({ "items": items, "next": null, "complete": true })),
+                );
             } else {
                 for (step, record) in &records {
                     self.print(step.as_deref(), record);
@@ -110,7 +114,11 @@ impl Logs {
     }
 
     /// The runs whose logs are shown, with the step each belongs to.
-    fn parts(&self, service: &Service, run: &ostler_service::RunView) -> Result<Vec<(Uid, Option<String>)>, CliError> {
+    fn parts(
+        &self,
+        service: &Service,
+        run: &ostler_service::RunView,
+    ) -> Result<Vec<(Uid, Option<String>)>, CliError> {
         if run.kind != "flow" {
             return Ok(vec![(run.id, None)]);
         }

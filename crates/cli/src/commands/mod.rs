@@ -55,7 +55,15 @@ pub struct Global {
     #[arg(long, global = true, env = "OSTLER_STORE", value_name = "PATH")]
     pub store: Option<PathBuf>,
     /// The form of the output
-    #[arg(long, short = 'o', global = true, env = "OSTLER_OUTPUT_FORMAT", value_enum, default_value_t, hide_possible_values = false)]
+    #[arg(
+        long,
+        short = 'o',
+        global = true,
+        env = "OSTLER_OUTPUT_FORMAT",
+        value_enum,
+        default_value_t,
+        hide_possible_values = false
+    )]
     pub output: Output,
     /// How much to say on standard error: error, warn, info, debug, trace
     #[arg(long, global = true, env = "OSTLER_LOG_LEVEL", value_name = "LEVEL", default_value = "warn")]

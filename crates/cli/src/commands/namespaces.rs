@@ -36,7 +36,8 @@ impl Namespaces {
         let actor = context::actor();
         let (named, on) = match self {
             Self::List(list) => {
-                let page = list.paging.collect(|after, limit| Ok(service.namespaces(&actor, after, limit)?))?;
+                let page =
+                    list.paging.collect(|after, limit| Ok(service.namespaces(&actor, after, limit)?))?;
                 let now = service.now();
                 global.output.show(&page, |page| {
                     let rows = page
@@ -54,7 +55,8 @@ impl Namespaces {
                         })
                         .collect();
                     let headings = ["namespace", "state", "tasks", "last pushed", "by", "origin"];
-                    let table = if page.items.is_empty() { String::new() } else { output::table(&headings, rows) };
+                    let table =
+                        if page.items.is_empty() { String::new() } else { output::table(&headings, rows) };
                     table + &list_footer(page.items.len(), "namespaces", page.next.as_deref())
                 });
                 return Ok(0);

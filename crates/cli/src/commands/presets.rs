@@ -27,9 +27,11 @@ impl Presets {
         let Self::List(list) = self;
         let (_embedded, service) = context::service(global)?;
         let actor = context::actor();
-        let namespace = list.namespace.as_deref().map(|n| service.resolve_namespace(&actor, n)).transpose()?;
-        let page =
-            list.paging.collect(|after, limit| Ok(service.presets(&actor, namespace.as_deref(), after, limit)?))?;
+        let namespace =
+            list.namespace.as_deref().map(|n| service.resolve_namespace(&actor, n)).transpose()?;
+        let page = list
+            .paging
+            .collect(|after, limit| Ok(service.presets(&actor, namespace.as_deref(), after, limit)?))?;
         global.output.show(&page, |page| {
             let rows = page
                 .items
@@ -44,8 +46,11 @@ impl Presets {
                     ]
                 })
                 .collect();
-            let table =
-                if page.items.is_empty() { String::new() } else { output::table(&["preset", "task", "state", "inputs"], rows) };
+            let table = if page.items.is_empty() {
+                String::new()
+            } else {
+                output::table(&["preset", "task", "state", "inputs"], rows)
+            };
             table + &list_footer(page.items.len(), "presets", page.next.as_deref())
         });
         Ok(0)

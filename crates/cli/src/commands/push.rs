@@ -10,7 +10,9 @@ use crate::{context, error::CliError};
 
 /// Store the definitions of a file
 #[derive(Args)]
-#[command(after_help = "Pushing twice changes nothing. Tasks that are gone from the file are marked missing; they keep\ntheir presets, schedules and history, and are linked again when they come back.\n\nExamples:\n  ostler push timetable.yaml\n  ostler push definitions/ --dry-run")]
+#[command(
+    after_help = "Pushing twice changes nothing. Tasks that are gone from the file are marked missing; they keep\ntheir presets, schedules and history, and are linked again when they come back.\n\nExamples:\n  ostler push timetable.yaml\n  ostler push definitions/ --dry-run"
+)]
 pub struct Push {
     /// A file or folder; `-` for standard input [default: ostler.yaml or supertask.yaml]
     path: Option<PathBuf>,

@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn files_and_tasks_are_told_by_their_spelling() {
-        for file in ["a.yaml", "a.yml", "x/a.json", "a.toml", "job.py", ".", "-", "./a", "../a", "/a", "https://x/y"] {
+        for file in
+            ["a.yaml", "a.yml", "x/a.json", "a.toml", "job.py", ".", "-", "./a", "../a", "/a", "https://x/y"]
+        {
             assert!(is_file(file), "{file}");
         }
         for task in ["a", "demo:a", "a.b", "yaml", "demo:a.b"] {

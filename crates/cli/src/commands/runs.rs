@@ -28,7 +28,9 @@ pub enum Runs {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler runs list --state failed,timed_out --since 1d\n  ostler runs list --task demo:pull --output json")]
+#[command(
+    after_help = "Examples:\n  ostler runs list --state failed,timed_out --since 1d\n  ostler runs list --task demo:pull --output json"
+)]
 pub struct List {
     /// Only in these states: scheduled, ready, running, waiting, succeeded, failed, cancelled, skipped, timed_out
     #[arg(long, value_delimiter = ',')]
@@ -56,7 +58,9 @@ pub struct Show {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler runs cancel 0193a2b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b\n  ostler runs cancel --state ready --task demo:pull")]
+#[command(
+    after_help = "Examples:\n  ostler runs cancel 0193a2b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b\n  ostler runs cancel --state ready --task demo:pull"
+)]
 pub struct Cancel {
     /// The runs
     #[arg(required_unless_present_any = ["state", "task"])]
@@ -73,7 +77,9 @@ pub struct Cancel {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler runs retry 0193… --from-failed\n  ostler runs retry 0193… --input city=Wien --current")]
+#[command(
+    after_help = "Examples:\n  ostler runs retry 0193… --from-failed\n  ostler runs retry 0193… --input city=Wien --current"
+)]
 pub struct Retry {
     /// The run
     id: Uid,
@@ -208,11 +214,18 @@ impl Show {
             if !steps.is_empty() {
                 lines.push(String::new());
                 let rows = steps.iter().rev().map(|s| row(s, now)).collect();
-                lines.push(output::table(&["id", "state", "step", "started", "took", "attempts", "what"], rows));
+                lines.push(output::table(
+                    &["id", "state", "step", "started", "took", "attempts", "what"],
+                    rows,
+                ));
             }
             lines.push(String::new());
             lines.extend(history.iter().map(|t| {
-                let body = if t.body.is_null() { String::new() } else { output::first_line(&t.body.to_string(), 140) };
+                let body = if t.body.is_null() {
+                    String::new()
+                } else {
+                    output::first_line(&t.body.to_string(), 140)
+                };
                 format!("{}  {:>3}  {:<14} {body}", output::moment(Some(t.at), now), t.step, t.kind)
             }));
             lines.join("\n")
@@ -235,10 +248,13 @@ impl Cancel {
         if self.ids.is_empty() {
             let mut query = RunQuery { states: self.state, ..RunQuery::default() };
             if query.states.is_empty() {
-                query.states = vec![RunState::Scheduled, RunState::Ready, RunState::Running, RunState::Waiting];
+                query.states =
+                    vec![RunState::Scheduled, RunState::Ready, RunState::Running, RunState::Waiting];
             }
             if let Some(state) = query.states.iter().find(|s| s.is_final()) {
-                return Err(CliError::usage(format!("runs that are {state} have ended and cannot be cancelled")));
+                return Err(CliError::usage(format!(
+                    "runs that are {state} have ended and cannot be cancelled"
+                )));
             }
             if let Some(task) = &self.task {
                 let (namespace, task) = service.resolve_task(&actor, task)?;
@@ -289,7 +305,9 @@ pub fn moment_or_ago(text: &str, now: Timestamp) -> Result<Timestamp, CliError> 
         return Ok(zoned.timestamp());
     }
     let span: Span = text.trim_end_matches(" ago").parse().map_err(|_| {
-        CliError::usage(format!("`{text}` is neither a moment (2026-11-20T07:00:00Z) nor so long ago (`90m`)"))
+        CliError::usage(format!(
+            "`{text}` is neither a moment (2026-11-20T07:00:00Z) nor so long ago (`90m`)"
+        ))
     })?;
     jiff::SignedDuration::try_from(span.as_duration())
         .ok()

@@ -37,7 +37,9 @@ pub struct List {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler schedules next demo:pull -n 10\n  ostler schedules next --file timetable.yaml")]
+#[command(
+    after_help = "Examples:\n  ostler schedules next demo:pull -n 10\n  ostler schedules next --file timetable.yaml"
+)]
 pub struct Next {
     /// The task: `task` or `namespace:task`; without it all tasks
     task: Option<String>,
@@ -53,7 +55,9 @@ pub struct Next {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler schedules replay --year 2027\n  ostler schedules replay --file timetable.yaml --from 2027-03-27 --until 2027-03-30")]
+#[command(
+    after_help = "Examples:\n  ostler schedules replay --year 2027\n  ostler schedules replay --file timetable.yaml --from 2027-03-27 --until 2027-03-30"
+)]
 pub struct Replay {
     /// The task: `task` or `namespace:task`; without it all tasks
     task: Option<String>,
@@ -87,8 +91,9 @@ impl Schedules {
             Self::List(list) => {
                 let (_embedded, service) = context::service(global)?;
                 let task = list.task.as_deref().map(|t| service.resolve_task(&actor, t)).transpose()?;
-                let page =
-                    list.paging.collect(|after, limit| Ok(service.schedules(&actor, task.as_ref(), after, limit)?))?;
+                let page = list
+                    .paging
+                    .collect(|after, limit| Ok(service.schedules(&actor, task.as_ref(), after, limit)?))?;
                 let now = service.now();
                 global.output.show(&page, |page| {
                     let rows = page
@@ -111,7 +116,8 @@ impl Schedules {
                         })
                         .collect();
                     let headings = ["schedule", "state", "next", "last", "fired", "when"];
-                    let table = if page.items.is_empty() { String::new() } else { output::table(&headings, rows) };
+                    let table =
+                        if page.items.is_empty() { String::new() } else { output::table(&headings, rows) };
                     table + &list_footer(page.items.len(), "schedules", page.next.as_deref())
                 });
                 Ok(0)
@@ -120,13 +126,17 @@ impl Schedules {
                 let (tasks, now) = definitions(global, next.file, next.task.as_deref())?;
                 let from = next.from.unwrap_or(now);
                 // Far enough for anything that fires at all; the limit ends it long before.
-                let until = from.saturating_add(jiff::SignedDuration::from_hours(24 * 366 * 30)).unwrap_or(Timestamp::MAX);
+                let until = from
+                    .saturating_add(jiff::SignedDuration::from_hours(24 * 366 * 30))
+                    .unwrap_or(Timestamp::MAX);
                 show(global, &tasks, from, until, next.count)
             }
             Self::Replay(replay) => {
                 let (tasks, _) = definitions(global, replay.file, replay.task.as_deref())?;
                 let day = |date: civil::Date| {
-                    date.to_zoned(TimeZone::UTC).map(|z| z.timestamp()).map_err(|e| CliError::usage(e.to_string()))
+                    date.to_zoned(TimeZone::UTC)
+                        .map(|z| z.timestamp())
+                        .map_err(|e| CliError::usage(e.to_string()))
                 };
                 let (from, until) = match (replay.year, replay.from, replay.until) {
                     (Some(year), ..) => (day(civil::date(year, 1, 1))?, day(civil::date(year + 1, 1, 1))?),
@@ -148,9 +158,17 @@ fn hold(global: &Global, text: &str, on: bool) -> Result<u8, CliError> {
     let task = service.resolve_task(&actor, task)?;
     let touched = service.hold_schedule(&actor, &task, schedule, on)?;
     let word = if on { "paused" } else { "resumed" };
-    global.output.show(&json!({ "task": format!("{}:{}", task.0, task.1), "paused": on, "touched": touched }), |_| {
-        format!("{touched} {} of {}:{} {word}", if touched == 1 { "schedule" } else { "schedules" }, task.0, task.1)
-    });
+    global.output.show(
+        &json!({ "task": format!("{}:{}", task.0, task.1), "paused": on, "touched": touched }),
+        |_| {
+            format!(
+                "{touched} {} of {}:{} {word}",
+                if touched == 1 { "schedule" } else { "schedules" },
+                task.0,
+                task.1
+            )
+        },
+    );
     Ok(0)
 }
 
@@ -170,7 +188,11 @@ fn definitions(
         });
         let tasks: Vec<_> = all.filter(|(_, t)| task.is_none_or(|name| t.id == *name)).collect();
         if let (true, Some(name)) = (tasks.is_empty(), task) {
-            return Err(CliError::new(crate::error::NOT_FOUND, "not_found", format!("the file has no task `{name}`")));
+            return Err(CliError::new(
+                crate::error::NOT_FOUND,
+                "not_found",
+                format!("the file has no task `{name}`"),
+            ));
         }
         return Ok((tasks, now));
     }

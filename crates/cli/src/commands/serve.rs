@@ -22,7 +22,9 @@ const RETENTION_EVERY: Duration = Duration::from_secs(60);
 
 /// Fire schedules and run what is queued, until told to stop
 #[derive(Args)]
-#[command(after_help = "SIGTERM and Ctrl-C let what runs end, for as long as --drain says; a second one ends it at once.\n\nExamples:\n  ostler serve\n  ostler serve timetable.yaml --store ostler.db")]
+#[command(
+    after_help = "SIGTERM and Ctrl-C let what runs end, for as long as --drain says; a second one ends it at once.\n\nExamples:\n  ostler serve\n  ostler serve timetable.yaml --store ostler.db"
+)]
 pub struct Serve {
     /// Definition files or folders to push first
     paths: Vec<PathBuf>,
@@ -124,14 +126,22 @@ fn serve(
     })?;
     match ended {
         Shutdown::Drained => Ok(0),
-        Shutdown::LeaseLost => Err(CliError::new(STORE, "store", "the lease was lost: the store could not be written for too long")),
+        Shutdown::LeaseLost => Err(CliError::new(
+            STORE,
+            "store",
+            "the lease was lost: the store could not be written for too long",
+        )),
     }
 }
 
 fn tell(notice: &Notice) {
     match notice {
-        Notice::Executing { id, task, step, attempt, .. } => tracing::debug!(machine = id.0, %task, %step, attempt, "executing"),
-        Notice::Committed { id, event, ended: Some(_), parent: None, .. } => tracing::info!(machine = id.0, %event, "ended"),
+        Notice::Executing { id, task, step, attempt, .. } => {
+            tracing::debug!(machine = id.0, %task, %step, attempt, "executing")
+        }
+        Notice::Committed { id, event, ended: Some(_), parent: None, .. } => {
+            tracing::info!(machine = id.0, %event, "ended")
+        }
         Notice::Committed { .. } => {}
         Notice::Stale { id } => tracing::warn!(machine = id.0, "a commit came too late and was refused"),
         Notice::StoreTrouble(error) => tracing::warn!(%error, "the store refused; trying again"),
@@ -174,7 +184,10 @@ pub struct Signals {
 
 /// Listens for Ctrl-C and SIGTERM.
 pub fn signals() -> Signals {
-    Signals { interrupt: signal(SignalKind::interrupt()).ok(), terminate: signal(SignalKind::terminate()).ok() }
+    Signals {
+        interrupt: signal(SignalKind::interrupt()).ok(),
+        terminate: signal(SignalKind::terminate()).ok(),
+    }
 }
 
 impl Signals {

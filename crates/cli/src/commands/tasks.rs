@@ -44,8 +44,9 @@ impl Tasks {
             Self::List(list) => {
                 let namespace =
                     list.namespace.as_deref().map(|n| service.resolve_namespace(&actor, n)).transpose()?;
-                let page =
-                    list.paging.collect(|after, limit| Ok(service.tasks(&actor, namespace.as_deref(), after, limit)?))?;
+                let page = list.paging.collect(|after, limit| {
+                    Ok(service.tasks(&actor, namespace.as_deref(), after, limit)?)
+                })?;
                 global.output.show(&page, |page| {
                     let rows = page
                         .items
@@ -68,7 +69,8 @@ impl Tasks {
                         })
                         .collect();
                     let headings = ["task", "state", "version", "schedules", "steps", "name"];
-                    let table = if page.items.is_empty() { String::new() } else { output::table(&headings, rows) };
+                    let table =
+                        if page.items.is_empty() { String::new() } else { output::table(&headings, rows) };
                     table + &list_footer(page.items.len(), "tasks", page.next.as_deref())
                 });
             }
@@ -89,8 +91,10 @@ fn hold(global: &Global, service: &Service, task: &str, on: bool) -> Result<(), 
     let (namespace, task) = service.resolve_task(&actor, task)?;
     let touched = service.hold(&actor, &namespace, Some(&task), on)?;
     let word = if on { "paused" } else { "resumed" };
-    global.output.show(&json!({ "task": format!("{namespace}:{task}"), "paused": on, "touched": touched }), |_| {
-        format!("{namespace}:{task} is {word}; {touched} runs and schedules concerned")
-    });
+    global
+        .output
+        .show(&json!({ "task": format!("{namespace}:{task}"), "paused": on, "touched": touched }), |_| {
+            format!("{namespace}:{task} is {word}; {touched} runs and schedules concerned")
+        });
     Ok(())
 }

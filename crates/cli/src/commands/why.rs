@@ -8,7 +8,9 @@ use crate::{context, error::CliError};
 
 /// Explain why a run or schedule is as it is
 #[derive(Args)]
-#[command(after_help = "Examples:\n  ostler why 0193a2b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b\n  ostler why 0193… --output json")]
+#[command(
+    after_help = "Examples:\n  ostler why 0193a2b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b\n  ostler why 0193… --output json"
+)]
 pub struct Why {
     /// The run or schedule
     id: Uid,

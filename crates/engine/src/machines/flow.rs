@@ -38,7 +38,10 @@ impl Machine for Flow {
             Err(error) => return unreadable(error),
         };
         let Some(task) = task else {
-            return unreadable(TypedError::new("internal", "the definition of this flow is gone from the store"));
+            return unreadable(TypedError::new(
+                "internal",
+                "the definition of this flow is gone from the store",
+            ));
         };
         let policy = fields.run.policy.clone().unwrap_or_default().over(&task.def.policy);
         let begun = row.started_at.map_or(world.now, timestamp);
@@ -94,7 +97,8 @@ impl Tick<'_> {
         }
         if let Some(state) = self.fields.ended {
             let task = self.task.clone();
-            let handlers = if state == RunState::Succeeded { &task.def.on_success } else { &task.def.on_failure };
+            let handlers =
+                if state == RunState::Succeeded { &task.def.on_success } else { &task.def.on_failure };
             let cancelled = state == RunState::Cancelled;
             // While parts still end after a cancel or timeout, handlers wait: they may look at how things ended.
             if !self.lives(&task.def.steps) {
@@ -135,7 +139,9 @@ impl Tick<'_> {
     /// The first bad combination of a step ends the others, where its matrix says so.
     fn fail_fast(&mut self, key: &str) {
         let task = self.task.clone();
-        let Some(step) = task.step(key).filter(|s| s.matrix.as_ref().is_some_and(|m| m.fail_fast)) else { return };
+        let Some(step) = task.step(key).filter(|s| s.matrix.as_ref().is_some_and(|m| m.fail_fast)) else {
+            return;
+        };
         if self.fields.parts.get(key).is_none_or(|p| p.good) {
             return;
         }
@@ -143,7 +149,9 @@ impl Tick<'_> {
             match self.fields.parts.get(&sibling) {
                 None => {
                     let reason = Some("another combination failed".to_owned());
-                    self.fields.parts.insert(sibling, Part { state: Some(RunState::Skipped), reason, ..Part::default() });
+                    self.fields
+                        .parts
+                        .insert(sibling, Part { state: Some(RunState::Skipped), reason, ..Part::default() });
                 }
                 Some(part) if part.state.is_none() => {
                     let reason = format!("another combination of step `{}` failed", step.id);
@@ -198,7 +206,15 @@ impl Tick<'_> {
                     None if known.cancelled => "the flow was cancelled".into(),
                     None => "a step that it needs failed".into(),
                 };
-                settle(self, &Part { state: Some(RunState::Skipped), good: true, reason: Some(reason), ..Part::default() })
+                settle(
+                    self,
+                    &Part {
+                        state: Some(RunState::Skipped),
+                        good: true,
+                        reason: Some(reason),
+                        ..Part::default()
+                    },
+                )
             }
             Ok(true) => self.start_parts(step, keys, &known),
         }
@@ -260,7 +276,8 @@ impl Tick<'_> {
     /// What the expressions of a step see: the steps it needs, directly or through others.
     fn known(&self, step: &StepDef) -> Known {
         let run = &self.fields.run;
-        let mut known = Known::of_run(self.task, self.row.id, self.world.salt, &run.inputs, run.cause.as_ref());
+        let mut known =
+            Known::of_run(self.task, self.row.id, self.world.salt, &run.inputs, run.cause.as_ref());
         let def = &self.task.def;
         let is_handler = !def.steps.iter().any(|s| s.id == step.id);
         let before: BTreeSet<&str> = if is_handler {
@@ -291,8 +308,11 @@ impl Tick<'_> {
     }
 
     fn view(&self, step: &StepDef) -> View {
-        let parts: Vec<(usize, &Part)> =
-            keys(step).iter().enumerate().filter_map(|(i, k)| self.fields.parts.get(k).map(|p| (i, p))).collect();
+        let parts: Vec<(usize, &Part)> = keys(step)
+            .iter()
+            .enumerate()
+            .filter_map(|(i, k)| self.fields.parts.get(k).map(|p| (i, p)))
+            .collect();
         let bad = parts.iter().any(|(_, p)| p.state.is_some() && !p.good);
         let skipped = !parts.is_empty() && parts.iter().all(|(_, p)| p.state == Some(RunState::Skipped));
         let outcome = match (bad, skipped) {
@@ -336,10 +356,16 @@ impl Tick<'_> {
     }
 
     fn stop_at(&self) -> Option<(Timestamp, String)> {
-        let total =
-            self.policy.timeout.total.map(|t| (after(self.begun, t), format!("the flow took longer than {t} in all")));
+        let total = self
+            .policy
+            .timeout
+            .total
+            .map(|t| (after(self.begun, t), format!("the flow took longer than {t} in all")));
         let deadline = self.policy.deadline.and_then(|d| {
-            Some((after(timestamp(self.fields.run.due?), d), format!("its deadline, {d} after it was due, has passed")))
+            Some((
+                after(timestamp(self.fields.run.due?), d),
+                format!("its deadline, {d} after it was due, has passed"),
+            ))
         });
         [total, deadline].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
@@ -405,7 +431,9 @@ impl Tick<'_> {
             let step = bad.filter(|_| state == RunState::Failed)?;
             let inner = keys(step).iter().find_map(|k| self.fields.parts.get(k)?.error.clone());
             Some(match inner {
-                Some(inner) => TypedError { message: format!("step `{}`: {}", step.id, inner.message), ..inner },
+                Some(inner) => {
+                    TypedError { message: format!("step `{}`: {}", step.id, inner.message), ..inner }
+                }
                 None => TypedError::new("step", format!("step `{}` failed", step.id)),
             })
         });

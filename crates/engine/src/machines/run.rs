@@ -96,10 +96,12 @@ impl<'a> Tick<'a> {
             return self.lost("the node that ran it died or lost its lease");
         }
         let now = self.world.now;
-        if let (Some(limit), Some(due), None) = (self.policy.timeout.queue, self.fields.due, self.row.started_at)
+        if let (Some(limit), Some(due), None) =
+            (self.policy.timeout.queue, self.fields.due, self.row.started_at)
             && after(timestamp(due), limit) <= now
         {
-            let error = TypedError::new("timeout.queue", format!("it waited longer than {limit} for a free place"));
+            let error =
+                TypedError::new("timeout.queue", format!("it waited longer than {limit} for a free place"));
             return self.end(RunState::TimedOut, Some(error), None);
         }
         if let Some((stop, why)) = self.overall_stop()
@@ -126,15 +128,21 @@ impl<'a> Tick<'a> {
         let (Some(task), Some(step)) = (self.task, self.step) else {
             return Err(TypedError::new("internal", "no definition"));
         };
-        let known =
-            Known::of_run(task, self.row.id, self.world.salt, &self.fields.inputs, self.fields.cause.as_ref());
+        let known = Known::of_run(
+            task,
+            self.row.id,
+            self.world.salt,
+            &self.fields.inputs,
+            self.fields.cause.as_ref(),
+        );
         call::build(task, step, step.id.as_str(), &known)
     }
 
     /// When the run as a whole must end, and the words for it.
     fn overall_stop(&self) -> Option<(Timestamp, String)> {
         let started = self.row.started_at.map_or(self.world.now, timestamp);
-        let total = self.policy.timeout.total.map(|t| (after(started, t), format!("it took longer than {t} in all")));
+        let total =
+            self.policy.timeout.total.map(|t| (after(started, t), format!("it took longer than {t} in all")));
         let deadline = self.policy.deadline.and_then(|d| {
             let due = timestamp(self.fields.due?);
             Some((after(due, d), format!("its deadline, {d} after it was due, has passed")))
@@ -225,11 +233,13 @@ impl<'a> Tick<'a> {
         self.fields.attempts += 1;
         self.fields.lost += 1;
         let uses = self.fields.call.as_ref().map(|c| c.uses.as_str()).or(self.step.map(|s| s.uses.as_str()));
-        let by_custom = self.policy.idempotent.unwrap_or(false) || uses.is_some_and(|u| (self.world.reruns_lost)(u));
+        let by_custom =
+            self.policy.idempotent.unwrap_or(false) || uses.is_some_and(|u| (self.world.reruns_lost)(u));
         let rule = self.policy.lost.unwrap_or(if by_custom { Lost::Rerun } else { Lost::Fail });
         let error = TypedError::new("lost", how);
         if rule == Lost::Rerun && self.fields.lost <= LOST_CAP {
-            let event = EventBody::new("attempt_lost", &json!({ "attempt": self.fields.attempts, "error": error }));
+            let event =
+                EventBody::new("attempt_lost", &json!({ "attempt": self.fields.attempts, "error": error }));
             self.fields.error = Some(error);
             return Decision::Commit(Box::new(Change {
                 set: Some(fields::write(&self.fields)),
@@ -271,7 +281,8 @@ impl<'a> Tick<'a> {
             EventBody::new(state.word(), &body),
         );
         if self.row.watcher.is_some() {
-            let words = LastWords { output: self.fields.output.clone(), error: self.fields.error.clone(), good };
+            let words =
+                LastWords { output: self.fields.output.clone(), error: self.fields.error.clone(), good };
             change.send.push((
                 MailTo::Watcher,
                 Letter::ChildEnded {

@@ -50,7 +50,8 @@ impl Machine for Schedule {
             return ended(fields, reason);
         }
         let own = fields.own.clone();
-        let Some((task, def)) = task.and_then(|t| Some((t, own.as_deref().or_else(|| t.schedule(&fields.schedule))?)))
+        let Some((task, def)) =
+            task.and_then(|t| Some((t, own.as_deref().or_else(|| t.schedule(&fields.schedule))?)))
         else {
             return ended(fields, "its task does not have this schedule any more".into());
         };
@@ -58,7 +59,8 @@ impl Machine for Schedule {
             Ok(trigger) => trigger,
             Err(problem) => return ended(fields, problem),
         };
-        let tick = Tick { row, fields, task, def, trigger, world, presets: &*self.presets, batch: Batch::default() };
+        let tick =
+            Tick { row, fields, task, def, trigger, world, presets: &*self.presets, batch: Batch::default() };
         match tick.tick() {
             Ok(decision) => decision,
             Err(problem) => unreadable(TypedError::new("schedule", problem)),
@@ -262,7 +264,8 @@ impl Tick<'_> {
                     .ok_or_else(|| format!("preset `{id}` is not there any more"))?,
             ),
         };
-        let cause = Cause::Schedule { schedule: format!("{}/{}", self.task.def.id, self.def.id), due: nominal };
+        let cause =
+            Cause::Schedule { schedule: format!("{}/{}", self.task.def.id, self.def.id), due: nominal };
         let wish = Wish {
             inputs: self.def.inputs.clone(),
             preset: preset.as_ref(),
@@ -284,7 +287,12 @@ impl Tick<'_> {
             Err(error) => {
                 // The firing is on record as a failed run: inputs that no longer fit must not stop the schedule.
                 let error = TypedError::from(error);
-                self.batch.start.push(self.record(RunState::Failed, &error.message, cause, Some(error.clone())));
+                self.batch.start.push(self.record(
+                    RunState::Failed,
+                    &error.message,
+                    cause,
+                    Some(error.clone()),
+                ));
                 self.batch.fired.push(nominal);
             }
         }
@@ -329,12 +337,14 @@ impl Tick<'_> {
                 1 => reason,
                 _ => format!("{reason} ({count} moments, {from} to {last})"),
             };
-            let cause = Cause::Schedule { schedule: format!("{}/{}", self.task.def.id, self.def.id), due: last };
+            let cause =
+                Cause::Schedule { schedule: format!("{}/{}", self.task.def.id, self.def.id), due: last };
             let record = self.record(RunState::Skipped, &reason, cause, None);
             self.batch.start.push(record);
         }
         self.fields.next = next.map(micros);
-        let over = next.is_none() && self.fields.live.is_empty() && self.batch.start.iter().all(|m| m.state != 0);
+        let over =
+            next.is_none() && self.fields.live.is_empty() && self.batch.start.iter().all(|m| m.state != 0);
         let waits = self.trigger.is_reboot() || self.fields.queued.is_some() || self.watches();
         let body = if self.batch.fired.is_empty() {
             Value::Null

@@ -9,9 +9,7 @@ mod schedule;
 mod step;
 mod task;
 
-pub use policy::{
-    Backoff, Concurrency, Lost, OnConflict, Policy, Priority, RateLimit, Retry, Timeouts,
-};
+pub use policy::{Backoff, Concurrency, Lost, OnConflict, Policy, Priority, RateLimit, Retry, Timeouts};
 pub use schedule::{Missed, MissedPolicy, Overlap, ScheduleDef};
 pub use step::{Matrix, StepDef};
 pub use task::{Activation, ActivationMode, Expect, PresetDef, Source, TaskDef, Timetable};

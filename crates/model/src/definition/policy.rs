@@ -100,7 +100,11 @@ impl Retry {
     /// Whether an error of this class is one to retry after.
     #[must_use]
     pub fn covers(&self, class: &ErrorClass) -> bool {
-        if self.on.is_empty() { class.is_transient_by_default() } else { self.on.iter().any(|p| class.matches(p)) }
+        if self.on.is_empty() {
+            class.is_transient_by_default()
+        } else {
+            self.on.iter().any(|p| class.matches(p))
+        }
     }
 
     /// The waiting time after `failed` failed attempts (1 or more), before jitter.
@@ -154,7 +158,9 @@ impl Timeouts {
 }
 
 /// Priority classes; strict order inside a namespace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// Before all others.
@@ -246,7 +252,11 @@ mod tests {
     #[test]
     fn the_nearer_policy_wins_part_by_part() {
         let task = Policy {
-            timeout: Timeouts { attempt: Some(Span::from_secs(30)), queue: Some(Span::from_secs(5)), total: None },
+            timeout: Timeouts {
+                attempt: Some(Span::from_secs(30)),
+                queue: Some(Span::from_secs(5)),
+                total: None,
+            },
             priority: Some(Priority::Low),
             ..Policy::default()
         };

@@ -17,7 +17,10 @@ pub fn shell(line: &str) -> Result<Timetable, CliError> {
 /// What stands after `--`.
 pub fn argv(argv: &[String]) -> Result<Timetable, CliError> {
     let first = &argv[0];
-    let rest = || std::iter::once(first.split_once(':').map_or("", |(_, r)| r)).chain(argv[1..].iter().map(String::as_str));
+    let rest = || {
+        std::iter::once(first.split_once(':').map_or("", |(_, r)| r))
+            .chain(argv[1..].iter().map(String::as_str))
+    };
     if first.starts_with("cmd:") {
         let line = rest().collect::<Vec<_>>().join(" ");
         return shell(line.trim());

@@ -135,14 +135,16 @@ fn detach(
     let owner = embedded.owner();
     let document = json!({ "started": started, "owner": owner });
     global.output.show(&document, |_| {
-        let mut lines: Vec<_> = tasks.iter().zip(&started).map(|(t, s)| format!("{}  {}:{}", s.id(), t.0, t.1)).collect();
+        let mut lines: Vec<_> =
+            tasks.iter().zip(&started).map(|(t, s)| format!("{}  {}:{}", s.id(), t.0, t.1)).collect();
         lines.push(match &owner {
             Some(owner) => format!("queued; {owner} will run it"),
             None => "queued; nobody serves this store now: `ostler serve` will run it".to_owned(),
         });
         lines.join("\n")
     });
-    let refused = started.iter().any(|s| matches!(s, Started::AlreadyRunning { .. } | Started::Skipped { .. }));
+    let refused =
+        started.iter().any(|s| matches!(s, Started::AlreadyRunning { .. } | Started::Skipped { .. }));
     Ok(if refused { CONFLICT } else { 0 })
 }
 
@@ -170,13 +172,17 @@ impl Session {
         inputs: serde_json::Map<String, Value>,
     ) -> Result<u8, CliError> {
         let service = self.running.service.clone();
-        let requests = tasks.iter().map(|task| StartRequest { home: Some(self.running.id), ..request(run, task, &inputs) });
+        let requests = tasks
+            .iter()
+            .map(|task| StartRequest { home: Some(self.running.id), ..request(run, task, &inputs) });
         let mut ids: Vec<Uid> = Vec::new();
         let mut waiting: BTreeMap<MachineId, Uid> = BTreeMap::new();
         let mut refused = false;
         let started: Vec<Started> = match requests.collect::<Vec<_>>() {
             // One start is claimed in the transaction that makes it.
-            mut one if one.len() == 1 => one.pop().map(|r| service.start(&self.actor, r)).transpose()?.into_iter().collect(),
+            mut one if one.len() == 1 => {
+                one.pop().map(|r| service.start(&self.actor, r)).transpose()?.into_iter().collect()
+            }
             many => service.start_many(&self.actor, many)?,
         };
         for (task, started) in tasks.iter().zip(started) {
@@ -192,7 +198,9 @@ impl Session {
                     refused = true;
                     eprintln!("{}:{} runs already: {id}", task.0, task.1);
                 }
-                Started::Repeated { .. } => eprintln!("{}:{} was started before with this key: {id}", task.0, task.1),
+                Started::Repeated { .. } => {
+                    eprintln!("{}:{} was started before with this key: {id}", task.0, task.1)
+                }
                 Started::Skipped { .. } => {}
             }
         }
@@ -374,7 +382,11 @@ fn tell_many(runs: &[RunView], service: &Service) -> String {
                 Cell::new(if run.is_good() { "ok" } else { "NOT OK" }),
                 Cell::new(output::moment(run.started_at, now)),
                 Cell::new(output::duration(run.duration_ms)),
-                Cell::new(if run.kind == "flow" { format!("{} steps", run.steps.len()) } else { run.attempts.to_string() }),
+                Cell::new(if run.kind == "flow" {
+                    format!("{} steps", run.steps.len())
+                } else {
+                    run.attempts.to_string()
+                }),
                 Cell::new(crate::commands::runs::remark(run)),
             ]
         })
@@ -416,7 +428,8 @@ fn dry_run(global: &Global, run: &Run, target: Target) -> Result<u8, CliError> {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
             CliError::new(USAGE, "bad_input", format!("task `{}`: {}", task.def.id, problems.join("; ")))
         })?;
-        let until = now.saturating_add(jiff::SignedDuration::from_hours(24 * 366)).unwrap_or(jiff::Timestamp::MAX);
+        let until =
+            now.saturating_add(jiff::SignedDuration::from_hours(24 * 366)).unwrap_or(jiff::Timestamp::MAX);
         let (next, _) = ostler_service::preview(std::slice::from_ref(&task.def), &namespace, now, until, 3)?;
         let steps: Vec<_> = task
             .def
@@ -428,6 +441,8 @@ fn dry_run(global: &Global, run: &Run, target: Target) -> Result<u8, CliError> {
             "namespace": namespace, "task": task.def.id, "inputs": inputs, "policy": task.def.policy, "steps": steps, "next": next,
         }));
     }
-    global.output.show(&plans, |plans| plans.iter().map(|p| Output::Yaml.text(p)).collect::<Vec<_>>().join("\n---\n"));
+    global
+        .output
+        .show(&plans, |plans| plans.iter().map(|p| Output::Yaml.text(p)).collect::<Vec<_>>().join("\n---\n"));
     Ok(0)
 }

@@ -17,8 +17,9 @@ pub fn read_inputs(given: &[String], schema: Option<&Value>) -> Result<Map<Strin
 }
 
 fn read(text: &str, schema: Option<&Value>) -> Result<(String, Value), CliError> {
-    let (head, value) =
-        text.split_once('=').ok_or_else(|| CliError::usage(format!("`--input {text}` is not `k=v`, `k:=JSON` or `k=@file`")))?;
+    let (head, value) = text
+        .split_once('=')
+        .ok_or_else(|| CliError::usage(format!("`--input {text}` is not `k=v`, `k:=JSON` or `k=@file`")))?;
     if let Some(name) = head.strip_suffix(':') {
         let value = serde_json::from_str(value)
             .map_err(|e| CliError::usage(format!("input `{name}`: `{value}` is not JSON: {e}")))?;
@@ -61,7 +62,10 @@ fn by_schema(name: &str, text: &str, property: Option<&Value>) -> Result<Value, 
             return Ok(value);
         }
     }
-    Err(CliError::usage(format!("input `{name}`: `{text}` is not of type {}; JSON is given as `{name}:=…`", types.join(" or "))))
+    Err(CliError::usage(format!(
+        "input `{name}`: `{text}` is not of type {}; JSON is given as `{name}:=…`",
+        types.join(" or ")
+    )))
 }
 
 #[cfg(test)]
@@ -75,9 +79,11 @@ mod tests {
         let schema = json!({ "properties": {
             "n": { "type": "integer" }, "x": { "type": "number" }, "b": { "type": "boolean" },
             "s": { "type": "string" }, "l": { "type": "array" } } });
-        let given = ["n=3", "x=2.5", "b=yes", "s=12", "l=[1,2]", "j:={\"a\":null}", "free=7"].map(str::to_owned);
+        let given =
+            ["n=3", "x=2.5", "b=yes", "s=12", "l=[1,2]", "j:={\"a\":null}", "free=7"].map(str::to_owned);
         let inputs = read_inputs(&given, Some(&schema)).unwrap();
-        let expected = json!({ "n": 3, "x": 2.5, "b": true, "s": "12", "l": [1, 2], "j": { "a": null }, "free": "7" });
+        let expected =
+            json!({ "n": 3, "x": 2.5, "b": true, "s": "12", "l": [1, 2], "j": { "a": null }, "free": "7" });
         assert_eq!(Value::Object(inputs), expected);
     }
 
