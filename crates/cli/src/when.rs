@@ -15,7 +15,7 @@ pub enum When {
     /// As the file says.
     File,
     /// In this rhythm.
-    Trigger(TriggerSpec),
+    Trigger(Box<TriggerSpec>),
 }
 
 /// Reads `--when`.
@@ -26,7 +26,7 @@ pub fn parse(text: &str, spaced: bool) -> Result<When, CliError> {
         "file" => return Ok(When::File),
         _ => {}
     }
-    Ok(When::Trigger(trigger(word, spaced)?))
+    Ok(When::Trigger(Box::new(trigger(word, spaced)?)))
 }
 
 /// A trigger from the same words, for `calendar explain`.

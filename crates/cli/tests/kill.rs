@@ -1,5 +1,6 @@
 //! `kill -9` of the real binary at random moments under load: no run lost, none ended twice, no process left behind, the
 //! database whole. `OSTLER_KILL_ROUNDS` says how often.
+#![allow(clippy::unwrap_used, reason = "a test fails where a value is missing")]
 
 mod support;
 

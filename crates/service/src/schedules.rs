@@ -210,8 +210,7 @@ pub fn preview(
                 ServiceError::BadInput(format!("schedule `{}/{}`: {e}", task.id, schedule.id))
             })?;
             let count = schedule.trigger.count.unwrap_or(u64::MAX);
-            let mut taken = 0;
-            for due in trigger.between(from, until, from) {
+            for (taken, due) in trigger.between(from, until, from).enumerate() {
                 let due = due.map_err(|e| {
                     ServiceError::BadInput(format!("schedule `{}/{}`: {e}", task.id, schedule.id))
                 })?;
@@ -219,7 +218,6 @@ pub fn preview(
                     complete &= taken as u64 >= count;
                     break;
                 }
-                taken += 1;
                 all.push(firing(task.id.as_str(), schedule.id.as_str(), trigger.zone(), due.at, due.shift));
             }
         }

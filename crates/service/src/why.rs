@@ -367,11 +367,8 @@ impl Story<'_> {
             }
             return Ok(());
         }
-        match &all.run.error {
-            Some(error) => {
-                self.say(format!("attempt {} failed: {} ({})", all.run.attempts, error.message, error.class))
-            }
-            None => {}
+        if let Some(error) = &all.run.error {
+            self.say(format!("attempt {} failed: {} ({})", all.run.attempts, error.message, error.class));
         }
         if tick.phase == Phase::Later && tick.due_at != NEVER {
             self.say(format!("it is tried again {}", self.moment(timestamp(tick.due_at))));

@@ -1,4 +1,5 @@
 //! The engine through its test kit: runs, flows, schedules, limits, crashes.
+#![allow(clippy::unwrap_used, reason = "a test fails where a value is missing")]
 
 use ostler_model::{RunState, definition::Timetable};
 use ostler_testkit::{Crash, World, ends_well, ends_with, fails, takes};

@@ -2,6 +2,7 @@
 //! nodes, clock jumps, slow, failing and deaf executions, checked against what must hold whatever happens.
 //!
 //! `OSTLER_SIM_SEEDS=10000` runs more of them, `OSTLER_SIM_SEED=7` one, with everything that happened printed.
+#![allow(clippy::unwrap_used, reason = "a test fails where a value is missing")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

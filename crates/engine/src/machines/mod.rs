@@ -6,4 +6,4 @@ mod schedule;
 
 pub use flow::Flow;
 pub use run::Run;
-pub use schedule::Schedule;
+pub use schedule::{Presets, Schedule};

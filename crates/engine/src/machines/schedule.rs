@@ -30,10 +30,13 @@ const FIRINGS_A_TICK: usize = 200;
 /// With `missed: skip`, a moment reached within this time is not missed, only a little late.
 const PUNCTUAL: Span = Span::from_secs(30);
 
+/// Finds presets by namespace and id.
+pub type Presets = dyn Fn(&str, &str) -> Option<PresetDef> + Send + Sync;
+
 /// The machine of schedules.
 pub struct Schedule {
     /// Finds presets by namespace and id.
-    pub presets: Arc<dyn Fn(&str, &str) -> Option<PresetDef> + Send + Sync>,
+    pub presets: Arc<Presets>,
 }
 
 impl Machine for Schedule {
