@@ -191,6 +191,7 @@ async fn a_dead_worker_is_replaced() {
     let first = bench.output(entry("p:f", json!({}))).await.as_i64().unwrap();
     let pid = rustix::process::Pid::from_raw(i32::try_from(first).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert!(eventually(|| !alive(i32::try_from(first).unwrap())).await);
     let second = bench.output(entry("p:f", json!({}))).await.as_i64().unwrap();
     assert_ne!(first, second);
 }

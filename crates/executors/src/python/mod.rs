@@ -130,7 +130,8 @@ impl Python {
             let kept = if warm { self.pool.take(&key) } else { None };
             let was_kept = kept.is_some();
             let mut worker = match kept {
-                Some(worker) => worker,
+                Some(worker) if worker.waits() => worker,
+                Some(_) => continue,
                 None => self.start(call, &key, &settings.process, &prepared).await?,
             };
             match worker.perform(call, &mut watch, &body).await? {
@@ -143,13 +144,17 @@ impl Python {
                 Answer::CutShort => return Ok(ExecEnd::interrupted()),
                 Answer::NotBegun if was_kept => {}
                 Answer::NotBegun => {
-                    let exit = worker.exit().await;
-                    let said = prepared.startup_text();
-                    let last = said.lines().last().map_or_else(|| format!("{exit:?}"), str::to_owned);
-                    let text = format!("{} did not start the worker: {last}", key.python.display());
-                    return Err(TypedError { detail: Some(said), ..TypedError::new("spawn", text) });
+                    let text = format!("{} did not take the call", key.python.display());
+                    return Err(TypedError::new("spawn", text));
                 }
-                Answer::Died(exit) => return Err(exit_failure(exit, &watch.finish_quietly())),
+                Answer::Died(exit) => {
+                    let said = prepared.startup_text();
+                    if let Some(last) = said.lines().last() {
+                        let text = format!("{} did not start: {last}", key.python.display());
+                        return Err(TypedError { detail: Some(said), ..TypedError::new("spawn", text) });
+                    }
+                    return Err(exit_failure(exit, &watch.finish_quietly()));
+                }
             }
         }
     }

@@ -330,9 +330,10 @@ def leftovers(threads):
     if threading.active_count() > threads:
         return True
     try:
-        for thread in os.listdir("/proc/self/task"):
-            with open(f"/proc/self/task/{thread}/children") as children:
-                if children.read().strip():
+        tasks = os.listdir("/proc/self/task") if threads > 1 else [threading.get_native_id()]
+        for task in tasks:
+            with open(f"/proc/self/task/{task}/children", "rb", buffering=0) as children:
+                if children.read(16):
                     return True
     except OSError:
         pass
@@ -365,7 +366,6 @@ def serve(channel, helper):
         if call["warm"] and sources.changed():
             channel.send(stale=True)
             return
-        channel.send(began=True)
         for number, fd in zip((1, 2), fds):
             switch(number, fd)
             os.close(fd)
@@ -376,10 +376,10 @@ def serve(channel, helper):
         flush()
         retire = not call["warm"]
         if not retire:
-            for number in (1, 2):
-                switch(number, nowhere)
-            os.environ.clear()
-            os.environ.update(base)
+            if os.environ != base:
+                for name in [name for name in os.environ if name not in base]:
+                    del os.environ[name]
+                os.environ.update({name: value for name, value in base.items() if os.environ.get(name) != value})
             try:
                 os.chdir(folder)
             except OSError:
@@ -387,9 +387,12 @@ def serve(channel, helper):
             sys.path[:] = path + [p for p in sys.path if p not in path]
             sources.note()
             retire = retire or leftovers(threads) or sys.stdout.closed or sys.stderr.closed
+        # All that the call wrote is in its pipes by now; they are let go only after the answer, to wake Ostler once.
         channel.send(ended=told, retire=retire)
         if retire:
             return
+        for number in (1, 2):
+            switch(number, nowhere)
 
 
 def terminate(number, frame):

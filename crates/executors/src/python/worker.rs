@@ -10,7 +10,7 @@ use std::{
 
 use ostler_execution::{CancelReason, Progress};
 use ostler_model::TypedError;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::{
@@ -39,7 +39,6 @@ pub(super) struct Worker {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Frame {
-    began: bool,
     stale: bool,
     progress: Option<Progress>,
     output: Option<Map<String, Value>>,
@@ -68,7 +67,7 @@ pub(super) enum Answer {
     /// The process ended without an answer.
     Died(Exit),
     CutShort,
-    /// The worker had not begun: its code is old, or it was gone already.
+    /// The worker did not begin: its code is old, or it was gone.
     NotBegun,
 }
 
@@ -124,7 +123,7 @@ impl Worker {
         let grace = grace(call);
         let (mut out, mut err) = (vec![0; 64 * 1024], vec![0; 16 * 1024]);
         let (mut out_open, mut err_open, mut channel_open) = (true, true, true);
-        let (mut cut_short, mut killed, mut began) = (None, false, false);
+        let (mut cut_short, mut killed) = (None, false);
         let mut ended: Option<(Told, bool)> = None;
         let answer = loop {
             tokio::select! {
@@ -141,7 +140,6 @@ impl Worker {
                 read = self.channel.read_buf(&mut self.inbox), if channel_open => {
                     channel_open = read.is_ok_and(|read| read > 0);
                     while let Some(frame) = next_frame(&mut self.inbox).map_err(|e| fault("the worker", e))? {
-                        began |= frame.began;
                         if frame.stale {
                             return Ok(Answer::NotBegun);
                         }
@@ -174,7 +172,6 @@ impl Worker {
                     break match (ended.take(), cut_short) {
                         (_, Some(_)) => Answer::CutShort,
                         (Some((told, _)), None) => Answer::Ended { told, reusable: false },
-                        (None, None) if !began => Answer::NotBegun,
                         (None, None) => Answer::Died(exit),
                     };
                 }
@@ -194,10 +191,12 @@ impl Worker {
         Ok(answer)
     }
 
-    /// The exit of a worker that ended without taking the call.
-    pub(super) async fn exit(&mut self) -> Option<Exit> {
-        self.child.end_with_grace(Duration::from_secs(1));
-        self.child.wait().await.ok()
+    /// Whether it still waits for a call: one that was killed in the meantime has closed its end.
+    pub(super) fn waits(&self) -> bool {
+        let mut byte = [0];
+        matches!(self.channel.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            && rustix::net::recv(&self.channel, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)
+                .is_err_and(|error| error == rustix::io::Errno::AGAIN)
     }
 }
 
