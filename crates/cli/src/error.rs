@@ -97,7 +97,11 @@ impl From<ServiceError> for CliError {
 
 impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
-        Self::new(STORE, "store", error.to_string())
+        match error {
+            // What was asked makes no sense; the store itself is well.
+            StoreError::Refused(_) => Self::usage(error.to_string()),
+            _ => Self::new(STORE, "store", error.to_string()),
+        }
     }
 }
 

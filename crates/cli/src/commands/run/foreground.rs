@@ -32,6 +32,7 @@ pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>
     if run.dry_run {
         return dry_run(global, run, target);
     }
+    let secrets = context::secrets()?;
     let embedded = Embedded::open(context::place(global), Arc::new(SystemClock))?;
     let service = embedded.service()?;
     let actor = context::actor();
@@ -57,7 +58,7 @@ pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>
             executors: context::executors(&embedded)?,
             observer: Arc::new(move |notice| onlooker.notice(notice)),
             lines: Some(live.clone()),
-            secrets: context::secrets()?,
+            secrets,
         })?;
         let session = Session { actor, running, live, ended, output: global.output };
         match when {
@@ -85,13 +86,13 @@ fn prepare(
             return Ok((vec![task], inputs));
         }
     };
-    let mut schema = None;
+    let mut wanted_defs = Vec::new();
     for timetable in &timetables {
         for task in &timetable.tasks {
             let wanted = run.task.as_deref().map_or(task.enabled, |name| task.id == *name);
             if wanted {
                 tasks.push((timetable.namespace.to_string(), task.id.to_string()));
-                schema = task.inputs.as_ref();
+                wanted_defs.push((timetable.namespace.to_string(), task));
             }
         }
     }
@@ -103,7 +104,12 @@ fn prepare(
     if tasks.len() > 1 && !run.inputs.is_empty() {
         return Err(CliError::usage("inputs go with one task; name it with `--task`"));
     }
+    let schema = wanted_defs.last().and_then(|(_, task)| task.inputs.as_ref());
     let inputs = read_inputs(&run.inputs, schema)?;
+    // Nothing is stored before everything is known to be right.
+    for (namespace, def) in wanted_defs {
+        checked(ostler_engine::Task::new(0, 0, &namespace, def.clone()), &inputs)?;
+    }
     for timetable in &timetables {
         service.push_some(actor, timetable)?;
     }
@@ -396,6 +402,21 @@ fn tell_many(runs: &[RunView], service: &Service) -> String {
     format!("\n{table}\n\n{good} of {} ended as they should", runs.len())
 }
 
+/// A task with its inputs, defaults filled in, when they are right.
+fn checked(
+    task: ostler_engine::Task,
+    given: &serde_json::Map<String, Value>,
+) -> Result<(ostler_engine::Task, serde_json::Map<String, Value>), CliError> {
+    match task.check_inputs(given) {
+        Ok(inputs) => Ok((task, inputs)),
+        Err(problems) => {
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            let message = format!("task `{}`: {}", task.def.id, problems.join("; "));
+            Err(CliError::new(USAGE, "bad_input", message))
+        }
+    }
+}
+
 /// What would run, with resolved inputs and the next due moments.
 fn dry_run(global: &Global, run: &Run, target: Target) -> Result<u8, CliError> {
     let definitions: Vec<(String, ostler_model::TaskDef)> = match target {
@@ -424,10 +445,7 @@ fn dry_run(global: &Global, run: &Run, target: Target) -> Result<u8, CliError> {
     for (namespace, def) in definitions {
         let given = read_inputs(&run.inputs, def.inputs.as_ref())?;
         let task = ostler_engine::Task::new(0, 0, &namespace, def);
-        let inputs = task.check_inputs(&given).map_err(|problems| {
-            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            CliError::new(USAGE, "bad_input", format!("task `{}`: {}", task.def.id, problems.join("; ")))
-        })?;
+        let (task, inputs) = checked(task, &given)?;
         let until =
             now.saturating_add(jiff::SignedDuration::from_hours(24 * 366)).unwrap_or(jiff::Timestamp::MAX);
         let (next, _) = ostler_service::preview(std::slice::from_ref(&task.def), &namespace, now, until, 3)?;
