@@ -2,11 +2,15 @@
 
 use std::{borrow::Cow, cell::Cell, cmp::Ordering, ops::Range};
 
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use crate::{
     ExprError, RESULT_LIMIT, functions,
     parse::{Kind, Node},
+    values::{
+        arithmetic, compare, contains, equal, forged, is_forged, is_secret, kind_of, near, negated,
+        secret_looked_at, size, truthy,
+    },
 };
 
 /// Steps of one evaluation: a tree has at most 512 nodes, functions over long lists pay for each item.
@@ -57,86 +61,6 @@ pub(crate) fn eval(node: &Node, scope: &Scope<'_>) -> Result<Value, ExprError> {
         return Err(ExprError::new("the result is larger than 1 MB", node.range.clone()));
     }
     Ok(value)
-}
-
-/// `null`, `false`, 0, and what is empty are false.
-pub(crate) fn truthy(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(b) => *b,
-        Value::Number(n) => n.as_f64() != Some(0.0),
-        Value::String(s) => !s.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-    }
-}
-
-/// About the length of a value as JSON; stops counting beyond `enough`.
-pub(crate) fn size(value: &Value, enough: usize) -> usize {
-    match value {
-        Value::String(s) => s.len() + 2,
-        Value::Array(items) => {
-            let mut total = 2;
-            for item in items {
-                total += 1 + size(item, enough);
-                if total > enough {
-                    break;
-                }
-            }
-            total
-        }
-        Value::Object(map) => {
-            let mut total = 2;
-            for (key, item) in map {
-                total += 4 + key.len() + size(item, enough);
-                if total > enough {
-                    break;
-                }
-            }
-            total
-        }
-        _ => 8,
-    }
-}
-
-/// The word for a value's type.
-pub(crate) fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(map) if map.contains_key("$secret") => "a secret",
-        Value::Object(_) => "a map",
-    }
-}
-
-fn is_secret(value: &Value) -> bool {
-    value.as_object().is_some_and(|m| m.len() == 1 && m.contains_key("$secret"))
-}
-
-/// Whether data looks like a secret's handle. Handles are made by `secrets.NAME` in a definition only: whoever may
-/// give inputs must not be able to name a secret in them.
-pub(crate) fn is_forged(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(is_forged),
-        Value::Object(map) => {
-            map.iter().any(|(key, item)| key == "$secret" || key.contains('\0') || is_forged(item))
-        }
-        _ => false,
-    }
-}
-
-fn secret_looked_at(range: &Range<usize>) -> ExprError {
-    let message = "a secret can be handed on as a whole or inside a text, not looked at by an expression";
-    ExprError::new(message, range.clone())
-}
-
-pub(crate) fn forged(range: &Range<usize>) -> ExprError {
-    let message = "the value holds `$secret` or the character U+0000, which are Ostler's own";
-    ExprError::new(message, range.clone())
 }
 
 impl<'a> Machine<'a> {
@@ -408,8 +332,8 @@ impl<'a> Machine<'a> {
             _ => {}
         }
         let right = self.open(b)?;
-        // Comparing walks both.
-        self.burn((size(&left, RESULT_LIMIT) + size(&right, RESULT_LIMIT)) / 64, range)?;
+        // Comparing walks both, joining copies both.
+        self.burn((size(&left, RESULT_LIMIT) + size(&right, RESULT_LIMIT)) / 16, range)?;
         let value = match operator {
             "==" => Ok(Value::Bool(equal(&left, &right))),
             "!=" => Ok(Value::Bool(!equal(&left, &right))),
@@ -427,19 +351,9 @@ impl<'a> Machine<'a> {
                     _ => order != Ordering::Less,
                 }))
             }
-            _ => arithmetic(self, operator, &left, &right, range),
+            _ => arithmetic(operator, &left, &right, range),
         };
         value.map(Cow::Owned)
-    }
-}
-
-fn negated(value: &Value, range: &Range<usize>) -> Result<Value, ExprError> {
-    match value {
-        Value::Number(n) => match n.as_i64() {
-            Some(i) => i.checked_neg().map(Value::from).ok_or_else(|| overflow(range)),
-            None => number(-n.as_f64().unwrap_or_default(), range),
-        },
-        other => Err(ExprError::new(format!("`-` needs a number, not {}", kind_of(other)), range.clone())),
     }
 }
 
@@ -474,142 +388,4 @@ fn field<'a>(base: Cow<'a, Value>, name: &str, range: &Range<usize>) -> Result<C
         (None, Some(value)) => Ok(value),
         (error, _) => Err(ExprError::new(error.unwrap_or_default(), range.clone())),
     }
-}
-
-/// What is there instead of a name that is not.
-pub(crate) fn near(name: &str, known: &[&str]) -> String {
-    let close = known.iter().map(|k| (distance(name, k), *k)).filter(|(d, k)| *d <= 1 + k.len() / 4).min();
-    match close {
-        Some((_, k)) => format!("; did you mean `{k}`?"),
-        None if known.is_empty() => "; there is nothing".to_owned(),
-        None => format!("; there is {}", known.iter().take(12).copied().collect::<Vec<_>>().join(", ")),
-    }
-}
-
-/// Optimal string alignment distance, for names of a few dozen letters.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut rows = vec![vec![0usize; b.len() + 1]; a.len() + 1];
-    for (i, row) in rows.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    for j in 0..=b.len() {
-        rows[0][j] = j;
-    }
-    for i in 1..=a.len() {
-        for j in 1..=b.len() {
-            let cost = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1).min(rows[i - 1][j - 1] + cost);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[a.len()][b.len()]
-}
-
-pub(crate) fn equal(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(x), Value::Number(y)) => compare_numbers(x, y) == Some(Ordering::Equal),
-        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| equal(x, y)),
-        _ => a == b,
-    }
-}
-
-pub(crate) fn compare(a: &Value, b: &Value) -> Option<Ordering> {
-    match (a, b) {
-        (Value::Number(x), Value::Number(y)) => compare_numbers(x, y),
-        (Value::String(x), Value::String(y)) => Some(x.cmp(y)),
-        (Value::Bool(x), Value::Bool(y)) => Some(x.cmp(y)),
-        _ => None,
-    }
-}
-
-fn compare_numbers(a: &Number, b: &Number) -> Option<Ordering> {
-    match (a.as_i64(), b.as_i64()) {
-        (Some(x), Some(y)) => Some(x.cmp(&y)),
-        _ => a.as_f64()?.partial_cmp(&b.as_f64()?),
-    }
-}
-
-pub(crate) fn contains(whole: &Value, part: &Value, range: &Range<usize>) -> Result<bool, ExprError> {
-    match (whole, part) {
-        (Value::Array(items), part) => Ok(items.iter().any(|i| equal(i, part))),
-        (Value::Object(map), Value::String(key)) => Ok(map.contains_key(key)),
-        (Value::String(text), Value::String(part)) => Ok(text.contains(part.as_str())),
-        (whole, part) => Err(ExprError::new(
-            format!("{} cannot be looked for in {}", kind_of(part), kind_of(whole)),
-            range.clone(),
-        )),
-    }
-}
-
-fn overflow(range: &Range<usize>) -> ExprError {
-    ExprError::new("the number does not fit into 64 bits", range.clone())
-}
-
-pub(crate) fn number(value: f64, range: &Range<usize>) -> Result<Value, ExprError> {
-    Number::from_f64(value)
-        .map(Value::Number)
-        .ok_or_else(|| ExprError::new("the result is not a number", range.clone()))
-}
-
-fn arithmetic(
-    machine: &Machine<'_>,
-    operator: &str,
-    left: &Value,
-    right: &Value,
-    range: &Range<usize>,
-) -> Result<Value, ExprError> {
-    if operator == "+" {
-        match (left, right) {
-            (Value::String(a), Value::String(b)) => {
-                machine.burn((a.len() + b.len()) / 16, range)?;
-                return Ok(format!("{a}{b}").into());
-            }
-            (Value::Array(a), Value::Array(b)) => {
-                machine.burn(a.len() + b.len(), range)?;
-                return Ok(a.iter().chain(b).cloned().collect());
-            }
-            _ => {}
-        }
-    }
-    let (Value::Number(a), Value::Number(b)) = (left, right) else {
-        let message = format!("`{operator}` does not go with {} and {}", kind_of(left), kind_of(right));
-        return Err(ExprError::new(message, range.clone()));
-    };
-    let by_zero = || ExprError::new("division by zero", range.clone());
-    if let (Some(a), Some(b)) = (a.as_i64(), b.as_i64()) {
-        let result = match operator {
-            "+" => a.checked_add(b),
-            "-" => a.checked_sub(b),
-            "*" => a.checked_mul(b),
-            "%" if b == 0 => return Err(by_zero()),
-            "%" => a.checked_rem(b).map(|r| if r != 0 && (r < 0) != (b < 0) { r + b } else { r }),
-            "//" if b == 0 => return Err(by_zero()),
-            // Towards minus infinity, as in Python; `%` goes with it.
-            "//" => a.checked_div(b).map(|q| if a % b != 0 && (a < 0) != (b < 0) { q - 1 } else { q }),
-            _ if b == 0 => return Err(by_zero()),
-            // A whole quotient stays whole.
-            _ if a.checked_rem(b) == Some(0) => a.checked_div(b),
-            _ => return number(a as f64 / b as f64, range),
-        };
-        return result.map(Value::from).ok_or_else(|| overflow(range));
-    }
-    let (a, b) = (a.as_f64().unwrap_or_default(), b.as_f64().unwrap_or_default());
-    if b == 0.0 && matches!(operator, "/" | "//" | "%") {
-        return Err(by_zero());
-    }
-    number(
-        match operator {
-            "+" => a + b,
-            "-" => a - b,
-            "*" => a * b,
-            "%" => a - b * (a / b).floor(),
-            "//" => (a / b).floor(),
-            _ => a / b,
-        },
-        range,
-    )
 }

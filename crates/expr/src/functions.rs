@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use crate::{
     ExprError,
-    eval::{Machine, compare, contains, forged, is_forged, kind_of, near, number, truthy},
+    eval::Machine,
     parse::Node,
+    values::{compare, contains, forged, is_forged, kind_of, near, number, truthy},
 };
 
 /// Functions that ask how things stand.
@@ -95,7 +96,7 @@ pub(crate) fn call(
     }
     let values = machine.open_all(arguments)?;
     for value in &values {
-        machine.burn(crate::eval::size(value, crate::RESULT_LIMIT) / 16, range)?;
+        machine.burn(crate::values::size(value, crate::RESULT_LIMIT) / 16, range)?;
     }
     apply(function, &values, range)
 }

@@ -19,6 +19,7 @@ mod functions;
 mod lex;
 mod parse;
 mod template;
+mod values;
 
 use std::{fmt, ops::Range};
 
@@ -117,7 +118,7 @@ impl Expr {
     /// # Errors
     /// As [`Expr::eval`].
     pub fn truthy(&self, scope: &Scope<'_>) -> Result<bool, ExprError> {
-        Ok(eval::truthy(&self.eval(scope)?))
+        Ok(values::truthy(&self.eval(scope)?))
     }
 
     /// The names it looks up.

@@ -152,7 +152,7 @@ fn scalar(text: &str) -> String {
     // Durations and dates begin with a digit and have a letter or a dash: no number.
     let is_duration = text.len() < 20
         && text.starts_with(|c: char| c.is_ascii_digit())
-        && text.ends_with(|c: char| matches!(c, 's' | 'm' | 'h' | 'd'))
+        && text.ends_with(['s', 'm', 'h', 'd'])
         && text.chars().all(|c| c.is_ascii_digit() || matches!(c, 's' | 'm' | 'h' | 'd' | 'u' | 'n'));
     if is_duration {
         return text.to_owned();

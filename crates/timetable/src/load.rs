@@ -166,6 +166,10 @@ fn one_file(
     }
     let text = read_limited(file, &name, options)?;
     if in_folder && !is_meant(&text, format) {
+        // Scripts beside the definitions that use them are nothing to tell.
+        if format == Format::Python {
+            return Ok(Loaded::default());
+        }
         let note =
             Diagnostic::of_file(&name, "left-out", "this file of the folder has no tasks and was left out");
         return Ok(Loaded { notes: vec![note], ..Loaded::default() });

@@ -1,5 +1,7 @@
 //! Good files: what they come to, that they can be written back, that the editors' schema takes them.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::path::Path;

@@ -182,7 +182,7 @@ fn tasks<'n>(cx: &Context<'_>, fields: &mut Fields<'n>, house: &House<'n>) -> Ve
 
 fn presets(cx: &Context<'_>, fields: &mut Fields<'_>, tasks: &[Lowered<'_>], zone: &str) -> Vec<PresetDef> {
     let Some(node) = fields.take(cx, &["presets"]) else { return Vec::new() };
-    let entries: Vec<(Option<(&str, &std::ops::Range<usize>)>, &Node)> = match &node.kind {
+    let entries: Vec<(Option<task::IdKey<'_>>, &Node)> = match &node.kind {
         Kind::List(items) => items.iter().map(|n| (None, n)).collect(),
         Kind::Map(entries) => entries.iter().map(|(k, n)| (Some((k.text.as_str(), &k.span)), n)).collect(),
         _ => {
@@ -205,7 +205,7 @@ fn presets(cx: &Context<'_>, fields: &mut Fields<'_>, tasks: &[Lowered<'_>], zon
 
 fn preset(
     cx: &Context<'_>,
-    key: Option<(&str, &std::ops::Range<usize>)>,
+    key: Option<task::IdKey<'_>>,
     node: &Node,
     tasks: &[Lowered<'_>],
     zone: &str,

@@ -18,6 +18,7 @@ mod script;
 mod settings;
 mod step;
 mod task;
+mod work;
 
 pub(crate) use context::Context;
 pub(crate) use file::{Origin, looks_like_definitions, lower};

@@ -149,6 +149,9 @@ pub(crate) fn expect(cx: &Context<'_>, node: &Node) -> Expect {
     expect
 }
 
+/// A calendar with one kind of entries only.
+type Only = fn(Vec<String>) -> CalendarDef;
+
 /// The named calendars of a file.
 pub(crate) fn calendars(cx: &Context<'_>, node: &Node) -> BTreeMap<Name, CalendarDef> {
     let mut calendars = BTreeMap::new();
@@ -166,7 +169,7 @@ pub(crate) fn calendars(cx: &Context<'_>, node: &Node) -> BTreeMap<Name, Calenda
             (texts(&["dates"]), texts(&["weekdays"]), texts(&["periods"]), texts(&["rules", "rrules"]));
         fields.finish(cx);
         // Each entry by itself, so that each tells its own error.
-        let kinds: [(&_, fn(Vec<String>) -> CalendarDef); 4] = [
+        let kinds: [(&_, Only); 4] = [
             (&dates, |dates| CalendarDef { dates, ..CalendarDef::default() }),
             (&weekdays, |weekdays| CalendarDef { weekdays, ..CalendarDef::default() }),
             (&periods, |periods| CalendarDef { periods, ..CalendarDef::default() }),

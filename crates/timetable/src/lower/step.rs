@@ -14,13 +14,14 @@ use super::{
     fields::Fields,
     graph::{self, Needs},
     matrix,
-    parts::{self, Environment, stays_inside},
+    parts::{self, Environment},
     retry,
     schemas::Protocols,
+    work::{check_code, check_executor, check_file, lift_run, set, supertask},
 };
 use crate::{
     diagnostic::{Problem, suggest},
-    node::{Key, Kind, Node},
+    node::{Kind, Node},
 };
 
 /// What the levels above give to every step.
@@ -59,12 +60,12 @@ pub(crate) struct Draft<'n> {
     pub(crate) id: Name,
     span: std::ops::Range<usize>,
     name: Option<String>,
-    uses: String,
-    uses_span: std::ops::Range<usize>,
-    run: Option<&'n Node>,
-    args: Option<&'n Node>,
+    pub(crate) uses: String,
+    pub(crate) uses_span: std::ops::Range<usize>,
+    pub(crate) run: Option<&'n Node>,
+    pub(crate) args: Option<&'n Node>,
     kwargs: Option<&'n Node>,
-    with: Option<Node>,
+    pub(crate) with: Option<Node>,
     needs: Option<Vec<(Name, &'n Node)>>,
     condition: Option<&'n Node>,
     environment: Environment<'n>,
@@ -220,54 +221,6 @@ fn draft<'n>(
         draft.idempotent = fields.take(cx, &["idempotent"]).and_then(|n| cx.flag(n, "idempotent"));
     }
     draft
-}
-
-fn set(with: &mut Option<Node>, key: &str, value: &Node, span: &std::ops::Range<usize>) {
-    let node = with.get_or_insert_with(|| Node::new(Kind::Map(Vec::new()), span.clone()));
-    if let Kind::Map(entries) = &mut node.kind
-        && !entries.iter().any(|(k, _)| k.text == key)
-    {
-        entries.push((Key { text: key.to_owned(), span: value.span.clone() }, value.clone()));
-    }
-}
-
-/// `python-entrypoint` with `run: pkg.mod:func`, `python-file` with `run: file.py` or `file.py:func`.
-fn supertask(
-    cx: &Context<'_>,
-    uses: &str,
-    run: Option<&Node>,
-    mut with: Option<Node>,
-    span: &std::ops::Range<usize>,
-) -> Option<Node> {
-    let Some(node) = run else {
-        let example = if uses == "python-file" { "file.py:run" } else { "package.module:function" };
-        cx.error(
-            Problem::new("missing-key", span, format!("`{uses}` has no `run`"))
-                .help(format!("write `run: \"{example}\"`")),
-        );
-        return with;
-    };
-    let text = cx.text(node, "run")?;
-    let value = |text: &str| Node::new(Kind::Text(text.to_owned()), node.span.clone());
-    if uses == "python-entrypoint" {
-        if !text.contains(':') {
-            let message = format!("`run`: `{text}` names no function");
-            cx.error(
-                Problem::new("wrong-value", &node.span, message).help("write `package.module:function`"),
-            );
-        }
-        set(&mut with, "entrypoint", &value(&text), span);
-        return with;
-    }
-    let (file, function) = match text.rsplit_once(':') {
-        Some((file, function)) => (file, Some(function)),
-        None => (text.as_str(), None),
-    };
-    set(&mut with, "file", &value(file), span);
-    if let Some(function) = function.filter(|f| *f != "run") {
-        set(&mut with, "function", &value(function), span);
-    }
-    with
 }
 
 /// One attempt of the step; what bounds the whole belongs to the task.
@@ -451,105 +404,5 @@ fn finish(cx: &Context<'_>, mut draft: Draft<'_>, needs: Vec<Name>, names: &Name
         idempotent: draft.idempotent,
         id: draft.id,
         uses: draft.uses,
-    }
-}
-
-fn check_executor(cx: &Context<'_>, draft: &Draft<'_>) {
-    if draft.uses.is_empty() || !cx.settings.are_known() || cx.settings.has(&draft.uses) {
-        return;
-    }
-    let alias = match draft.uses.as_str() {
-        "bash" | "sh" | "command" | "cmd" | "script" => Some("write `run: …`, or `uses: shell`"),
-        "python3" | "py" => Some("write `uses: python`"),
-        "sqlite" | "postgres" | "postgresql" => Some("write `uses: sql`"),
-        "https" | "rest" | "curl" => Some("write `uses: http`"),
-        "docker" | "container" => Some("there is no container executor in this version"),
-        other if other.contains("actions/") || other.contains('@') => {
-            Some("actions are not run here; write what it does as `run: …`")
-        }
-        _ => None,
-    };
-    let known = cx.settings.names().chain(EXECUTOR_ALIASES.iter().map(|(alias, _)| *alias));
-    let problem =
-        Problem::new("executor", &draft.uses_span, format!("there is no executor `{}`", draft.uses));
-    cx.error(problem.help(alias.map_or_else(|| suggest(&draft.uses, known, ""), str::to_owned)));
-}
-
-/// `with: { run: … }` is the step's `run` for executors that have no such setting.
-fn lift_run(cx: &Context<'_>, draft: &mut Draft<'_>) -> Option<Node> {
-    let lifts =
-        matches!(draft.uses.as_str(), "sql" | "shell" | "python") && !cx.settings.takes(&draft.uses, "run");
-    if let (true, Some(Kind::Map(entries))) = (lifts, draft.with.as_mut().map(|w| &mut w.kind))
-        && let Some(at) = entries.iter().position(|(key, _)| key.text == "run")
-    {
-        let (key, node) = entries.remove(at);
-        if draft.run.is_none() {
-            return Some(node);
-        }
-        let message = "`run` stands at the step and in its `with`";
-        cx.error(Problem::new("duplicate-key", &key.span, message).help("keep one of them"));
-    }
-    draft.run.cloned()
-}
-
-fn check_code(cx: &Context<'_>, draft: &Draft<'_>, run: Option<&str>) {
-    let has = |key: &str| draft.with.as_ref().is_some_and(|w| w.get(key).is_some());
-    let missing = |message: &str, help: &str| {
-        cx.error(Problem::new("missing-key", &draft.uses_span, message).help(help));
-    };
-    let is_blank = run.is_some_and(|r| r.trim().is_empty());
-    match draft.uses.as_str() {
-        _ if is_blank => {
-            let span = draft.run.map_or_else(|| draft.uses_span.clone(), |n| n.span.clone());
-            cx.error(Problem::new("wrong-value", &span, "`run` is empty").help("write what is to be done"));
-        }
-        "shell" if run.is_none() && draft.run.is_none() => {
-            missing("`shell` has nothing to run", "write `run: echo hello`")
-        }
-        "sql" if run.is_none() && draft.run.is_none() && !has("statements") => {
-            missing("`sql` has no statements", "write `run: select 1`");
-        }
-        "exec" if draft.args.is_none() && draft.run.is_none() && !has("argv") => {
-            missing("`exec` has no program", "write `args: [program, argument]`");
-        }
-        "python" if run.is_none() && draft.run.is_none() && !has("entrypoint") && !has("file") => {
-            missing(
-                "`python` has nothing to run",
-                "write `run: …` with code, or `with: { file: name.py }`, or `with: { entrypoint: \"module:function\" }`",
-            );
-        }
-        "http" if run.is_some() => {
-            missing("`http` runs no code", "its settings stand under `with`: `with: { url: … }`");
-        }
-        _ => {}
-    }
-}
-
-/// The Python file of a step: inside of the folder, and there.
-fn check_file(cx: &Context<'_>, with: Option<&Node>) {
-    let Some(node) = with.and_then(|w| w.get("file")) else { return };
-    let Some(path) = node.as_text().filter(|p| !p.contains("${{")) else { return };
-    if !stays_inside(cx, node, "file", path, false) {
-        return;
-    }
-    if let Some(folder) = cx.folder
-        && !folder.join(path).is_file()
-    {
-        let file = std::path::Path::new(path);
-        let beside: Vec<String> = folder
-            .join(file.parent().unwrap_or(file))
-            .read_dir()
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name.ends_with(".py"))
-            .collect();
-        let name = file.file_name().and_then(|n| n.to_str()).unwrap_or(path);
-        let problem = Problem::new("file", &node.span, format!("there is no file `{path}` beside this one"));
-        cx.error(problem.help(suggest(
-            name,
-            beside.iter().map(String::as_str),
-            "there is no Python file at all",
-        )));
     }
 }

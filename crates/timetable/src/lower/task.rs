@@ -32,6 +32,9 @@ pub(crate) struct House<'n> {
     pub(crate) is_supertask: bool,
 }
 
+/// A key that is an id, where tasks or presets stand in a map, and its place.
+pub(crate) type IdKey<'a> = (&'a str, &'a std::ops::Range<usize>);
+
 /// A lowered task, and what is still to be held against the rest of the file.
 pub(crate) struct Lowered<'n> {
     pub(crate) task: TaskDef,
@@ -83,7 +86,7 @@ impl Meta {
 pub(crate) fn lower<'n>(
     cx: &Context<'_>,
     node: &'n Node,
-    key: Option<(&str, &std::ops::Range<usize>)>,
+    key: Option<IdKey<'_>>,
     house: &House<'n>,
 ) -> Option<Lowered<'n>> {
     let mut fields = Fields::of(cx, node, "a task", "a task")?;
@@ -153,12 +156,7 @@ pub(crate) fn lower<'n>(
     Some(Lowered { task, span: meta.id_span.unwrap_or(span), pending })
 }
 
-fn meta(
-    cx: &Context<'_>,
-    fields: &mut Fields<'_>,
-    key: Option<(&str, &std::ops::Range<usize>)>,
-    house: &House<'_>,
-) -> Meta {
+fn meta(cx: &Context<'_>, fields: &mut Fields<'_>, key: Option<IdKey<'_>>, house: &House<'_>) -> Meta {
     let mut meta = Meta::default();
     if let Some((key, span)) = key {
         meta.id = cx.name_of(key, span, "the task's key");

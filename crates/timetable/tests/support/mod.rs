@@ -1,5 +1,5 @@
 //! What the tests of this crate share: executors, golden files.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
     collections::BTreeMap,
