@@ -83,7 +83,8 @@ impl Call {
         text.lines().for_each(|line| self.log.line(Stream::System, line.as_bytes()));
     }
 
-    pub(crate) fn report(&self, progress: Progress) {
+    pub(crate) fn report(&self, mut progress: Progress) {
+        progress.message = progress.message.map(|message| self.masked(&message));
         self.progress.report(progress);
     }
 

@@ -3,10 +3,11 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ostler_clock::{Clock, SystemClock};
-use ostler_execution::{CancelReason, ExecOutcome, Progress, Stream};
+use ostler_execution::{Cancel, CancelReason, Discard, ExecContext, ExecOutcome, Progress, Stream};
+use ostler_executors::{LogQuery, RunLogs};
 use serde_json::json;
 use support::{Bench, SECRET, eventually, request};
 
@@ -308,4 +309,37 @@ async fn another_user() {
     let mut call = request("shell", Some(script), json!({"capture": "lines", "user": "12345:54321"}));
     call.working_directory = Some("/".into());
     assert_eq!(bench.output(call).await, json!({"a": "1", "stdout": ["12345", "54321"]}));
+}
+
+/// 20 MB of a real child into a real log, or 1 GB with `OSTLER_TEST_LONG`: every line arrives, memory stays bounded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_output_reaches_the_log() {
+    let bench = Bench::new();
+    let lines: u64 = if std::env::var_os("OSTLER_TEST_LONG").is_some() { 20_000_000 } else { 400_000 };
+    let logs = RunLogs::new(bench.path().join("logs"), Arc::new(SystemClock)).with_limit(4 << 30);
+    let script = format!("seq -f 'a line of a child that talks a lot, number %.0f' 1 {lines}");
+    let call = request("shell", Some(&script), json!({}));
+    let run = call.run.unwrap();
+    let writer = Arc::new(logs.writer(Some(run), 1));
+    let sink = Arc::new(Discard);
+    let context =
+        ExecContext { cancel: Cancel::new(), log: writer.clone(), progress: sink.clone(), secrets: sink };
+    let started = SystemClock.elapsed();
+    let end = bench.executors.get("shell").unwrap().execute(call, context).await;
+    writer.close();
+    println!("{lines} lines in {:?}, {} bytes on disk", SystemClock.elapsed() - started, logs.bytes(run));
+    assert_eq!(end.outcome, ExecOutcome::Succeeded);
+    let mut reader = logs.reader(run, LogQuery::default(), None);
+    let mut last = None;
+    let mut count = 0;
+    while let Some(record) = reader.next_record().unwrap() {
+        count += 1;
+        last = Some(record);
+    }
+    assert_eq!(count, lines);
+    assert!(last.unwrap().line.ends_with(format!("number {lines}").as_bytes()));
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
+    let peak: u64 = peak.split_ascii_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(peak < 150 * 1024, "{peak} KiB");
 }

@@ -84,7 +84,7 @@ async fn a_polite_end_gives_time_and_then_kills() {
 #[tokio::test]
 async fn signals_reach_the_whole_group() {
     let spawner = spawner();
-    let mut child = spawner.spawn(sh("sleep 100 & sleep 100")).await.unwrap();
+    let mut child = spawner.spawn(sh("sleep 100 & exec sleep 100")).await.unwrap();
     child.signal(Signal::INT);
     // Background jobs of a shell ignore SIGINT, but the end of the leader ends them.
     assert_eq!(child.wait().await.unwrap(), Exit::Signal(2));

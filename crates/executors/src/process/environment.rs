@@ -15,6 +15,19 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Linux refuses single variables of 128 KiB and more.
 const LONGEST: usize = 96 * 1024;
 
+/// Variables that programs of ours which install packages need on some networks; other names by their beginning.
+const FOR_INSTALLERS: [&str; 8] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+];
+const FOR_INSTALLERS_PREFIX: [&str; 2] = ["PIP_", "UV_"];
+
 /// Variables by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Environment {
@@ -51,6 +64,18 @@ impl Environment {
             ));
         }
         Ok(Self { variables })
+    }
+
+    /// With what installers of packages need of the node's own environment: how it reaches the network.
+    pub(super) fn for_installers(mut self) -> Self {
+        for (name, value) in env::vars() {
+            let wanted = FOR_INSTALLERS.contains(&name.as_str())
+                || FOR_INSTALLERS_PREFIX.iter().any(|prefix| name.starts_with(prefix));
+            if wanted {
+                self.variables.entry(name).or_insert(value);
+            }
+        }
+        self
     }
 
     /// What Ostler tells about this attempt.

@@ -124,7 +124,7 @@ impl Workshop {
     /// Runs a helper of ours: its standard output is kept, its standard error goes to the log as our remarks.
     pub(crate) async fn run_aside(&self, call: &Call, command: Command) -> Result<Aside, TypedError> {
         let cwd = call.request.working_directory.as_ref().map(PathBuf::from);
-        let environment = Environment::declared(&call.request, cwd.as_deref())?;
+        let environment = Environment::declared(&call.request, cwd.as_deref())?.for_installers();
         let spec = spec(&command.argv, &environment, cwd)?;
         let mut watch = Watch { aside: true, ..Watch::new(call, Some(Capture::Text)) };
         let (exit, _) = watch.until_end(&self.spawner, spec, &command.argv[0]).await?;

@@ -62,7 +62,7 @@ struct Settings {
     entrypoint: Option<String>,
     file: Option<String>,
     function: Option<String>,
-    python: Option<Value>,
+    python: Option<String>,
     #[serde(default)]
     dependencies: Vec<String>,
     requires_python: Option<String>,
@@ -99,8 +99,7 @@ impl Python {
         let (target, needs) = target(call, &settings)?;
         let prepared = Prepared::new(&self.workshop, call, &settings.process)?;
         let declared = Environment::declared(request, Some(&root))?;
-        let named = settings.python.as_ref().map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_owned));
-        let python = self.interpreters.find(call, &declared, named.as_deref(), &needs).await;
+        let python = self.interpreters.find(call, &declared, settings.python.as_deref(), &needs).await;
         if call.cancel.reason().is_some() {
             return Ok(ExecEnd::interrupted());
         }
@@ -294,7 +293,7 @@ pub(crate) fn schema() -> Value {
             "entrypoint": text("The function to call, as `package.module:function`; modules are looked for in the working directory first."),
             "file": text("A Python file inside of the working directory."),
             "function": text("The function of `file` to call; default: `run`, if the file defines it at its top level, else the file is run as a script."),
-            "python": {"type": ["string", "number"], "description": "The interpreter: a version as \"3.12\", a name on the PATH, or a path; default `python3`."},
+            "python": text("The interpreter: a version as \"3.12\" (in quotes: 3.10 is the number 3.1), a name on the PATH, or a path; default `python3`."),
             "dependencies": texts("Packages beside those of the file's PEP 723 block, as in \"rich>=13\"."),
             "requires_python": text("Versions of Python that will do, as in \">=3.10\"."),
             "find_links": texts("Folders with wheels, relative to the working directory."),
