@@ -11,10 +11,24 @@ use crate::{
     node::{Kind, Node},
 };
 
-/// Classes of errors that executors give; others (`python.ValueError`) are names of their own.
-const CLASSES: [&str; 14] = [
-    "timeout", "exit", "signal", "spawn", "lost", "http", "connect", "tls", "io", "sql", "python", "input",
-    "output", "settings",
+/// Classes of errors that executors and the engine give; others (`busy`, by an exit code) are a task's own.
+const CLASSES: [&str; 16] = [
+    "timeout",
+    "exit",
+    "signal",
+    "spawn",
+    "lost",
+    "http",
+    "connect",
+    "tls",
+    "io",
+    "sql",
+    "python",
+    "input",
+    "output",
+    "settings",
+    "expression",
+    "internal",
 ];
 
 /// `3`, or a map.
@@ -80,7 +94,7 @@ pub(crate) fn retry(cx: &Context<'_>, node: &Node) -> Option<Retry> {
     Some(retry)
 }
 
-/// A pattern of error classes: a misspelt well-known one is told.
+/// A pattern of error classes: what looks like a misspelt well-known one is told, and may still be a task's own.
 pub(crate) fn check_class(cx: &Context<'_>, node: &Node, what: &str, class: &str) {
     let head = class.split([':', '.']).next().unwrap_or_default();
     let is_range = class.len() == 3 && class.ends_with("xx") && class.as_bytes()[0].is_ascii_digit();
@@ -88,10 +102,8 @@ pub(crate) fn check_class(cx: &Context<'_>, node: &Node, what: &str, class: &str
         return;
     }
     if let Some(near) = nearest(head, CLASSES) {
-        cx.error(
-            Problem::new("wrong-value", &node.span, format!("`{what}`: `{class}` is not a class of errors"))
-                .help(format!("did you mean `{near}`?")),
-        );
+        let message = format!("`{what}`: `{class}` is no class of errors that Ostler gives itself");
+        cx.warn(Problem::new("wrong-value", &node.span, message).help(format!("did you mean `{near}`?")));
     }
 }
 

@@ -342,7 +342,7 @@ fn finish(cx: &Context<'_>, mut draft: Draft<'_>, needs: Vec<Name>, names: &Name
     }
     cx.settings.check(cx, &draft.uses, with, &draft.uses_span);
     if draft.uses == "python" {
-        check_file(cx, with);
+        check_file(cx, with, draft.working_directory);
     }
     let kwargs = match draft.kwargs {
         None => Map::new(),

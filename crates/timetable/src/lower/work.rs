@@ -1,5 +1,7 @@
 //! What a step does: its executor, its code, its settings, and the older spellings of them.
 
+use std::path::Path;
+
 use super::{Context, EXECUTOR_ALIASES, parts::stays_inside, step::Draft};
 use crate::{
     diagnostic::{Problem, suggest},
@@ -128,31 +130,33 @@ pub(crate) fn check_code(cx: &Context<'_>, draft: &Draft<'_>, run: Option<&str>)
     }
 }
 
-/// The Python file of a step: inside of the folder, and there.
-pub(crate) fn check_file(cx: &Context<'_>, with: Option<&Node>) {
+/// The Python file of a step: inside of its working directory, and there.
+pub(crate) fn check_file(cx: &Context<'_>, with: Option<&Node>, working_directory: Option<&Node>) {
     let Some(node) = with.and_then(|w| w.get("file")) else { return };
     let Some(path) = node.as_text().filter(|p| !p.contains("${{")) else { return };
     if !stays_inside(cx, node, "file", path, false) {
         return;
     }
-    if let Some(folder) = cx.folder
-        && !folder.join(path).is_file()
-    {
-        let file = std::path::Path::new(path);
-        let beside: Vec<String> = folder
-            .join(file.parent().unwrap_or(file))
-            .read_dir()
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name.ends_with(".py"))
-            .collect();
-        let name = file.file_name().and_then(|n| n.to_str()).unwrap_or(path);
-        let problem = Problem::new("file", &node.span, format!("there is no file `{path}` beside this one"));
-        cx.error(problem.help(suggest(
-            name,
-            beside.iter().map(String::as_str),
-            "there is no Python file at all",
-        )));
+    let within = working_directory.and_then(Node::scalar).unwrap_or(".");
+    let Some(folder) = cx.folder.filter(|_| !within.contains("${{")).map(|f| f.join(within)) else { return };
+    if folder.join(path).is_file() {
+        return;
     }
+    let file = Path::new(path);
+    let mut beside: Vec<String> = folder
+        .join(file.parent().unwrap_or(file))
+        .read_dir()
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".py"))
+        .collect();
+    beside.sort();
+    let name = file.file_name().and_then(|n| n.to_str()).unwrap_or(path);
+    let message = match within {
+        "." => format!("there is no file `{path}` beside this one"),
+        within => format!("there is no file `{path}` in the working directory `{within}`"),
+    };
+    let help = suggest(name, beside.iter().map(String::as_str), "there is no Python file at all");
+    cx.error(Problem::new("file", &node.span, message).help(help));
 }
