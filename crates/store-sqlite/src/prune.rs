@@ -133,7 +133,7 @@ impl Tx<'_> {
                 let root = self.root(machine, parent)?;
                 if let Some(root) = root
                     && !self.has_living_part(root)?
-                    && !self.delete_tree(root, doomed)?
+                    && !(self.delete_tree(root, machine, doomed)? && self.delete_one(machine, doomed)?)
                 {
                     more = true;
                     break;
@@ -173,14 +173,20 @@ impl Tx<'_> {
         Ok(false)
     }
 
-    /// A machine with its parts and everything that is theirs, parts first; false when the batch is full before the end.
-    fn delete_tree(&mut self, id: i64, doomed: &mut Doomed) -> Result<bool, StoreError> {
+    /// A machine with its parts, parts first, except the one by which the walk came here: its event leads to what is
+    /// left when the batch is full before the end. True when all is gone.
+    fn delete_tree(&mut self, id: i64, except: i64, doomed: &mut Doomed) -> Result<bool, StoreError> {
         let sql = "SELECT id FROM machine WHERE parent=?1 AND parent IS NOT NULL LIMIT ?2";
-        for part in self.keys(sql, [id, doomed.left.max(0) + 1])? {
-            if !self.delete_tree(part, doomed)? {
+        for part in self.keys(sql, [id, doomed.left.max(0) + 2])? {
+            if !self.delete_tree(part, except, doomed)? {
                 return Ok(false);
             }
         }
+        if id == except { Ok(true) } else { self.delete_one(id, doomed) }
+    }
+
+    /// A machine and its events; false when the batch is full.
+    fn delete_one(&mut self, id: i64, doomed: &mut Doomed) -> Result<bool, StoreError> {
         if doomed.left <= 0 {
             return Ok(false);
         }

@@ -114,9 +114,11 @@ impl View<'_> {
                 *count = row.get::<_, i64>(1).map_err(told)? as u64;
             }
         }
-        let sql = "SELECT coalesce((SELECT max(seq) FROM event), 0), (SELECT value FROM meta WHERE key='first_event')";
-        (stats.last_event, stats.first_event) =
-            self.sql.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?))).map_err(told)?;
+        stats.first_event =
+            self.one("SELECT value FROM meta WHERE key='first_event'", [], |r| r.get(0))?.unwrap_or(1);
+        let last: Option<i64> = self.one("SELECT max(seq) FROM event", [], |r| r.get(0))?.flatten();
+        // A number that was pruned is not given again.
+        stats.last_event = last.unwrap_or(0).max(stats.first_event - 1);
         Ok(stats)
     }
 }

@@ -1,0 +1,271 @@
+//! The suite that every store passes.
+//!
+//! Each property is a function that takes a maker of empty stores; [`conformance_suite!`](crate::conformance_suite)
+//! makes a test of each.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    missing_docs,
+    reason = "tests: their names say what they check"
+)]
+
+mod claims;
+mod events;
+mod holds;
+mod letters;
+mod limits;
+mod model;
+mod nodes;
+mod pushes;
+mod retention;
+
+use std::sync::Arc;
+
+pub use claims::*;
+pub use events::*;
+pub use holds::*;
+pub use letters::*;
+pub use limits::*;
+pub use model::*;
+pub use nodes::*;
+use ostler_model::{MachineId, RunState};
+pub use pushes::*;
+pub use retention::*;
+
+use crate::{
+    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, Letter, MachineRow, Micros, NewMachine, Next,
+    NodeId, Queries, Reply, StartOutcome, Store, StoreError, Writer,
+};
+
+/// Makes an empty store.
+pub type Make<'a> = &'a dyn Fn() -> Box<dyn Store>;
+
+/// Makes a test of each property, for a maker of empty stores.
+#[macro_export]
+macro_rules! conformance_suite {
+    ($make:expr) => {
+        $crate::conformance_suite! { @each $make;
+            one_of_64_writers_wins_a_step
+            a_step_that_came_back_conflicts
+            large_steps_and_fences_are_told_as_they_are
+            rows_are_taken_by_class_moment_and_age
+            namespaces_take_turns
+            a_machine_is_claimed_by_one_node
+            nothing_is_claimed_before_its_moment
+            many_due_at_once_are_all_claimed
+            a_start_is_claimed_at_once_where_nothing_stands_before_it
+            one_of_64_starts_with_a_unique_key_is_made
+            an_idempotency_key_is_kept_after_the_end
+            what_is_recorded_as_ended_never_ticks
+            ids_grow_whatever_the_clock_does
+            a_refused_command_does_not_harm_its_neighbours
+            a_commit_writes_all_of_it_or_nothing
+            letters_come_in_order_until_they_are_read
+            a_letter_brings_forward_and_never_pushes_back
+            a_letter_that_comes_during_a_tick_wakes_at_once
+            wake_ups_are_never_lost
+            letters_find_parts_watchers_and_watched
+            letters_to_the_dead_are_told_so
+            no_more_than_the_limit_at_a_time
+            a_permit_goes_with_the_commit_or_stays
+            a_kept_permit_lets_its_holder_go_on
+            one_too_many_is_refused
+            holders_are_asked_once_to_end
+            a_full_limit_blocks_no_other
+            what_waits_for_a_limit_can_be_cancelled
+            a_rate_lets_a_burst_through_and_then_its_interval
+            a_rate_counts_starts_and_not_what_goes_on
+            a_paused_task_begins_nothing
+            a_paused_namespace_begins_nothing
+            several_holds_are_let_go_one_by_one
+            a_hold_waits_for_the_commit
+            a_cancellation_passes_a_hold
+            a_push_says_what_it_changed
+            a_push_of_the_same_changes_nothing
+            schedules_follow_their_task
+            a_missing_task_holds_its_schedules_until_it_is_back
+            a_partial_push_makes_nothing_missing
+            presets_come_and_go
+            the_claims_of_a_dead_node_are_lost_and_found
+            a_dead_holder_cannot_commit
+            what_belonged_to_a_dead_guest_goes_to_all
+            a_released_claim_is_not_lost
+            a_closed_node_cannot_renew
+            events_come_in_order_and_never_before_the_cursor
+            a_history_is_told_from_the_oldest
+            pages_are_complete_while_others_insert
+            lists_show_the_states_asked_for
+            prune_takes_bounded_batches_by_age
+            prune_keeps_so_many
+            prune_waits_for_the_parts
+            prune_trims_what_lives
+            any_history_keeps_the_promises
+        }
+    };
+    (@each $make:expr; $($name:ident)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $crate::conformance::$name(&$make);
+            }
+        )*
+    };
+}
+
+/// The moment at which tests begin.
+const START: Micros = 1_795_000_000_000_000;
+const SECOND: Micros = 1_000_000;
+
+/// A store with a clock and a node.
+struct Kit {
+    store: Box<dyn Store>,
+    now: Micros,
+    node: NodeId,
+}
+
+impl Kit {
+    fn new(make: Make<'_>) -> Self {
+        let mut kit = Self { store: make(), now: START, node: NodeId(0) };
+        kit.node = kit.register(true);
+        kit
+    }
+
+    fn ask(&mut self, command: Command) -> Result<Reply, StoreError> {
+        self.store.apply(self.now, &[command]).pop().unwrap()
+    }
+
+    fn register(&mut self, owner: bool) -> NodeId {
+        match self.ask(Command::Register { name: "host:1".into(), owner }) {
+            Ok(Reply::Node(node)) => node,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn outcome(&mut self, machine: NewMachine) -> StartOutcome {
+        match self.ask(Command::Start(vec![machine])) {
+            Ok(Reply::Started(outcomes)) => outcomes[0],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn start(&mut self, machine: NewMachine) -> MachineId {
+        match self.outcome(machine) {
+            StartOutcome::Started(id) => id,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn claim_as(&mut self, node: NodeId, want: u32, shared: bool) -> Vec<Claimed> {
+        match self.ask(Command::Claim(Claim { node, want, shared })) {
+            Ok(Reply::Claimed(rows)) => rows,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn claim(&mut self, want: u32) -> Vec<Claimed> {
+        self.claim_as(self.node, want, true)
+    }
+
+    fn claim_ids(&mut self, want: u32) -> Vec<MachineId> {
+        self.claim(want).into_iter().map(|row| row.id).collect()
+    }
+
+    fn claim_one(&mut self) -> Claimed {
+        let mut rows = self.claim(2);
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        rows.remove(0)
+    }
+
+    fn commit(&mut self, commit: Commit) -> CommitOutcome {
+        match self.ask(Command::Commit(vec![commit])) {
+            Ok(Reply::Committed(mut outcomes)) => outcomes.remove(0),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn must(&mut self, commit: Commit) -> Vec<StartOutcome> {
+        match self.commit(commit) {
+            CommitOutcome::Committed { started } => started,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn stay(&mut self, row: &Claimed, until: Micros) {
+        let commit = tick(self.node, row, Next::Stay { until, keep_permit: false });
+        self.must(commit);
+    }
+
+    fn keep(&mut self, row: &Claimed, until: Micros) {
+        let commit = tick(self.node, row, Next::Stay { until, keep_permit: true });
+        self.must(commit);
+    }
+
+    fn end(&mut self, row: &Claimed) {
+        let commit = tick(self.node, row, Next::End { state: RunState::Succeeded.code() });
+        self.must(commit);
+    }
+
+    fn send(&mut self, machine: MachineId, letter: Letter) -> bool {
+        match self.ask(Command::Send(vec![(machine, letter)])) {
+            Ok(Reply::Sent(alive)) => alive[0],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn queries(&self) -> Box<dyn Queries> {
+        self.store.queries().unwrap()
+    }
+
+    fn row(&self, id: MachineId) -> MachineRow {
+        self.queries().machine(id).unwrap().unwrap()
+    }
+
+    fn state(&self, id: MachineId) -> RunState {
+        self.row(id).run_state()
+    }
+}
+
+/// A run that is due.
+fn run() -> NewMachine {
+    NewMachine {
+        kind: 1,
+        namespace: "default".into(),
+        fields: "{}".into(),
+        priority: 1,
+        due_at: START,
+        event: EventBody { kind: "created".into(), body: String::new() },
+        ..NewMachine::default()
+    }
+}
+
+/// The commit of a tick that has read all letters.
+fn tick(node: NodeId, row: &Claimed, next: Next) -> Commit {
+    Commit {
+        id: row.id,
+        node,
+        step: row.step,
+        fence: row.fence,
+        fields: None,
+        next,
+        started_at: Some(row.due_at),
+        event: EventBody { kind: "ticked".into(), body: String::new() },
+        start: Vec::new(),
+        send: Vec::new(),
+        read_mail: row.mail.last().map(|(seq, _)| *seq),
+    }
+}
+
+fn signal(name: &str) -> Letter {
+    Letter::Signal { name: name.into(), body: String::new() }
+}
+
+fn cancel() -> Letter {
+    Letter::Cancel { reason: "enough".into() }
+}
+
+/// A store on a writer's thread.
+fn on_a_thread(kit: Kit) -> Writer {
+    let now = kit.now;
+    Writer::start(kit.store, Arc::new(move || now)).unwrap().0
+}

@@ -1,0 +1,107 @@
+//! Nodes that die, close, and give back.
+
+use super::*;
+use crate::{Concurrency, OnFull, Rescued};
+
+impl Kit {
+    fn rescue(&mut self, node: NodeId) -> u64 {
+        match self.ask(Command::Rescue { node }) {
+            Ok(Reply::Rescued(Rescued { lost })) => lost,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub fn the_claims_of_a_dead_node_are_lost_and_found(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let dead = kit.register(true);
+    let concurrency = Some(Concurrency { key: "k".into(), limit: 1, on_full: OnFull::Wait });
+    let id = kit.start(NewMachine { concurrency: concurrency.clone(), ..run() });
+    let waiting = kit.start(NewMachine { concurrency, priority: 0, due_at: START + 1, ..run() });
+    assert_eq!(kit.claim_as(dead, 1, true)[0].id, id);
+    kit.now += SECOND;
+    assert_eq!(kit.rescue(dead), 1);
+    assert_eq!(kit.rescue(dead), 0);
+    let row = kit.claim_one();
+    assert_eq!(
+        (row.id, row.lost, row.fence),
+        (id, true, 2),
+        "it keeps its permit until its loss is dealt with"
+    );
+    kit.stay(&row, kit.now);
+    assert_eq!(kit.claim_ids(1), [waiting]);
+    let nodes = kit.queries().nodes().unwrap();
+    let known: Vec<_> = nodes.iter().map(|n| (n.node, n.closed, n.claims)).collect();
+    assert_eq!(known, [(kit.node, false, 1), (dead, true, 0)]);
+}
+
+pub fn a_dead_holder_cannot_commit(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let dead = kit.register(true);
+    kit.start(run());
+    let held = kit.claim_as(dead, 1, true).remove(0);
+    kit.rescue(dead);
+    let late = |row: &Claimed| tick(dead, row, Next::End { state: 10 });
+    let conflict =
+        CommitOutcome::Conflict { expected: (held.step, held.fence), actual: Some((held.step, held.fence)) };
+    assert_eq!(kit.commit(late(&held)), conflict, "nobody has it yet, and it has not either");
+    let row = kit.claim_one();
+    let conflict =
+        CommitOutcome::Conflict { expected: (held.step, held.fence), actual: Some((row.step, row.fence)) };
+    assert_eq!(kit.commit(late(&held)), conflict);
+    kit.end(&row);
+    let conflict = CommitOutcome::Conflict { expected: (held.step, held.fence), actual: None };
+    assert_eq!(kit.commit(late(&held)), conflict);
+}
+
+pub fn what_belonged_to_a_dead_guest_goes_to_all(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let guest = kit.register(false);
+    let own = |due_at| NewMachine { home: Some(guest), due_at, ..run() };
+    let begun = kit.start(own(START));
+    assert_eq!(kit.claim_as(guest, 1, false).len(), 1);
+    let queued = kit.start(own(START));
+    let later = kit.start(own(START + SECOND));
+    assert_eq!(kit.claim_ids(9), []);
+    assert_eq!(kit.ask(Command::Close { node: guest }), Ok(Reply::Rescued(Rescued { lost: 1 })));
+    kit.now += SECOND;
+    let rows = kit.claim(9);
+    let found: Vec<_> = rows.iter().map(|r| (r.id, r.lost, r.home)).collect();
+    assert_eq!(found, [(begun, true, None), (queued, false, None), (later, false, None)]);
+}
+
+pub fn a_released_claim_is_not_lost(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let id = kit.start(run());
+    let other = kit.start(run());
+    let rows = kit.claim(2);
+    let wrong = rows[1].fence + 1;
+    let machines = vec![(id, rows[0].fence), (other, wrong), (MachineId(5), 1)];
+    assert_eq!(kit.ask(Command::Release { node: kit.node, machines }), Ok(Reply::Done));
+    let row = kit.claim_one();
+    assert_eq!((row.id, row.lost, row.fence), (id, false, rows[0].fence + 1));
+    assert!(matches!(
+        kit.commit(tick(kit.node, &rows[0], Next::End { state: 10 })),
+        CommitOutcome::Conflict { .. }
+    ));
+    kit.end(&row);
+    kit.end(&rows[1]);
+    // A permit that was taken for nothing goes back with the claim.
+    let concurrency = Some(Concurrency { key: "k".into(), limit: 1, on_full: OnFull::Wait });
+    kit.start(NewMachine { concurrency: concurrency.clone(), ..run() });
+    let row = kit.claim_one();
+    kit.ask(Command::Release { node: kit.node, machines: vec![(row.id, row.fence)] }).unwrap();
+    let urgent = kit.start(NewMachine { concurrency, priority: 0, ..run() });
+    assert_eq!(kit.claim_ids(9), [urgent]);
+}
+
+pub fn a_closed_node_cannot_renew(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let node = kit.register(true);
+    assert_eq!(kit.ask(Command::Renew { node }), Ok(Reply::Done));
+    assert_eq!(kit.ask(Command::Renew { node }), Ok(Reply::Done));
+    let renewals = kit.queries().nodes().unwrap().into_iter().find(|n| n.node == node).unwrap().renewals;
+    assert_eq!(renewals, 2);
+    kit.rescue(node);
+    assert!(matches!(kit.ask(Command::Renew { node }), Err(StoreError::Refused(_))));
+}
