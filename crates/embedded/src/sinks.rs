@@ -71,6 +71,13 @@ impl LogSink for Tee {
         }
     }
 
+    fn piece(&self, stream: Stream, piece: &[u8]) {
+        self.log.piece(stream, piece);
+        if let Some(observer) = &self.observer {
+            observer.line(self.run, &self.task, &self.step, stream, &self.log.masked(piece));
+        }
+    }
+
     fn mask(&self, secret: &str) {
         self.log.mask(secret);
     }

@@ -66,30 +66,7 @@ impl Logs {
         };
         let parts = self.parts(&service, &run)?;
         if !self.follow {
-            let mut records = Vec::new();
-            for (id, step) in &parts {
-                if global.output.is_machine() || self.tail.is_some() {
-                    records.extend(read(*id, None)?.0.into_iter().map(|r| (step.clone(), r)));
-                } else {
-                    for record in read(*id, None)?.0 {
-                        self.print(step.as_deref(), &record);
-                    }
-                }
-            }
-            if let Some(tail) = self.tail {
-                records.drain(..records.len().saturating_sub(tail));
-            }
-            if global.output.is_machine() {
-                let items: Vec<_> = records.iter().map(|(step, r)| document(step.as_deref(), r)).collect();
-                output::print(
-                    &global.output.text(&json!({ "items": items, "next": null, "complete": true })),
-                );
-            } else {
-                for (step, record) in &records {
-                    self.print(step.as_deref(), record);
-                }
-            }
-            return Ok(0);
+            return self.show(&embedded, &query, &parts, global);
         }
         let mut cursors: std::collections::HashMap<Uid, LogCursor> = std::collections::HashMap::new();
         loop {
@@ -111,6 +88,46 @@ impl Logs {
             }
             std::thread::sleep(Duration::from_millis(150));
         }
+    }
+
+    /// What is there now: a document, or line by line, however much it is.
+    fn show(
+        &self,
+        embedded: &ostler_embedded::Embedded,
+        query: &LogQuery,
+        parts: &[(Uid, Option<String>)],
+        global: &Global,
+    ) -> Result<u8, CliError> {
+        let trouble =
+            |e: std::io::Error| CliError::new(STORE, "store", format!("the log cannot be read: {e}"));
+        let mut records = Vec::new();
+        for (id, step) in parts {
+            if let Some(tail) = self.tail {
+                let found = embedded.logs().tail(*id, query, tail).map_err(trouble)?;
+                records.extend(found.into_iter().map(|r| (step.clone(), r)));
+                continue;
+            }
+            let mut reader = embedded.logs().reader(*id, query.clone(), None);
+            while let Some(record) = reader.next_record().map_err(trouble)? {
+                if global.output.is_machine() {
+                    records.push((step.clone(), record));
+                } else {
+                    self.print(step.as_deref(), &record);
+                }
+            }
+        }
+        if let Some(tail) = self.tail {
+            records.drain(..records.len().saturating_sub(tail));
+        }
+        if global.output.is_machine() {
+            let items: Vec<_> = records.iter().map(|(step, r)| document(step.as_deref(), r)).collect();
+            output::print(&global.output.text(&json!({ "items": items, "next": null, "complete": true })));
+        } else {
+            for (step, record) in &records {
+                self.print(step.as_deref(), record);
+            }
+        }
+        Ok(0)
     }
 
     /// The runs whose logs are shown, with the step each belongs to.
