@@ -28,7 +28,7 @@ impl Output {
     /// A value as a document without the final newline.
     pub fn text<T: Serialize>(self, value: &T) -> String {
         let text = match self {
-            Self::Yaml => serde_saphyr::to_string(value).unwrap_or_default(),
+            Self::Yaml => serde_json::to_value(value).map(|v| ostler_timetable::yaml(&v)).unwrap_or_default(),
             Self::Human | Self::Json => serde_json::to_string_pretty(value).unwrap_or_default(),
         };
         text.trim_end().to_owned()

@@ -8,7 +8,8 @@ use serde_json::Value;
 const WIDTH: usize = 90;
 
 /// A value as a YAML document.
-pub(crate) fn yaml(value: &Value) -> String {
+#[must_use]
+pub fn yaml(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(map) if !map.is_empty() => block(value, 0, &mut out),

@@ -35,6 +35,7 @@ mod schema;
 mod source;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub use emit::yaml;
 pub use export::export_yaml;
 pub use formats::Format;
 pub use load::{LoadOptions, Loaded, load_path, load_text};
