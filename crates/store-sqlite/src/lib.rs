@@ -14,7 +14,7 @@
 //! # Promises and where they are kept
 //! - A machine that lives has exactly one row in `tick`, one that has ended has none ([`admin::check`]).
 //! - A commit counts only from the claim that it ends: machine, step, node and fence are compared (`commit.rs`).
-//! - A run that does nothing costs 7 row writes and 3 entries of secondary indexes (`tests/budget.rs` counts them).
+//! - A run that does nothing costs 7 row writes and 3 entries of secondary indexes (`budget.rs` counts them).
 //! - What was answered `Ok` is flushed, once for each batch; signs of life are not worth a flush.
 
 pub mod admin;
@@ -246,5 +246,7 @@ impl Tx<'_> {
     }
 }
 
+#[cfg(test)]
+mod budget;
 #[cfg(test)]
 mod plans;

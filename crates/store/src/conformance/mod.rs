@@ -20,7 +20,7 @@ mod nodes;
 mod pushes;
 mod retention;
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 pub use claims::*;
 pub use events::*;
@@ -120,13 +120,16 @@ const SECOND: Micros = 1_000_000;
 /// A store with a clock and a node.
 struct Kit {
     store: Box<dyn Store>,
+    reader: Rc<dyn Queries>,
     now: Micros,
     node: NodeId,
 }
 
 impl Kit {
     fn new(make: Make<'_>) -> Self {
-        let mut kit = Self { store: make(), now: START, node: NodeId(0) };
+        let store = make();
+        let reader = Rc::from(store.queries().unwrap());
+        let mut kit = Self { store, reader, now: START, node: NodeId(0) };
         kit.node = kit.register(true);
         kit
     }
@@ -213,8 +216,8 @@ impl Kit {
         }
     }
 
-    fn queries(&self) -> Box<dyn Queries> {
-        self.store.queries().unwrap()
+    fn queries(&self) -> Rc<dyn Queries> {
+        self.reader.clone()
     }
 
     fn row(&self, id: MachineId) -> MachineRow {
