@@ -5,7 +5,7 @@
 //!
 //! Q1: durable no-op runs, enqueue and drain, against a bare SQLite program that writes the same rows. Q3: start latency
 //! on an idle queue, with one flush beside it. Q8: cost against size. Q9: a shell task against bare fork, exec and
-//! wait; a cold `ostler run` against `sh -c true`.
+//! wait; a cold `ostler run` against `sh -c true`. C11: 100 000 schedules.
 //!
 //! Each figure is the median of several rounds in turn; figures are ratios of one run on one machine, and the machine's
 //! noise is in the spread that is printed beside them.
@@ -45,6 +45,9 @@ fn main() {
     }
     if wants("q9") {
         q9();
+    }
+    if wants("c11") {
+        c11();
     }
 }
 
@@ -201,4 +204,31 @@ fn q9() {
     println!("    cold `sh -c true`              {}", bare.shown("ms"));
     println!("    cold `ostler run --command true` {}", ours.shown("ms"));
     println!("    over it                        {}\n", over.shown("ms"));
+}
+
+/// 100 000 schedules: how long a `serve` takes to be ready beside them, and what it costs while none is due.
+fn c11() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ostler.db");
+    let shop = whole::Shop::open(&path);
+    let pushed = seconds(|| shop.push_schedules(1000, 100));
+    let ticked = seconds(|| shop.settle_schedules());
+    drop(shop);
+    let (mut ready, mut idle) = (Figure::new(), 0.0);
+    for round in 0..ROUNDS {
+        let begin = Instant::now();
+        let shop = whole::Shop::open(&path);
+        let running = shop.start_idle();
+        ready.push(begin.elapsed().as_secs_f64() * 1000.0);
+        if round == 0 {
+            let before = whole::cpu_seconds();
+            std::thread::sleep(std::time::Duration::from_secs(5));
+            idle = (whole::cpu_seconds() - before) / 5.0 * 100.0;
+        }
+        shop.stop(running);
+    }
+    println!("C11 100 000 schedules (1000 tasks with 100 each)");
+    println!("    pushed in {pushed:.2} s, first looked at in {ticked:.2} s");
+    println!("    start to ready     {}", ready.shown("ms"));
+    println!("    idle               {idle:>10.2} % of one core\n");
 }

@@ -95,7 +95,7 @@ impl Shop {
         })
     }
 
-    fn stop(&self, running: Running) {
+    pub(crate) fn stop(&self, running: Running) {
         running.handle.drain();
         self.runtime.block_on(running.stopped());
     }
@@ -164,9 +164,57 @@ impl Shop {
         took
     }
 
+    /// Pushes so many tasks with so many schedules each, due at different minutes of New Year's Day.
+    pub(crate) fn push_schedules(&self, tasks: usize, schedules: usize) {
+        let tasks: Vec<Value> = (0..tasks)
+            .map(|t| {
+                let schedules: Vec<Value> = (0..schedules)
+                    .map(|s| {
+                        let expression = format!("{} {} 1 1 *", (t + s) % 60, s % 24);
+                        json!({ "id": format!("s{s}"), "trigger": { "rhythm": { "cron": { "expression": expression } } } })
+                    })
+                    .collect();
+                json!({ "id": format!("t{t}"), "name": "t", "timezone": "UTC", "schedules": schedules,
+                        "steps": [{ "id": "main", "uses": "noop" }] })
+            })
+            .collect();
+        let timetable: Timetable = serde_json::from_value(json!({
+            "namespace": "many", "ephemeral": false, "origin": "many", "tasks": tasks,
+        }))
+        .unwrap();
+        self.service.push(&Actor::local("bench"), &timetable).unwrap();
+    }
+
+    /// A node with nothing to execute.
+    pub(crate) fn start_idle(&self) -> Running {
+        self.node(Executors::new(), 64, Arc::new(|_| {}))
+    }
+
+    /// Runs a node until no schedule is due any more.
+    pub(crate) fn settle_schedules(&self) {
+        let running = self.node(Executors::new(), 2000, Arc::new(|_| {}));
+        let queries = self.embedded.queries().unwrap();
+        loop {
+            let [_, ready, claimed, _] = queries.stats().unwrap().queue;
+            if ready + claimed == 0 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        self.stop(running);
+    }
+
     /// The newest page of runs.
     pub(crate) fn page(&self) {
         let page = self.service.runs(&Actor::local("bench"), &RunQuery::default(), None, 50).unwrap();
         assert_eq!(page.items.len(), 50);
     }
+}
+
+/// Processor time of this process so far, in seconds.
+pub(crate) fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    // utime and stime are the 14th and 15th fields of proc(5), in ticks of a hundredth of a second.
+    (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }

@@ -197,6 +197,6 @@ fn logs_follow_a_run_in_another_process() {
     let follower = shop.spawn(&["logs", "-f", &id]);
     std::fs::write(&gate, "").unwrap();
     assert!(child.wait().unwrap().success());
-    let told = support::told(follower.wait_with_output().unwrap());
+    let told = follower.told();
     assert_eq!((told.code, told.out.as_str()), (0, "first\nlast\n"));
 }

@@ -14,6 +14,39 @@ pub(crate) struct Shop {
     folder: tempfile::TempDir,
 }
 
+/// A process that does not outlive its test, however that ends.
+pub(crate) struct Spawned(Option<Child>);
+
+impl Spawned {
+    /// Waits for its end and everything it wrote.
+    pub(crate) fn told(mut self) -> Told {
+        told(self.0.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+impl std::ops::Deref for Spawned {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl std::ops::DerefMut for Spawned {
+    fn deref_mut(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Spawned {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// What a command came to.
 #[derive(Debug)]
 pub(crate) struct Told {
@@ -69,8 +102,8 @@ impl Shop {
         serde_json::from_str(&told.out).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", told.out))
     }
 
-    pub(crate) fn spawn(&self, args: &[&str]) -> Child {
-        self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    pub(crate) fn spawn(&self, args: &[&str]) -> Spawned {
+        Spawned(Some(self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
     }
 
     /// Waits until something holds; panics with `what` after half a minute.
