@@ -45,7 +45,16 @@ fn main() -> Outcome<()> {
             }
         }
     }
+    let [mut made, mut opened] = [Duration::MAX; 2];
+    for n in 0..20 {
+        let path = folder.join(format!("open-{n}.db"));
+        for least in [&mut made, &mut opened] {
+            let took = timed(|| Ok(drop(SqliteStore::open(&path, &OpenOptions::default())?)))?;
+            *least = took.min(*least);
+        }
+    }
     std::fs::remove_dir_all(&folder)?;
+    println!("a store is made in {made:?} and opened in {opened:?}");
     println!("{runs} runs, best of {ROUNDS}, runs a second (and share of the bare program):");
     for (name, [enqueue, drain]) in
         ["bare program", "store, one command", "store, single commands"].iter().zip(best)

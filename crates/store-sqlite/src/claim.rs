@@ -39,6 +39,11 @@ pub(crate) const READY_HOLDERS: &str =
   FROM permit p CROSS JOIN tick t ON t.machine=p.machine CROSS JOIN machine m ON m.id=t.machine
   WHERE p.\"limit\"=?3 AND t.phase=1 AND t.lane=?1 LIMIT ?2";
 
+/// The same rows as [`READY`] has just read.
+pub(crate) const MARK_READY: &str =
+    "UPDATE tick SET phase=2, node=?3, fence=fence+1, since=?4 WHERE machine IN
+  (SELECT machine FROM tick WHERE phase=1 AND lane=?1 ORDER BY priority, due_at, machine LIMIT ?2)";
+
 const MARK: &str = "UPDATE tick SET phase=2, node=?2, fence=fence+1, since=?3 WHERE machine=?1";
 
 /// Whose turn it is. Kept in memory: to write it would cost a row in each claim.
@@ -151,20 +156,20 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let end = taken.len() + want;
         if lane.concurrency != 0 {
-            self.take(READY_HOLDERS, params![id, want as i64, lane.concurrency], lane, node, taken)?;
+            self.take_holders(id, lane, node, want as i64, taken)?;
         }
         let left = (end - taken.len()) as i64;
         let room = self.room(lane, left)?;
         if room.rows > 0 {
             let first = taken.len();
-            self.take(READY, params![id, room.rows], lane, node, taken)?;
+            self.take(id, lane, node, room.rows, taken)?;
             self.charge(lane, &taken[first..])?;
         }
         let left = (end - taken.len()) as i64;
         match room.full {
             Some(Full::Refuse) if left > 0 => {
                 let first = taken.len();
-                self.take(READY, params![id, left], lane, node, taken)?;
+                self.take(id, lane, node, left, taken)?;
                 taken[first..].iter_mut().for_each(|row| row.refused = true);
             }
             Some(Full::CancelHolders) if self.has_ready(id)? => self.cancel_holders(lane.concurrency)?,
@@ -173,26 +178,56 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The claim itself: reads rows with their machines and marks them as the node's.
+    /// The claim itself: reads the first rows of a lane with their machines and marks them as the node's.
     fn take(
+        &mut self,
+        id: i64,
+        lane: &Lane,
+        node: NodeId,
+        count: i64,
+        taken: &mut Vec<Claimed>,
+    ) -> Result<(), StoreError> {
+        let found = self.read(READY, params![id, count], lane, taken)?;
+        if found > 0 {
+            let marked = self.run(MARK_READY, params![id, count, node.0, self.now])?;
+            debug_assert_eq!(marked, found);
+        }
+        Ok(())
+    }
+
+    fn take_holders(
+        &mut self,
+        id: i64,
+        lane: &Lane,
+        node: NodeId,
+        count: i64,
+        taken: &mut Vec<Claimed>,
+    ) -> Result<(), StoreError> {
+        let found = self.read(READY_HOLDERS, params![id, count, lane.concurrency], lane, taken)?;
+        for row in &taken[taken.len() - found..] {
+            self.run(MARK, params![row.id.0, node.0, self.now])?;
+        }
+        Ok(())
+    }
+
+    fn read(
         &mut self,
         which: &'static str,
         values: impl rusqlite::Params,
         lane: &Lane,
-        node: NodeId,
         taken: &mut Vec<Claimed>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<usize, StoreError> {
         let namespace = self.namespace_name(lane.ns)?;
         let home = (lane.home != 0).then_some(NodeId(lane.home));
         let rows = self.rows(which, values, |r| claimed(r, namespace.clone(), home))?;
+        let found = rows.len();
         for (mut row, woken) in rows {
-            self.run(MARK, params![row.id.0, node.0, self.now])?;
             if woken > 0 {
                 row.mail = crate::letters::of(self.sql, row.id.0)?;
             }
             taken.push(row);
         }
-        Ok(())
+        Ok(found)
     }
 
     pub(crate) fn has_ready(&self, lane: i64) -> Result<bool, StoreError> {

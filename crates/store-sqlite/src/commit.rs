@@ -9,8 +9,16 @@ use crate::{Tx, hold, names::Lane};
 /// By primary keys.
 pub(crate) const FIND: &str =
     "SELECT m.step, t.fence, t.node, t.phase, t.held, t.woken, t.lane, m.last_event, m.watcher, m.kind,
-    m.started_at
+    m.started_at, m.unique_key IS NOT NULL
   FROM tick t CROSS JOIN machine m ON m.id=t.machine WHERE t.machine=?1";
+
+/// Three statements, since a column that is set costs the upkeep of its indexes, changed or not.
+const GO_ON: &str = "UPDATE machine SET step=step+1, last_event=?2, fields=coalesce(?3, fields),
+    started_at=coalesce(started_at, ?4) WHERE id=?1";
+const END: &str = "UPDATE machine SET step=step+1, last_event=?2, fields=coalesce(?3, fields),
+    started_at=coalesce(started_at, ?4), state=?5, finished_at=?6 WHERE id=?1";
+const END_UNIQUE: &str = "UPDATE machine SET step=step+1, last_event=?2, fields=coalesce(?3, fields),
+    started_at=coalesce(started_at, ?4), state=?5, finished_at=?6, unique_key=NULL WHERE id=?1";
 
 /// What a commit finds of its machine.
 struct Found {
@@ -25,6 +33,7 @@ struct Found {
     watcher: Option<i64>,
     kind: Kind,
     begun: bool,
+    unique: bool,
 }
 
 impl Tx<'_> {
@@ -45,19 +54,12 @@ impl Tx<'_> {
             }
         };
         let event = self.event(commit.id, found.step + 1, found.last_event, &commit.event)?;
-        self.run(
-            "UPDATE machine SET state=?2, step=step+1, fields=coalesce(?3, fields), last_event=?4,
-               started_at=coalesce(started_at, ?5), finished_at=?6, unique_key=CASE WHEN ?2=0 THEN unique_key END
-             WHERE id=?1",
-            params![
-                commit.id.0,
-                state,
-                commit.fields,
-                event,
-                commit.started_at,
-                (state != 0).then_some(self.now)
-            ],
-        )?;
+        let values = params![commit.id.0, event, commit.fields, commit.started_at, state, self.now];
+        match commit.next {
+            Next::Stay { .. } => self.run(GO_ON, &values[..4])?,
+            Next::End { .. } if found.unique => self.run(END_UNIQUE, values)?,
+            Next::End { .. } => self.run(END, values)?,
+        };
         if let Some(last) = commit.read_mail {
             self.run("DELETE FROM mail WHERE machine=?1 AND seq<=?2", params![commit.id.0, last])?;
         }
@@ -90,6 +92,7 @@ impl Tx<'_> {
                 watcher: r.get(8)?,
                 kind: Kind(r.get(9)?),
                 begun: r.get::<_, Option<i64>>(10)?.is_some(),
+                unique: r.get(11)?,
             })
         })
     }

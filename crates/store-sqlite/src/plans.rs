@@ -50,6 +50,7 @@ fn statements_ride_on_their_indexes() {
             (claim::NEXT_LANE, "SEARCH tick USING INDEX tick_ready (lane>?)"),
             (claim::READY, "SEARCH t USING INDEX tick_ready (lane=?)"),
             (claim::READY_HOLDERS, "SEARCH p USING PRIMARY KEY (limit=?)"),
+            (claim::MARK_READY, "SEARCH tick USING INDEX tick_ready (lane=?)"),
             (commit::FIND, "SEARCH t USING INTEGER PRIMARY KEY (rowid=?)"),
             (prune::WALK, "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"),
             (prune::TRIM, "SEARCH e USING INTEGER PRIMARY KEY (rowid>?)"),
