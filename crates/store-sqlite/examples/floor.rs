@@ -1,8 +1,10 @@
 //! What the store costs above the floor: a bare program that writes the same rows with the same indexes.
 //!
 //! ```text
-//! cargo run --release -p ostler-store-sqlite --example floor [RUNS] [FOLDER]
+//! cargo run --release -p ostler-store-sqlite --example floor [RUNS] [FOLDER] [HISTORY]
 //! ```
+//!
+//! With HISTORY the store alone is measured too, beside a store that holds so many ended runs.
 //!
 //! Both write to a file with `synchronous=FULL`, a thousand runs in a transaction. A run that does nothing is 7 row
 //! writes: machine, event and tick; the tick again (claimed); machine and event again, and the tick goes.
@@ -31,13 +33,20 @@ fn main() -> Outcome<()> {
         .next()
         .map_or_else(std::env::temp_dir, Into::into)
         .join(format!("floor-{}", std::process::id()));
+    let history: usize = arguments.next().map_or(Ok(0), |n| n.parse())?;
     std::fs::create_dir_all(&folder)?;
+    if history > 0 {
+        for history in [0, history] {
+            let [enqueue, drain] = store(&folder.join(format!("history-{history}.db")), runs, 1, history)?;
+            println!("with {history} ended runs: enqueue {enqueue:?}, drain {drain:?} for {runs}");
+        }
+    }
     let mut best = [[f64::MAX; 2]; 3];
     for round in 0..ROUNDS {
         let measured = [
             bare(&folder.join(format!("bare-{round}.db")), runs)?,
-            store(&folder.join(format!("store-{round}.db")), runs, BATCH)?,
-            store(&folder.join(format!("single-{round}.db")), runs, 1)?,
+            store(&folder.join(format!("store-{round}.db")), runs, BATCH, 0)?,
+            store(&folder.join(format!("single-{round}.db")), runs, 1, 0)?,
         ];
         for (best, measured) in best.iter_mut().zip(measured) {
             for (best, measured) in best.iter_mut().zip(measured) {
@@ -49,7 +58,10 @@ fn main() -> Outcome<()> {
     for n in 0..20 {
         let path = folder.join(format!("open-{n}.db"));
         for least in [&mut made, &mut opened] {
-            let took = timed(|| Ok(drop(SqliteStore::open(&path, &OpenOptions::default())?)))?;
+            let took = timed(|| {
+                SqliteStore::open(&path, &OpenOptions::default())?;
+                Ok(())
+            })?;
             *least = took.min(*least);
         }
     }
@@ -80,8 +92,8 @@ fn timed(work: impl FnOnce() -> Outcome<()>) -> Outcome<Duration> {
 fn bare(path: &Path, runs: usize) -> Outcome<[Duration; 2]> {
     let sql = Connection::open(path)?;
     sql.execute_batch(
-        "PRAGMA page_size=8192; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
-         PRAGMA cache_size=-32768; PRAGMA mmap_size=134217728;
+        "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;
+         PRAGMA cache_size=-32768;
          CREATE TABLE machine (id INTEGER PRIMARY KEY, kind INT, ns INT, task INT, definition INT, state INT, step INT,
            started_at INT, finished_at INT, last_event INT, fields TEXT);
          CREATE INDEX machine_task ON machine (task, id);
@@ -143,8 +155,8 @@ fn bare(path: &Path, runs: usize) -> Outcome<[Duration; 2]> {
     Ok([enqueue, drain])
 }
 
-/// The same through the store, so many runs a command.
-fn store(path: &Path, runs: usize, each: usize) -> Outcome<[Duration; 2]> {
+/// The same through the store, so many runs a command, beside so many that have ended.
+fn store(path: &Path, runs: usize, each: usize, history: usize) -> Outcome<[Duration; 2]> {
     let mut store = SqliteStore::open(path, &OpenOptions::default())?;
     let now = 1_795_000_000_000_000;
     let Some(Ok(Reply::Node(node))) =
@@ -163,6 +175,10 @@ fn store(path: &Path, runs: usize, each: usize) -> Outcome<[Duration; 2]> {
         event: EventBody { kind: "created".into(), body: String::new() },
         ..NewMachine::default()
     };
+    let ended = Command::Start(vec![NewMachine { state: 10, ..new.clone() }; BATCH]);
+    for _ in 0..history / BATCH {
+        store.apply(now, std::slice::from_ref(&ended)).remove(0)?;
+    }
     let starts: Vec<Command> = vec![Command::Start(vec![new; each]); BATCH / each];
     let enqueue = timed(|| {
         for batch in 0..runs / BATCH {

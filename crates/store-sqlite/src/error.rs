@@ -18,6 +18,15 @@ pub(crate) fn told(error: rusqlite::Error) -> StoreError {
             StoreError::Full(text)
         }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt(text),
+        None if matches!(
+            error,
+            rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+        ) =>
+        {
+            StoreError::Corrupt(text)
+        }
         // What is left blames the values of one command, not the file.
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) | None => {
             StoreError::Refused(text)

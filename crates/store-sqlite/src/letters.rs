@@ -73,7 +73,8 @@ impl Tx<'_> {
     }
 }
 
-/// The letters of a machine, oldest first.
+/// The letters of a machine, oldest first. One that does not read is told as a signal: it must not keep the machine,
+/// and with it everything else that is claimed, from going on.
 pub(crate) fn of(sql: &Connection, machine: i64) -> Result<Vec<(i64, Letter)>, StoreError> {
     let mut select =
         sql.prepare_cached("SELECT seq, body FROM mail WHERE machine=?1 ORDER BY seq").map_err(told)?;
@@ -81,10 +82,9 @@ pub(crate) fn of(sql: &Connection, machine: i64) -> Result<Vec<(i64, Letter)>, S
         .query_map([machine], |r| Ok((r.get(0)?, r.get(1)?)))
         .and_then(Iterator::collect)
         .map_err(told)?;
-    rows.into_iter()
-        .map(|(seq, body)| match serde_json::from_str(&body) {
-            Ok(letter) => Ok((seq, letter)),
-            Err(e) => Err(StoreError::Corrupt(format!("letter {seq} does not read: {e}"))),
-        })
-        .collect()
+    let letters = rows.into_iter().map(|(seq, body)| {
+        let unreadable = |_| Letter::Signal { name: "unreadable".into(), body: body.clone() };
+        (seq, serde_json::from_str(&body).unwrap_or_else(unreadable))
+    });
+    Ok(letters.collect())
 }

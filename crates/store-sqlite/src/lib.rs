@@ -1,7 +1,7 @@
 //! The embedded store on SQLite: one file in WAL mode, one writer, readers that never wait for it.
 //!
-//! Each file holds the SQL and the rows of one subject: [`start`], [`claim`], [`limits`], [`commit`], [`letters`],
-//! [`hold`], [`push`], [`nodes`], [`prune`], and under `read` the lists, definitions and history.
+//! Each file holds the SQL and the rows of one subject: `start`, `claim`, `limits`, `commit`, `letters`, `hold`, `push`,
+//! `nodes`, `prune`, and under `read` the lists, definitions and history.
 //!
 //! ```
 //! use ostler_store::{Command, Reply, Store};

@@ -210,7 +210,7 @@ fn prepare(
         // Only an empty file takes these. The change to WAL makes a rollback journal with flushes of its own; there is
         // nothing yet to lose, and one flush of file and folder does for all.
         run(
-            "PRAGMA page_size=8192; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL",
+            "PRAGMA page_size=4096; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA synchronous=OFF; PRAGMA journal_mode=WAL",
         )?;
         if let Some(path) = path {
             flush(path).map_err(|e| StoreError::Unavailable(format!("it cannot be flushed: {e}")))?;
@@ -222,7 +222,7 @@ fn prepare(
     };
     run(&format!(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA cache_size=-32768; PRAGMA temp_store=MEMORY; \
-         PRAGMA mmap_size=134217728; PRAGMA journal_size_limit=67108864;"
+         PRAGMA journal_size_limit=67108864;"
     ))?;
     if let Some(pages) = options.max_pages {
         run(&format!("PRAGMA max_page_count={pages}"))?;
@@ -296,7 +296,7 @@ pub(crate) fn reading(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags).map_err(told)?;
     steady(&connection)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(told)?;
-    connection.execute_batch("PRAGMA mmap_size=134217728; PRAGMA cache_size=-16384;").map_err(told)?;
+    connection.execute_batch("PRAGMA cache_size=-16384;").map_err(told)?;
     Ok(connection)
 }
 

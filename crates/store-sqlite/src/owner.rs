@@ -25,6 +25,10 @@ fn open(path: &Path) -> Result<File, StoreError> {
     File::options().create(true).read(true).write(true).truncate(false).open(path).map_err(trouble(path))
 }
 
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// The lock that names the one owner of a store.
 #[derive(Debug)]
 pub struct OwnerLock {
@@ -44,7 +48,7 @@ impl OwnerLock {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(e)) => return Err(trouble(&name)(e)),
         }
-        let told = file.set_len(0).and_then(|()| writeln!(file, "pid {}", std::process::id()));
+        let told = file.set_len(0).and_then(|()| writeln!(file, "pid {} on {}", std::process::id(), host()));
         told.map_err(trouble(&name))?;
         Ok(Some(Self { file }))
     }

@@ -79,8 +79,7 @@ pub fn wake_ups_are_never_lost(make: Make<'_>) {
         3 => (0i64..20).prop_map(Step::Stay),
         2 => (1i64..10).prop_map(Step::Pass),
     ];
-    let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
-    let played = TestRunner::new(config).run(&vec(step, 1..60), |steps| {
+    let played = TestRunner::new(cases(60)).run(&vec(step, 1..60), |steps| {
         let mut kit = Kit::new(make);
         let id = kit.start(run());
         let (mut due, mut unread, mut claimed) = (START, 0usize, None::<(Claimed, usize)>);

@@ -30,6 +30,7 @@ pub use limits::*;
 pub use model::*;
 pub use nodes::*;
 use ostler_model::{MachineId, RunState};
+use proptest::prelude::ProptestConfig;
 pub use pushes::*;
 pub use retention::*;
 
@@ -116,6 +117,12 @@ macro_rules! conformance_suite {
 /// The moment at which tests begin.
 const START: Micros = 1_795_000_000_000_000;
 const SECOND: Micros = 1_000_000;
+
+/// So many random cases, or as many as `PROPTEST_CASES` says.
+fn cases(otherwise: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
 
 /// A store with a clock and a node.
 struct Kit {

@@ -63,8 +63,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 pub fn any_history_keeps_the_promises(make: Make<'_>) {
-    let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };
-    let played = TestRunner::new(config).run(&ops(), |ops| play(make, ops));
+    let played = TestRunner::new(cases(60)).run(&ops(), |ops| play(make, ops));
     played.unwrap_or_else(|e| panic!("{e}"));
 }
 
