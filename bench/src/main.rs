@@ -15,6 +15,9 @@
     reason = "a measurement stops at the first surprise, and reads the clock"
 )]
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod bare;
 mod whole;
 
@@ -75,7 +78,7 @@ impl Figure {
     }
 
     fn shown(&self, unit: &str) -> String {
-        format!("{:>10.1} {unit} [{:.1} .. {:.1}]", self.median(), self.at(0.0), self.at(1.0))
+        format!("{:>10.2} {unit} [{:.2} .. {:.2}]", self.median(), self.at(0.0), self.at(1.0))
     }
 }
 

@@ -53,6 +53,13 @@ impl Known {
         Self { names, ..Self::default() }
     }
 
+    /// No more than the inputs, for a step without expressions.
+    #[must_use]
+    pub(crate) fn inputs(inputs: &Map<String, Value>) -> Self {
+        let names = Map::from_iter([("inputs".to_owned(), Value::Object(inputs.clone()))]);
+        Self { names, ..Self::default() }
+    }
+
     /// The scope that expressions are evaluated in.
     #[must_use]
     pub(crate) fn scope(&self) -> Scope<'_> {
@@ -68,9 +75,8 @@ pub(crate) fn build(
     task: &Task,
     step: &StepDef,
     key: &str,
-    known: &Known,
+    mut known: Known,
 ) -> Result<ExecRequest, TypedError> {
-    let mut known = known.clone();
     let fail = |place: &str, e: &dyn std::fmt::Display| {
         TypedError::new("expression", format!("step `{}`, `{place}`: {e}", step.id))
     };
@@ -82,19 +88,27 @@ pub(crate) fn build(
     for (name, source) in &step.env {
         env.insert(name.clone(), text(&known, &format!("env.{name}"), source)?);
     }
-    known.names.insert("env".into(), json!(env));
+    if task.has_expressions(step) {
+        known.names.insert("env".into(), json!(env));
+    }
     let map =
         |known: &Known, place: &str, map: &Map<String, Value>| -> Result<Map<String, Value>, TypedError> {
+            if map.is_empty() {
+                return Ok(Map::new());
+            }
             match render_json(&Value::Object(map.clone()), &known.scope()).map_err(|e| fail(place, &e))? {
                 Value::Object(map) => Ok(map),
                 _ => Ok(Map::new()),
             }
         };
-    let args =
+    let args = if step.args.is_empty() {
+        Vec::new()
+    } else {
         match render_json(&Value::Array(step.args.clone()), &known.scope()).map_err(|e| fail("args", &e))? {
             Value::Array(args) => args,
             _ => Vec::new(),
-        };
+        }
+    };
     let working_directory = match &step.working_directory {
         Some(source) => Some(text(&known, "working_directory", source)?),
         None => None,

@@ -5,7 +5,7 @@
 //! simulation drives it with a seed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -23,8 +23,11 @@ use crate::{
     time::{after, due, micros},
 };
 
-/// Ticks that are not executions, claimed beyond the free slots in one go.
-const SPARE_CLAIMS: u32 = 64;
+/// Machines that take no slot, claimed in one go.
+const LIGHT_CLAIMS: u32 = 256;
+
+/// Machines ticked in one turn: while the loop ticks the next ones, the store writes what came of these.
+const TICKS: usize = 256;
 
 /// How long the loop waits before it tries a refused store again.
 const STORE_RETRY: Span = Span::from_millis(500);
@@ -108,6 +111,8 @@ pub enum Notice {
 
 struct Held {
     row: Claimed,
+    /// It takes one of the node's slots.
+    slot: bool,
     execution: Option<Executing>,
 }
 
@@ -122,7 +127,10 @@ pub struct Core {
     config: Config,
     machines: BTreeMap<Kind, Arc<dyn Machine>>,
     held: HashMap<MachineId, Held>,
-    executing: u32,
+    /// Claimed and not ticked yet.
+    backlog: VecDeque<MachineId>,
+    /// Slots that are taken, by what executes and by what is about to.
+    taken: u32,
     stops: BTreeSet<(Timestamp, MachineId)>,
     commits: Vec<Commit>,
     hungry: bool,
@@ -141,7 +149,8 @@ impl Core {
             config,
             machines,
             held: HashMap::new(),
-            executing: 0,
+            backlog: VecDeque::new(),
+            taken: 0,
             stops: BTreeSet::new(),
             commits: Vec::new(),
             hungry: true,
@@ -168,16 +177,16 @@ impl Core {
         self.held.is_empty() && self.commits.is_empty()
     }
 
-    /// Executions under way.
-    #[must_use]
-    pub fn executing(&self) -> u32 {
-        self.executing
-    }
-
     /// Whether another execution could begin at once.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.draining && self.executing < self.config.slots
+        !self.draining && self.taken < self.config.slots
+    }
+
+    /// Whether another turn has something to do although nothing happens.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.backlog.is_empty() || (!self.commits.is_empty() && self.store_retry_at.is_none())
     }
 
     /// Machines held, for tests and shutdown.
@@ -191,8 +200,8 @@ impl Core {
         [self.stops.first().map(|(at, _)| *at), self.store_retry_at].into_iter().flatten().min()
     }
 
-    /// One turn: cuts short what is over time, sends commits, claims. Returns everything to be done, this and what
-    /// earlier calls left.
+    /// One turn: cuts short what is over time, sends commits, claims, and ticks some of what was claimed. Returns
+    /// everything to be done, this and what earlier calls left. While [`Core::has_more`], there should be another turn.
     pub fn turn(&mut self, now: Timestamp) -> Vec<Effect> {
         while let Some((at, id)) = self.stops.first().copied().filter(|(at, _)| *at <= now) {
             self.stops.remove(&(at, id));
@@ -205,17 +214,18 @@ impl Core {
             if !self.commits.is_empty() {
                 self.effects.push(Effect::Apply(Command::Commit(std::mem::take(&mut self.commits))));
             }
-            let free = self.config.slots.saturating_sub(self.executing);
-            if self.hungry && !self.claiming && !self.draining && free > 0 {
+            if self.hungry && !self.claiming && !self.draining {
                 self.claiming = true;
                 self.hungry = false;
                 self.effects.push(Effect::Apply(Command::Claim(Claim {
                     node: self.config.node,
-                    want: free.saturating_add(SPARE_CLAIMS.min(free)),
+                    want: self.config.slots.saturating_sub(self.taken),
+                    light: LIGHT_CLAIMS,
                     shared: self.config.shared,
                 })));
             }
         }
+        self.work_off(now, TICKS);
         std::mem::take(&mut self.effects)
     }
 
@@ -224,9 +234,11 @@ impl Core {
         match (command, answer) {
             (Command::Claim(claim), Ok(Reply::Claimed(rows))) => {
                 self.claiming = false;
-                self.hungry |= rows.len() as u32 >= claim.want;
+                let light = rows.iter().filter(|row| row.light).count() as u32;
+                let others = rows.len() as u32 - light;
+                self.hungry |= light >= claim.light || (others > 0 && others >= claim.want);
                 for row in rows {
-                    self.claimed(now, row);
+                    self.claimed(row);
                 }
             }
             (Command::Commit(commits), Ok(Reply::Committed(outcomes))) => {
@@ -254,30 +266,48 @@ impl Core {
         }
     }
 
-    /// A row was claimed for this node.
-    pub fn claimed(&mut self, now: Timestamp, row: Claimed) {
+    /// A row was claimed for this node; a turn will tick it.
+    pub fn claimed(&mut self, row: Claimed) {
         let id = row.id;
-        let decision = self.tick(now, &row, Input::Due);
-        let mut held = Held { row, execution: None };
-        match decision {
-            Decision::Execute(work) => {
-                held.execution = Some(Executing { started: now, stop_at: work.stop_at, interrupted: None });
-                if let Some(at) = work.stop_at {
-                    self.stops.insert((at, id));
+        let slot = !row.light;
+        self.taken += u32::from(slot);
+        self.backlog.push_back(id);
+        self.held.insert(id, Held { row, slot, execution: None });
+    }
+
+    /// Ticks the next machines of the backlog.
+    fn work_off(&mut self, now: Timestamp, at_most: usize) {
+        for _ in 0..at_most {
+            let Some(id) = self.backlog.pop_front() else { return };
+            let Some(mut held) = self.held.remove(&id) else { continue };
+            let decision = self.tick(now, &held.row, Input::Due);
+            self.taken -= u32::from(held.slot);
+            held.slot = matches!(decision, Decision::Execute(_));
+            self.taken += u32::from(held.slot);
+            match decision {
+                Decision::Execute(work) => {
+                    held.execution =
+                        Some(Executing { started: now, stop_at: work.stop_at, interrupted: None });
+                    if let Some(at) = work.stop_at {
+                        self.stops.insert((at, id));
+                    }
+                    self.effects.push(Effect::Notice(Notice::Executing {
+                        id,
+                        parent: held.row.parent,
+                        attempt: work.request.attempt,
+                        task: work.request.task.clone(),
+                        step: work.request.step.clone(),
+                    }));
+                    self.effects.push(Effect::Execute(Box::new(work.request)));
                 }
-                self.executing += 1;
-                self.effects.push(Effect::Notice(Notice::Executing {
-                    id,
-                    parent: held.row.parent,
-                    attempt: work.request.attempt,
-                    task: work.request.task.clone(),
-                    step: work.request.step.clone(),
-                }));
-                self.effects.push(Effect::Execute(Box::new(work.request)));
+                Decision::Commit(change) => {
+                    // A slot that was kept for it is free again.
+                    self.hungry |= !held.row.light;
+                    self.commits.push(self.record(&held.row, *change));
+                }
             }
-            Decision::Commit(change) => self.commits.push(self.record(&held.row, *change)),
+            self.held.insert(id, held);
         }
-        self.held.insert(id, held);
     }
 
     /// An execution has ended. One of an older claim, or of a machine that is not held any more, is dropped.
@@ -290,7 +320,7 @@ impl Core {
         if let Some(at) = executing.stop_at {
             self.stops.remove(&(at, id));
         }
-        self.executing -= 1;
+        self.taken -= u32::from(std::mem::take(&mut held.slot));
         self.hungry = true;
         let execution = Execution { end, interrupted: executing.interrupted, started: executing.started };
         let change = match self.tick(now, &held.row, Input::Executed(&execution)) {
@@ -307,8 +337,10 @@ impl Core {
     }
 
     /// A letter has come for a machine that this node holds.
-    pub fn letter(&mut self, id: MachineId, letter: &Letter) {
+    pub fn letter(&mut self, now: Timestamp, id: MachineId, letter: &Letter) {
         if matches!(letter, Letter::Cancel { .. }) {
+            // What waits for its tick was claimed before the letter came, and would not see it.
+            self.work_off(now, self.backlog.len());
             self.interrupt(id, CancelReason::Cancelled);
         }
     }
@@ -325,9 +357,10 @@ impl Core {
     /// Forgets everything held: the lease has been lost, others may have it, and no commit of it would count.
     pub fn abandon(&mut self) {
         self.held.clear();
+        self.backlog.clear();
         self.stops.clear();
         self.commits.clear();
-        self.executing = 0;
+        self.taken = 0;
     }
 
     fn interrupt(&mut self, id: MachineId, reason: CancelReason) {
@@ -370,6 +403,7 @@ impl Core {
             node: self.config.node,
             step: row.step,
             fence: row.fence,
+            receipt: row.receipt,
             fields: change.set,
             next,
             started_at: change.started.map(micros),

@@ -187,19 +187,26 @@ impl Node {
                 self.wait_for_executions().await;
                 break Shutdown::LeaseLost;
             }
-            let sleep = self.sleep();
+            let (sleep, more) = (self.sleep(), self.core.has_more());
             tokio::select! {
+                biased;
+                () = tick(&mut poll) => self.look_for_others(),
                 count = self.inbox.recv_many(&mut buffer, 4096) => {
                     if count == 0 {
                         break Shutdown::Drained;
+                    }
+                    // What else is about to end on this thread may as well end first: one turn for all of it.
+                    tokio::task::yield_now().await;
+                    while let Ok(post) = self.inbox.try_recv() {
+                        buffer.push(post);
                     }
                     for post in buffer.drain(..) {
                         draining |= matches!(post, Post::Drain);
                         self.take(post);
                     }
                 }
-                () = tick(&mut poll) => self.look_for_others(),
-                () = tokio::time::sleep(sleep) => {
+                () = tokio::task::yield_now(), if more => {}
+                () = tokio::time::sleep(sleep), if !more => {
                     let now = self.config.clock.now().as_microsecond();
                     if self.next_due.is_some_and(|at| at <= now) {
                         self.next_due = None;
@@ -231,12 +238,12 @@ impl Node {
                 self.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 self.core.executed(now, id, fence, end);
             }
-            Post::Claimed(row) => self.core.claimed(now, *row),
+            Post::Claimed(row) => self.core.claimed(*row),
             Post::Wake => self.core.wake(),
             Post::CheckMail => self.check_mail(),
             Post::NextDue(at) => {
                 self.next_due = at;
-                if at.is_some_and(|at| at <= now.as_microsecond()) && self.core.has_room() {
+                if at.is_some_and(|at| at <= now.as_microsecond()) {
                     self.next_due = None;
                     self.core.wake();
                 }
@@ -312,7 +319,7 @@ impl Node {
 
     fn sleep(&self) -> Duration {
         let now = self.config.clock.now();
-        let due = self.next_due.filter(|_| self.core.has_room()).map(timestamp);
+        let due = self.next_due.map(timestamp);
         let next = [self.core.next_stop(), due].into_iter().flatten().min();
         next.map_or(LONGEST_SLEEP, |at| {
             Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
@@ -338,11 +345,12 @@ impl Node {
     }
 
     fn check_mail(&mut self) {
+        let now = self.config.clock.now();
         match self.config.queries.claimed_with_mail(self.id) {
             Ok(found) => {
                 for (id, letters) in found {
                     for letter in &letters {
-                        self.core.letter(id, letter);
+                        self.core.letter(now, id, letter);
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! A task as the engine holds it: its definition with what is worked out once.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -24,6 +24,8 @@ pub struct Task {
     /// The definition.
     pub def: TaskDef,
     inputs: Option<Validator>,
+    /// Steps that have expressions, by id.
+    with_expressions: HashSet<String>,
     triggers: Mutex<HashMap<String, Result<Trigger, String>>>,
 }
 
@@ -48,7 +50,10 @@ impl Task {
     #[must_use]
     pub fn new(row: i64, definition: i64, namespace: &str, def: TaskDef) -> Self {
         let inputs = def.inputs.as_ref().and_then(|schema| jsonschema::validator_for(schema).ok());
-        Self { row, definition, namespace: namespace.into(), def, inputs, triggers: Mutex::default() }
+        let steps = def.steps.iter().chain(&def.on_success).chain(&def.on_failure);
+        let with_expressions = steps.filter(|s| has_expressions(s)).map(|s| s.id.to_string()).collect();
+        let namespace = namespace.into();
+        Self { row, definition, namespace, def, inputs, with_expressions, triggers: Mutex::default() }
     }
 
     /// Inputs with the schema's defaults filled in, checked against it.
@@ -103,6 +108,11 @@ impl Task {
         self.def.steps.iter().chain(&self.def.on_success).chain(&self.def.on_failure).find(|s| s.id == *id)
     }
 
+    /// Whether a step has anything to be worked out for each run.
+    pub(crate) fn has_expressions(&self, step: &StepDef) -> bool {
+        self.with_expressions.contains(step.id.as_str())
+    }
+
     /// The trigger of a schedule, compiled once.
     ///
     /// # Errors
@@ -116,6 +126,11 @@ impl Task {
         triggers.insert(schedule.id.to_string(), made.clone());
         made
     }
+}
+
+/// Every text of a step is one that may hold expressions, so any of them counts.
+fn has_expressions(step: &StepDef) -> bool {
+    serde_json::to_string(step).is_ok_and(|text| text.contains("${{"))
 }
 
 /// Compiles the trigger of a schedule with its task's zone and calendars; jitter differs from schedule to schedule.

@@ -13,7 +13,7 @@ use std::{error::Error, path::Path, time::Duration};
 
 use ostler_clock::{Clock, SystemClock};
 use ostler_store::{
-    Claim, Command, Commit, CommitOutcome, EventBody, NewMachine, Next, NodeId, Reply, Store,
+    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, NewMachine, Next, NodeId, Reply, Store,
 };
 use ostler_store_sqlite::{OpenOptions, SqliteStore};
 use rusqlite::{Connection, params};
@@ -188,7 +188,7 @@ fn store(path: &Path, runs: usize, each: usize, history: usize) -> Outcome<[Dura
         }
         Ok(())
     })?;
-    let claim = [Command::Claim(Claim { node, want: BATCH as u32, shared: true })];
+    let claim = [Command::Claim(Claim { node, want: BATCH as u32, light: 0, shared: true })];
     let drain = timed(|| {
         let mut drained = 0;
         loop {
@@ -199,8 +199,7 @@ fn store(path: &Path, runs: usize, each: usize, history: usize) -> Outcome<[Dura
                 assert_eq!(drained, runs / BATCH * BATCH);
                 return Ok(());
             }
-            let commits: Vec<Commit> =
-                rows.into_iter().map(|row| end(row.id, row.step, row.fence, node)).collect();
+            let commits: Vec<Commit> = rows.iter().map(|row| end(row, node)).collect();
             let commands: Vec<Command> = commits.chunks(each).map(|c| Command::Commit(c.to_vec())).collect();
             for reply in store.apply(now + 2_000_000, &commands) {
                 let Reply::Committed(outcomes) = reply? else { return Err("no commit".into()) };
@@ -211,12 +210,13 @@ fn store(path: &Path, runs: usize, each: usize, history: usize) -> Outcome<[Dura
     Ok([enqueue, drain])
 }
 
-fn end(id: ostler_model::MachineId, step: u64, fence: u64, node: NodeId) -> Commit {
+fn end(row: &Claimed, node: NodeId) -> Commit {
     Commit {
-        id,
+        id: row.id,
         node,
-        step,
-        fence,
+        step: row.step,
+        fence: row.fence,
+        receipt: row.receipt,
         fields: None,
         next: Next::End { state: 10 },
         started_at: Some(1_795_000_000_000_001),

@@ -31,6 +31,7 @@ fn ending(node: NodeId, row: &Claimed) -> Commit {
         node,
         step: row.step,
         fence: row.fence,
+        receipt: row.receipt,
         fields: Some("{\"output\":1}".into()),
         next: Next::End { state: 10 },
         started_at: Some(10),
@@ -65,7 +66,7 @@ fn a_run(store: &mut SqliteStore, node: NodeId) {
 }
 
 fn claim(store: &mut SqliteStore, node: NodeId) -> Vec<Claimed> {
-    match store.apply(10, &[Command::Claim(Claim { node, want: 10, shared: true })]).remove(0) {
+    match store.apply(10, &[Command::Claim(Claim { node, want: 10, light: 0, shared: true })]).remove(0) {
         Ok(Reply::Claimed(rows)) => rows,
         other => panic!("{other:?}"),
     }
@@ -129,9 +130,9 @@ fn a_run_that_does_nothing_is_seven_row_writes() {
         "INSERT machine",
         "INSERT tick",
         "UPDATE tick",
+        "DELETE tick",
         "INSERT event",
         "UPDATE machine",
-        "DELETE tick",
     ];
     assert_eq!(*writes.lock().unwrap(), expected);
     let all = store.connection.lock().unwrap().total_changes() - before;

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{Claim, Claimed, Micros, NEVER, NodeId, StoreError};
+use ostler_store::{Claim, Claimed, Micros, NEVER, NodeId, Receipt, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{Tx, limits::Full, names::Lane};
@@ -28,14 +28,14 @@ pub(crate) const NEXT_LANE: &str = "SELECT lane FROM tick WHERE phase=1 AND lane
 /// The first ready rows of a lane along `tick_ready`, each with its machine by primary key.
 pub(crate) const READY: &str =
     "SELECT t.machine, t.fence, t.due_at, t.lost, t.woken, m.kind, m.task, m.definition, m.step,
-    m.fields, m.started_at, m.parent, m.child_key, m.watcher
+    m.fields, m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL
   FROM tick t CROSS JOIN machine m ON m.id=t.machine
   WHERE t.phase=1 AND t.lane=?1 ORDER BY t.priority, t.due_at, t.machine LIMIT ?2";
 
 /// The ready rows of a lane that hold its permit already: a flow that goes on.
 pub(crate) const READY_HOLDERS: &str =
     "SELECT t.machine, t.fence, t.due_at, t.lost, t.woken, m.kind, m.task, m.definition,
-    m.step, m.fields, m.started_at, m.parent, m.child_key, m.watcher
+    m.step, m.fields, m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL
   FROM permit p CROSS JOIN tick t ON t.machine=p.machine CROSS JOIN machine m ON m.id=t.machine
   WHERE p.\"limit\"=?3 AND t.phase=1 AND t.lane=?1 LIMIT ?2";
 
@@ -59,62 +59,82 @@ pub(crate) struct Turns {
     looked: [Micros; 2],
 }
 
+/// Lanes by their rows.
+type Lanes = Vec<(i64, Lane)>;
+
+/// What a claim takes of one sort.
+struct Quota {
+    want: usize,
+    taken: Vec<Claimed>,
+}
+
+impl Quota {
+    fn new(want: u32) -> Self {
+        Self { want: want as usize, taken: Vec::new() }
+    }
+
+    fn left(&self) -> usize {
+        self.want.saturating_sub(self.taken.len())
+    }
+
+    fn is_met(&self) -> bool {
+        self.left() == 0
+    }
+}
+
 impl Tx<'_> {
-    /// Takes at most `want` machines. When fewer come back, nothing that the node may take is ready, except what
-    /// waits for a limit.
+    /// Takes at most `want` and `light` machines. When fewer of a sort come back, nothing of it that the node may take
+    /// is ready, except what waits for a limit.
     pub(crate) fn claim(&mut self, claim: &Claim) -> Result<Vec<Claimed>, StoreError> {
         self.run(PROMOTE, params![self.now, PROMOTED])?;
         self.turns.looked[0] = self.now;
         if claim.shared {
             self.turns.looked[1] = self.now;
         }
-        let mut taken = Vec::new();
+        let mut light = Quota::new(claim.light);
+        let mut others = Quota::new(claim.want);
         let mut walk = Walk::from(self.turns.after);
-        loop {
-            let lanes = self.ready_lanes(&mut walk, claim)?;
-            self.serve(lanes, claim, &mut taken)?;
-            if walk.ended || taken.len() >= claim.want as usize {
-                break;
-            }
+        while !walk.ended && !(light.is_met() && others.is_met()) {
+            let (of_light, of_others) = self.ready_lanes(&mut walk, claim)?;
+            self.serve(of_light, claim.node, &mut light)?;
+            self.serve(of_others, claim.node, &mut others)?;
         }
         self.turns.after = if walk.ended { 0 } else { walk.at };
-        Ok(taken)
+        light.taken.append(&mut others.taken);
+        Ok(light.taken)
     }
 
-    /// The next lanes with ready rows that the node may take from.
-    fn ready_lanes(&mut self, walk: &mut Walk, claim: &Claim) -> Result<Vec<(i64, Lane)>, StoreError> {
-        let mut lanes = Vec::new();
-        while lanes.len() < LANES {
+    /// The next lanes with ready rows that the node may take from: of light machines, and of others.
+    fn ready_lanes(&mut self, walk: &mut Walk, claim: &Claim) -> Result<(Lanes, Lanes), StoreError> {
+        let (mut light, mut others) = (Lanes::new(), Lanes::new());
+        while light.len() + others.len() < LANES {
             let Some(id) = walk.next(self.sql).map_err(crate::error::told)? else { break };
             let lane = self.lane(id)?;
             if lane.home == claim.node.0 || (lane.home == 0 && claim.shared) {
-                lanes.push((id, lane));
+                if lane.light { &mut light } else { &mut others }.push((id, lane));
             }
         }
-        Ok(lanes)
+        Ok((light, others))
     }
 
     /// Serves lanes until enough is taken or nothing is left in them.
-    fn serve(
-        &mut self,
-        lanes: Vec<(i64, Lane)>,
-        claim: &Claim,
-        taken: &mut Vec<Claimed>,
-    ) -> Result<(), StoreError> {
-        let want = claim.want as usize;
+    fn serve(&mut self, lanes: Lanes, node: NodeId, quota: &mut Quota) -> Result<(), StoreError> {
+        if quota.is_met() {
+            return Ok(());
+        }
         let mut queues = self.queues(lanes);
-        while taken.len() < want && !queues.is_empty() {
+        while !quota.is_met() && !queues.is_empty() {
             let next =
                 (0..queues.len()).min_by_key(|i| self.turns.given.get(&queues[*i].0)).unwrap_or_default();
-            let turn = (want - taken.len()).min((want / queues.len()).max(1));
+            let turn = quota.left().min((quota.want / queues.len()).max(1));
             let (ns, queue) = &mut queues[next];
             let Some((id, lane)) = queue.pop_front() else {
                 queues.swap_remove(next);
                 continue;
             };
-            let before = taken.len();
-            self.take_from(id, &lane, claim.node, turn, taken)?;
-            let took = taken.len() - before;
+            let before = quota.taken.len();
+            self.take_from(id, &lane, node, turn, &mut quota.taken)?;
+            let took = quota.taken.len() - before;
             *self.turns.given.entry(*ns).or_default() += took as i64;
             if took == turn {
                 // There may be more in it; others of its class come first.
@@ -126,7 +146,7 @@ impl Tx<'_> {
     }
 
     /// The lanes of each namespace by class. A namespace that comes back begins where the least served one stands.
-    fn queues(&mut self, lanes: Vec<(i64, Lane)>) -> Vec<(i64, VecDeque<(i64, Lane)>)> {
+    fn queues(&mut self, lanes: Lanes) -> Vec<(i64, VecDeque<(i64, Lane)>)> {
         let mut queues: Vec<(i64, VecDeque<(i64, Lane)>)> = Vec::new();
         for (id, lane) in lanes {
             match queues.iter_mut().find(|(ns, _)| *ns == lane.ns) {
@@ -187,7 +207,7 @@ impl Tx<'_> {
         count: i64,
         taken: &mut Vec<Claimed>,
     ) -> Result<(), StoreError> {
-        let found = self.read(READY, params![id, count], lane, taken)?;
+        let found = self.read(READY, params![id, count], id, lane, taken)?;
         if found > 0 {
             let marked = self.run(MARK_READY, params![id, count, node.0, self.now])?;
             debug_assert_eq!(marked, found);
@@ -203,7 +223,7 @@ impl Tx<'_> {
         count: i64,
         taken: &mut Vec<Claimed>,
     ) -> Result<(), StoreError> {
-        let found = self.read(READY_HOLDERS, params![id, count, lane.concurrency], lane, taken)?;
+        let found = self.read(READY_HOLDERS, params![id, count, lane.concurrency], id, lane, taken)?;
         for row in &taken[taken.len() - found..] {
             self.run(MARK, params![row.id.0, node.0, self.now])?;
         }
@@ -214,12 +234,13 @@ impl Tx<'_> {
         &mut self,
         which: &'static str,
         values: impl rusqlite::Params,
+        id: i64,
         lane: &Lane,
         taken: &mut Vec<Claimed>,
     ) -> Result<usize, StoreError> {
         let namespace = self.namespace_name(lane.ns)?;
         let home = (lane.home != 0).then_some(NodeId(lane.home));
-        let rows = self.rows(which, values, |r| claimed(r, namespace.clone(), home))?;
+        let rows = self.rows(which, values, |r| claimed(r, namespace.clone(), home, (id, lane.light)))?;
         let found = rows.len();
         for (mut row, woken) in rows {
             if woken > 0 {
@@ -239,10 +260,12 @@ fn claimed(
     r: &Row<'_>,
     namespace: std::sync::Arc<str>,
     home: Option<NodeId>,
+    (lane, light): (i64, bool),
 ) -> rusqlite::Result<(Claimed, i64)> {
     let row = Claimed {
         id: MachineId(r.get(0)?),
         kind: Kind(r.get(5)?),
+        light,
         namespace,
         task: r.get(6)?,
         definition: r.get(7)?,
@@ -258,6 +281,7 @@ fn claimed(
         watcher: r.get::<_, Option<i64>>(13)?.map(MachineId),
         home,
         mail: Vec::new(),
+        receipt: Receipt { lane, last_event: r.get(14)?, unique: r.get(15)? },
     };
     Ok((row, r.get(4)?))
 }

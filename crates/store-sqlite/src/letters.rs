@@ -28,12 +28,18 @@ impl Tx<'_> {
         Ok(true)
     }
 
-    /// One that is to end and holds no permit waits for none: it would stand behind what it waits for.
+    /// One that is to end takes no slot for it; and where it holds no permit it waits for none: it would stand behind
+    /// what it waits for.
     fn pass_limits(&mut self, machine: i64, id: i64) -> Result<(), StoreError> {
         let lane = self.lane(id)?;
-        if (lane.concurrency != 0 || lane.rate != 0) && !self.has_permit(&lane, machine)? {
-            let free = self.lane_of(Lane { concurrency: 0, rate: 0, ..lane })?;
-            self.run("UPDATE tick SET lane=?2 WHERE machine=?1", [machine, free])?;
+        let limited = lane.concurrency != 0 || lane.rate != 0;
+        let passing = match limited && !self.has_permit(&lane, machine)? {
+            true => Lane { concurrency: 0, rate: 0, light: true, ..lane },
+            false => Lane { light: true, ..lane },
+        };
+        if passing != lane {
+            let passing = self.lane_of(passing)?;
+            self.run("UPDATE tick SET lane=?2 WHERE machine=?1", [machine, passing])?;
         }
         Ok(())
     }

@@ -41,6 +41,8 @@ pub(crate) struct Lane {
     pub(crate) rate: i64,
     /// The node it belongs to; 0 for all.
     pub(crate) home: i64,
+    /// Its machines take no slot.
+    pub(crate) light: bool,
 }
 
 impl Names {
@@ -138,7 +140,7 @@ impl Tx<'_> {
             None => 0,
         };
         let home = machine.home.map_or(0, |NodeId(id)| id);
-        self.lane_of(Lane { ns, class: machine.priority, concurrency, rate, home })
+        self.lane_of(Lane { ns, class: machine.priority, concurrency, rate, home, light: machine.light })
     }
 
     /// The row of a lane, made when it is new.
@@ -146,16 +148,16 @@ impl Tx<'_> {
         if let Some(id) = self.names.lane_ids.get(&lane) {
             return Ok(*id);
         }
-        let values = params![lane.ns, lane.class, lane.concurrency, lane.rate, lane.home];
+        let values = params![lane.ns, lane.class, lane.concurrency, lane.rate, lane.home, lane.light];
         let known = self.row(
-            "SELECT id FROM lane WHERE ns=?1 AND class=?2 AND concurrency=?3 AND rate=?4 AND home=?5",
+            "SELECT id FROM lane WHERE ns=?1 AND class=?2 AND concurrency=?3 AND rate=?4 AND home=?5 AND light=?6",
             values,
             |r| r.get(0),
         )?;
         let id = match known {
             Some(id) => id,
             None => self.number(
-                "INSERT INTO lane (ns, class, concurrency, rate, home) VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+                "INSERT INTO lane (ns, class, concurrency, rate, home, light) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
                 values,
             )?,
         };
@@ -172,11 +174,10 @@ impl Tx<'_> {
         if let Some(lane) = self.names.lanes.get(&id) {
             return Ok(*lane);
         }
-        let sql = "SELECT ns, class, concurrency, rate, home FROM lane WHERE id=?1";
+        let sql = "SELECT ns, class, concurrency, rate, home, light FROM lane WHERE id=?1";
         let lane = self.row(sql, [id], |r| {
-            let (ns, class, concurrency, rate, home) =
-                (r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?);
-            Ok(Lane { ns, class, concurrency, rate, home })
+            let (ns, class, concurrency) = (r.get(0)?, r.get(1)?, r.get(2)?);
+            Ok(Lane { ns, class, concurrency, rate: r.get(3)?, home: r.get(4)?, light: r.get(5)? })
         })?;
         let lane = lane.ok_or_else(|| StoreError::Corrupt(format!("lane {id} is gone")))?;
         if self.names.lanes.len() >= REMEMBERED {

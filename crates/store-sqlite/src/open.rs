@@ -17,7 +17,7 @@ use crate::{ReadFrom, ReaderFactory, SqliteStore, claim::Turns, error::told, nam
 const APPLICATION_ID: i64 = 0x6f73_746c;
 
 /// Migrations in order; the schema's version is their number.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 
 /// How many statements a connection keeps prepared.
 const STATEMENTS: usize = 128;
@@ -362,22 +362,28 @@ mod tests {
         path
     }
 
+    /// What this program knows, and one migration more.
+    fn and_then(migration: &'static str) -> Vec<&'static str> {
+        MIGRATIONS.iter().copied().chain([migration]).collect()
+    }
+
     #[test]
     fn an_older_file_is_copied_and_migrated() {
         let folder = tempfile::tempdir().unwrap();
         let path = a_store(folder.path());
-        let next = [MIGRATIONS[0], "CREATE TABLE more (id INTEGER PRIMARY KEY) STRICT;"];
+        let known = MIGRATIONS.len() as i64;
+        let next = and_then("CREATE TABLE more (id INTEGER PRIMARY KEY) STRICT;");
         let mut store = SqliteStore::open_as(&path, &OpenOptions::default(), &next).unwrap();
-        assert_eq!(store.queries().unwrap().stats().unwrap().schema, 2);
+        assert_eq!(store.queries().unwrap().stats().unwrap().schema, known + 1);
         let register = Command::Register { name: "me".into(), owner: true };
         assert!(matches!(store.apply(0, &[register])[0], Ok(Reply::Node(_))));
-        let copy = folder.path().join("store.db.backup-v1");
+        let copy = folder.path().join(format!("store.db.backup-v{known}"));
         let copy = SqliteStore::open_read_only(&copy).unwrap().queries().unwrap();
-        assert_eq!((copy.stats().unwrap().schema, copy.salt()), (1, store.queries().unwrap().salt()));
+        assert_eq!((copy.stats().unwrap().schema, copy.salt()), (known, store.queries().unwrap().salt()));
         drop(store);
         assert_eq!(
             SqliteStore::open(&path, &OpenOptions::default()).err().unwrap(),
-            StoreError::Newer { found: 2, known: 1 }
+            StoreError::Newer { found: known + 1, known }
         );
     }
 
@@ -385,9 +391,37 @@ mod tests {
     fn a_migration_that_fails_leaves_the_file_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = a_store(folder.path());
-        let next = [MIGRATIONS[0], "CREATE TABLE more (id INTEGER PRIMARY KEY) STRICT; NONSENSE;"];
+        let next = and_then("CREATE TABLE more (id INTEGER PRIMARY KEY) STRICT; NONSENSE;");
         assert!(SqliteStore::open_as(&path, &OpenOptions::default(), &next).is_err());
         assert!(SqliteStore::open(&path, &OpenOptions::default()).is_ok());
+    }
+
+    #[test]
+    fn schedules_and_flows_of_the_first_schema_move_to_lanes_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        SqliteStore::open_as(&path, &OpenOptions::default(), &MIGRATIONS[..1]).unwrap();
+        let first = Connection::open(&path).unwrap();
+        first
+            .execute_batch(
+                "INSERT INTO namespace (id, name, created_at, seen_at) VALUES (1, 'n', 0, 0);
+                 INSERT INTO lane (id, ns, class) VALUES (7, 1, 1), (8, 1, 2);
+                 INSERT INTO machine (id, kind, ns, last_event, fields)
+                   VALUES (11, 1, 1, 1, '{}'), (12, 2, 1, 2, '{}'), (13, 3, 1, 3, '{}'), (14, 1, 1, 4, '{}');
+                 INSERT INTO tick (machine, lane, priority, due_at, phase)
+                   VALUES (11, 7, 1, 5, 1), (12, 7, 1, 5, 1), (13, 7, 1, 5, 1), (14, 8, 2, 5, 1);",
+            )
+            .unwrap();
+        drop(first);
+        let mut store = SqliteStore::open(&path, &OpenOptions::default()).unwrap();
+        let register = Command::Register { name: "me".into(), owner: true };
+        let Ok(Reply::Node(node)) = store.apply(0, &[register]).remove(0) else { panic!() };
+        let mut claim = |want, light| {
+            let claim = Command::Claim(ostler_store::Claim { node, want, light, shared: true });
+            let Ok(Reply::Claimed(rows)) = store.apply(10, &[claim]).remove(0) else { panic!() };
+            rows.iter().map(|row| row.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!((claim(0, 9), claim(9, 0)), (vec![12, 13], vec![11, 14]));
     }
 
     #[test]

@@ -161,6 +161,7 @@ impl Tx<'_> {
             task: task.row,
             definition: task.definition,
             fields: serde_json::json!({ "schedule": name }).to_string(),
+            light: true,
             priority: 1,
             due_at: self.now,
             child_key: Some(name.to_owned()),

@@ -1,7 +1,7 @@
 //! Start: making machines.
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{Claimed, EventBody, NewMachine, NodeId, StartOutcome, StoreError};
+use ostler_store::{Claimed, EventBody, NewMachine, NodeId, Receipt, StartOutcome, StoreError};
 use rusqlite::params;
 
 use crate::Tx;
@@ -96,6 +96,7 @@ impl Tx<'_> {
             Some(_) => Some(Claimed {
                 id,
                 kind: Kind(machine.kind),
+                light: machine.light,
                 namespace: self.namespace_name(ns)?,
                 task: machine.task,
                 definition: machine.definition,
@@ -111,6 +112,7 @@ impl Tx<'_> {
                 watcher: machine.watcher,
                 home: machine.home,
                 mail: Vec::new(),
+                receipt: Receipt { lane, last_event: event, unique: machine.unique_key.is_some() },
             }),
         };
         Ok((StartOutcome::Started(id), claimed))

@@ -53,7 +53,7 @@ fn start(store: &mut SqliteStore) -> Result<MachineId, StoreError> {
 }
 
 fn claim(store: &mut SqliteStore, node: NodeId, want: u32) -> Vec<Claimed> {
-    match one(store, Command::Claim(Claim { node, want, shared: true })) {
+    match one(store, Command::Claim(Claim { node, want, light: 0, shared: true })) {
         Ok(Reply::Claimed(rows)) => rows,
         other => panic!("{other:?}"),
     }
@@ -65,6 +65,7 @@ fn ending(node: NodeId, row: &Claimed) -> Commit {
         node,
         step: row.step,
         fence: row.fence,
+        receipt: row.receipt,
         fields: None,
         next: Next::End { state: 10 },
         started_at: Some(NOW),
@@ -89,7 +90,7 @@ fn what_was_answered_is_there_after_opening_again() {
     assert_eq!(queries.machine(id).unwrap().unwrap().namespace, "default");
     assert!(start(&mut store).unwrap() > id);
     let stats = queries.stats().unwrap();
-    assert_eq!((stats.schema, stats.queue, stats.last_event), (1, [0, 2, 0, 0], 2));
+    assert_eq!((stats.schema, stats.queue, stats.last_event), (2, [0, 2, 0, 0], 2));
 }
 
 #[test]
@@ -139,7 +140,7 @@ fn a_newer_file_is_refused() {
     let path = folder.path().join("store.db");
     drop(open(&path));
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=9").unwrap();
-    let newer = StoreError::Newer { found: 9, known: 1 };
+    let newer = StoreError::Newer { found: 9, known: 2 };
     assert_eq!(SqliteStore::open(&path, &OpenOptions::default()).err(), Some(newer.clone()));
     assert_eq!(SqliteStore::open_read_only(&path).err(), Some(newer));
 }
@@ -320,7 +321,7 @@ fn a_year_with_retention_keeps_the_file_flat() {
         let machine =
             NewMachine { fields: format!("{{\"day\":{day},\"text\":\"{}\"}}", "x".repeat(200)), ..run() };
         store.apply(now, &[Command::Start(vec![machine; RUNS_A_DAY])]).remove(0).unwrap();
-        let claim = Command::Claim(Claim { node, want: 1000, shared: true });
+        let claim = Command::Claim(Claim { node, want: 1000, light: 0, shared: true });
         let Ok(Reply::Claimed(rows)) = store.apply(now, &[claim]).remove(0) else { panic!() };
         let commits = rows.iter().map(|row| ending(node, row)).collect();
         store.apply(now, &[Command::Commit(commits)]).remove(0).unwrap();

@@ -158,6 +158,9 @@ pub struct NewMachine {
     pub definition: i64,
     /// JSON of its fields.
     pub fields: String,
+    /// Its ticks carry nothing out, so that it is claimed although a node has no slot free.
+    #[serde(default)]
+    pub light: bool,
     /// Rank of its priority: the smaller goes first.
     pub priority: i64,
     /// When its first tick is due; [`crate::NEVER`] for not before a letter comes.
@@ -272,8 +275,10 @@ impl StartOutcome {
 pub struct Claim {
     /// For whom.
     pub node: NodeId,
-    /// At most so many.
+    /// At most so many that take a slot.
     pub want: u32,
+    /// And so many that take none ([`NewMachine::light`]).
+    pub light: u32,
     /// Also what no node calls its own (the owner does; guests do not).
     pub shared: bool,
 }
@@ -285,6 +290,9 @@ pub struct Claimed {
     pub id: MachineId,
     /// What sort.
     pub kind: Kind,
+    /// It takes no slot.
+    #[serde(default)]
+    pub light: bool,
     /// Its namespace.
     pub namespace: std::sync::Arc<str>,
     /// Row of its task.
@@ -315,6 +323,20 @@ pub struct Claimed {
     pub home: Option<NodeId>,
     /// Its letters, oldest first.
     pub mail: Vec<(i64, Letter)>,
+    /// To be given back with the commit.
+    pub receipt: Receipt,
+}
+
+/// What the store has found of a machine at its claim and would have to look up again at its commit. It is nobody
+/// else's business, and nothing is believed of it that the fence does not vouch for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Row of its lane.
+    pub lane: i64,
+    /// Its last event.
+    pub last_event: i64,
+    /// It has a unique key.
+    pub unique: bool,
 }
 
 /// What one machine tells another.
@@ -361,6 +383,8 @@ pub struct Commit {
     pub step: u64,
     /// The fence of the claim.
     pub fence: u64,
+    /// The receipt of the claim.
+    pub receipt: Receipt,
     /// New fields; `None` leaves them.
     pub fields: Option<String>,
     /// What comes next.

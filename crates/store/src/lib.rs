@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use ostler_store::{Claim, Command, NodeId};
-//! let claim = Command::Claim(Claim { node: NodeId(1), want: 16, shared: true });
+//! let claim = Command::Claim(Claim { node: NodeId(1), want: 16, light: 0, shared: true });
 //! assert!(serde_json::to_string(&claim).unwrap().contains("\"want\":16"));
 //! ```
 
@@ -21,7 +21,7 @@ mod writer;
 
 pub use command::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
-    Next, OnFull, Prune, Pruned, Push, PushTask, Pushed, RateLimit, Reply, Rescued, StartOutcome,
+    Next, OnFull, Prune, Pruned, Push, PushTask, Pushed, RateLimit, Receipt, Reply, Rescued, StartOutcome,
 };
 pub use error::StoreError;
 pub use query::{Cursor, EventPage, Page, Queries, RunFilter};

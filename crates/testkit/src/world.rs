@@ -304,7 +304,7 @@ impl World {
             }
             loop {
                 let effects = node.core.turn(self.clock.now());
-                if effects.is_empty() {
+                if effects.is_empty() && !node.core.has_more() {
                     break;
                 }
                 for effect in effects {
@@ -409,7 +409,7 @@ impl World {
                 }
             }
             let effects = self.node.core.turn(now);
-            if effects.is_empty() {
+            if effects.is_empty() && !self.node.core.has_more() {
                 return;
             }
             for effect in effects {
@@ -471,7 +471,7 @@ impl World {
         let found = self.store.queries().and_then(|q| q.claimed_with_mail(self.node.id)).expect("letters");
         for (id, letters) in found {
             for letter in letters {
-                self.node.core.letter(id, &letter);
+                self.node.core.letter(self.clock.now(), id, &letter);
             }
         }
     }

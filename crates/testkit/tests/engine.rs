@@ -380,6 +380,32 @@ fn a_schedule_survives_crashes_without_missing_or_doubling() {
 }
 
 #[test]
+fn no_more_than_the_slots_execute_and_schedules_and_flows_go_on_beside_them() {
+    let mut world = world();
+    let schedule = json!({ "id": "s1", "trigger": every("1m", "precise"), "overlap": "skip" });
+    let steps = json!([{ "id": "one", "uses": "shell", "run": "true" }, { "id": "two", "uses": "shell", "run": "true" }]);
+    push(
+        &mut world,
+        json!([{ "id": "long" }, { "id": "often", "schedules": [schedule] }, { "id": "flow", "steps": steps }]),
+    );
+    world.on_execute(|_| takes("10m"));
+    for _ in 0..20 {
+        world.start("demo:long", json!({}));
+    }
+    world.run_for("1s");
+    assert_eq!(world.executions().len(), 8, "the test kit's node has eight slots");
+    let flow = world.start("demo:flow", json!({}));
+    world.run_for("5m");
+    let often: Vec<_> = world.runs().into_iter().filter(|r| r.task == "often").map(|r| r.state).collect();
+    assert_eq!(often[0], RunState::Ready, "the first waits for a slot");
+    assert_eq!(often[1..], [RunState::Skipped; 4], "and the others are due nevertheless");
+    assert_eq!(world.run(flow).state, RunState::Waiting, "a flow waits for its parts without a slot");
+    world.cancel(flow);
+    world.run_for("1s");
+    assert_eq!(world.run(flow).state, RunState::Cancelled);
+}
+
+#[test]
 fn a_concurrency_limit_holds() {
     let mut world = world();
     push(&mut world, json!([{ "id": "a", "policy": { "concurrency": { "limit": 2 } } }]));

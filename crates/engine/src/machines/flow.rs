@@ -237,7 +237,7 @@ impl Tick<'_> {
             if let Some(combination) = step.matrix.as_ref().and_then(|m| m.combinations.get(index)) {
                 known.names.insert("matrix".into(), Value::Object(combination.clone()));
             }
-            match call::build(self.task, step, key, &known) {
+            match call::build(self.task, step, key, known) {
                 Ok(request) => {
                     living += 1;
                     let run = RunFields {

@@ -128,14 +128,12 @@ impl<'a> Tick<'a> {
         let (Some(task), Some(step)) = (self.task, self.step) else {
             return Err(TypedError::new("internal", "no definition"));
         };
-        let known = Known::of_run(
-            task,
-            self.row.id,
-            self.world.salt,
-            &self.fields.inputs,
-            self.fields.cause.as_ref(),
-        );
-        call::build(task, step, step.id.as_str(), &known)
+        let (inputs, cause) = (&self.fields.inputs, self.fields.cause.as_ref());
+        let known = match task.has_expressions(step) {
+            true => Known::of_run(task, self.row.id, self.world.salt, inputs, cause),
+            false => Known::inputs(inputs),
+        };
+        call::build(task, step, step.id.as_str(), known)
     }
 
     /// When the run as a whole must end, and the words for it.

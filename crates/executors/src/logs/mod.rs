@@ -45,7 +45,7 @@ pub const RUN_LIMIT: u64 = 1 << 30;
 
 /// The logs of a place.
 pub struct RunLogs {
-    dir: PathBuf,
+    dir: Arc<Path>,
     clock: Arc<dyn Clock>,
     limit: u64,
     desk: Arc<Desk>,
@@ -66,7 +66,7 @@ impl RunLogs {
     /// The logs under a folder, which is made with the first line.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
-        Self { dir: dir.into(), clock, limit: RUN_LIMIT, desk: Arc::new(Desk::default()) }
+        Self { dir: dir.into().into(), clock, limit: RUN_LIMIT, desk: Arc::new(Desk::default()) }
     }
 
     /// With another limit for the bytes of one run.
@@ -79,8 +79,7 @@ impl RunLogs {
     /// The pen of one attempt. Without a run it writes nowhere.
     #[must_use]
     pub fn writer(&self, run: Option<Uid>, attempt: u32) -> LogWriter {
-        let path = run.map(|run| chunk_path(&self.dir, run, 0));
-        LogWriter::new(path, attempt, self.limit, self.clock.clone(), self.desk.clone())
+        LogWriter::new(self.dir.clone(), run, attempt, self.limit, self.clock.clone(), self.desk.clone())
     }
 
     /// Reads the log of a run piece by piece.

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -19,11 +19,12 @@ use std::{
 use jiff::Timestamp;
 use ostler_clock::{Clock, SystemClock};
 use ostler_execution::{LogSink, Progress, ProgressSink, Stream};
+use ostler_model::Uid;
 
 use super::{
     block::{self, HEAD, Head},
+    chunk_path,
     mask::Masker,
-    sibling,
 };
 
 const BLOCK: usize = 64 * 1024;
@@ -158,9 +159,10 @@ struct Block {
     records: u32,
 }
 
-/// Where the next block goes.
+/// Where the next block goes. Most runs write nothing, so the path is worked out when it is needed.
 struct Place {
-    path: PathBuf,
+    dir: Arc<Path>,
+    run: Uid,
     chunk: u32,
 }
 
@@ -181,7 +183,8 @@ impl Pad {
                 room.give(block.bytes.len());
             }
             if let Err(error) = written {
-                tracing::warn!(path = %place.path.display(), %error, "lines of a run log could not be written");
+                let path = place.path();
+                tracing::warn!(path = %path.display(), %error, "lines of a run log could not be written");
                 lock(&self.state).dropped += u64::from(block.records);
             }
         }
@@ -189,6 +192,10 @@ impl Pad {
 }
 
 impl Place {
+    fn path(&self) -> PathBuf {
+        chunk_path(&self.dir, self.run, self.chunk)
+    }
+
     fn append(&mut self, block: &[u8]) -> io::Result<()> {
         let mut file = self.open()?;
         while file.metadata()?.len() >= CHUNK {
@@ -199,7 +206,7 @@ impl Place {
     }
 
     fn open(&self) -> io::Result<File> {
-        let path = sibling(&self.path, self.chunk);
+        let path = self.path();
         let open = || OpenOptions::new().append(true).create(true).open(&path);
         match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -216,7 +223,7 @@ impl Place {
     fn already(&self) -> u64 {
         let mut total = 0;
         for chunk in 0.. {
-            let Ok(mut file) = File::open(sibling(&self.path, chunk)) else { break };
+            let Ok(mut file) = File::open(chunk_path(&self.dir, self.run, chunk)) else { break };
             let mut head = [0; HEAD];
             while file.read_exact(&mut head).is_ok() {
                 let Some(parsed) = Head::parse(&head) else { break };
@@ -248,14 +255,15 @@ struct Masking {
 
 impl LogWriter {
     pub(super) fn new(
-        path: Option<PathBuf>,
+        dir: Arc<Path>,
+        run: Option<Uid>,
         attempt: u32,
         limit: u64,
         clock: Arc<dyn Clock>,
         desk: Arc<Desk>,
     ) -> Self {
-        let pad = path.map(|path| {
-            let file = Mutex::new(Place { path, chunk: 0 });
+        let pad = run.map(|run| {
+            let file = Mutex::new(Place { dir, run, chunk: 0 });
             Arc::new(Pad { attempt, limit, state: Mutex::default(), file })
         });
         Self { pad, clock, desk, masking: Mutex::default(), progressed: Mutex::default() }

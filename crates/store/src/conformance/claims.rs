@@ -205,7 +205,9 @@ pub fn one_of_64_starts_with_a_unique_key_is_made(make: Make<'_>) {
     assert!(
         matches!(ask(Command::Start(vec![elsewhere])), Reply::Started(o) if matches!(o[0], StartOutcome::Started(_)))
     );
-    let Reply::Claimed(rows) = ask(Command::Claim(Claim { node, want: 9, shared: true })) else { panic!() };
+    let Reply::Claimed(rows) = ask(Command::Claim(Claim { node, want: 9, light: 0, shared: true })) else {
+        panic!()
+    };
     let row = rows.iter().find(|r| r.id == *id).unwrap();
     ask(Command::Commit(vec![tick(node, row, Next::End { state: 11 })]));
     let again = ask(Command::Start(vec![machine]));
@@ -224,6 +226,21 @@ pub fn an_idempotency_key_is_kept_after_the_end(make: Make<'_>) {
     kit.end(&row);
     assert_eq!(kit.outcome(machine.clone()), StartOutcome::Repeated(id));
     kit.start(NewMachine { namespace: "other".into(), ..machine });
+}
+
+pub fn light_machines_are_claimed_apart_from_those_that_take_a_slot(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let heavy: Vec<_> = (0..3).map(|_| kit.start(run())).collect();
+    let light: Vec<_> = (0..3).map(|_| kit.start(NewMachine { light: true, ..run() })).collect();
+    let node = kit.node;
+    let mut claim = |want, light| match kit.ask(Command::Claim(Claim { node, want, light, shared: true })) {
+        Ok(Reply::Claimed(rows)) => rows.into_iter().map(|row| (row.id, row.light)).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(claim(0, 0), []);
+    assert_eq!(claim(0, 2), [(light[0], true), (light[1], true)]);
+    assert_eq!(claim(2, 0), [(heavy[0], false), (heavy[1], false)]);
+    assert_eq!(claim(9, 9), [(light[2], true), (heavy[2], false)]);
 }
 
 pub fn what_is_recorded_as_ended_never_ticks(make: Make<'_>) {

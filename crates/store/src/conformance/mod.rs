@@ -58,6 +58,7 @@ macro_rules! conformance_suite {
             a_start_is_claimed_at_once_where_nothing_stands_before_it
             one_of_64_starts_with_a_unique_key_is_made
             an_idempotency_key_is_kept_after_the_end
+            light_machines_are_claimed_apart_from_those_that_take_a_slot
             what_is_recorded_as_ended_never_ticks
             ids_grow_whatever_the_clock_does
             a_refused_command_does_not_harm_its_neighbours
@@ -167,7 +168,7 @@ impl Kit {
     }
 
     fn claim_as(&mut self, node: NodeId, want: u32, shared: bool) -> Vec<Claimed> {
-        match self.ask(Command::Claim(Claim { node, want, shared })) {
+        match self.ask(Command::Claim(Claim { node, want, light: want, shared })) {
             Ok(Reply::Claimed(rows)) => rows,
             other => panic!("{other:?}"),
         }
@@ -256,6 +257,7 @@ fn tick(node: NodeId, row: &Claimed, next: Next) -> Commit {
         node,
         step: row.step,
         fence: row.fence,
+        receipt: row.receipt,
         fields: None,
         next,
         started_at: Some(row.due_at),
