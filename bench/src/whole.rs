@@ -53,7 +53,7 @@ impl Shop {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let embedded = Embedded::own(Place::File(path.to_owned()), Arc::new(SystemClock)).unwrap();
-        let service = embedded.service().unwrap();
+        let service = embedded.service();
         let task = |id: &str, uses: &str| json!({ "id": id, "name": id, "timezone": "UTC", "steps": [{ "id": "main", "uses": uses, "run": "true" }] });
         let timetable: Timetable = serde_json::from_value(json!({
             "namespace": Name::from_any("bench"), "ephemeral": false, "origin": "bench",
@@ -193,7 +193,7 @@ impl Shop {
     /// Runs a node until no schedule is due any more.
     pub(crate) fn settle_schedules(&self) {
         let running = self.node(Executors::new(), 2000, Arc::new(|_| {}));
-        let queries = self.embedded.queries().unwrap();
+        let queries = self.embedded.queries();
         loop {
             let [_, ready, claimed, _] = queries.stats().unwrap().queue;
             if ready + claimed == 0 {

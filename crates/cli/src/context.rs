@@ -26,7 +26,7 @@ pub fn place(global: &Global) -> Place {
 /// The use cases on the store, without a node: for commands that look or write and do not run anything.
 pub fn service(global: &Global) -> Result<(Embedded, Service), CliError> {
     let embedded = Embedded::open(place(global), Arc::new(SystemClock))?;
-    let service = embedded.service()?;
+    let service = embedded.service();
     Ok((embedded, service))
 }
 

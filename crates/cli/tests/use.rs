@@ -125,8 +125,10 @@ fn a_detached_run_waits_for_a_serve_and_a_serve_takes_it() {
 fn ctrl_c_ends_the_run_with_grace_and_twice_at_once() {
     let shop = Shop::new();
     let begin = shop.path().join("begun");
-    let line =
-        format!("trap 'echo graceful; exit 0' TERM; touch {}; while :; do sleep 0.05; done", begin.display());
+    let line = format!(
+        "trap 'echo graceful; exit 0' TERM; touch {}; while :; do sleep 0.05 || :; done",
+        begin.display()
+    );
     let mut child = shop.spawn(&["run", "--command", &line]);
     shop.wait_for("its beginning", || begin.exists());
     signal(&child, "INT");
@@ -137,7 +139,7 @@ fn ctrl_c_ends_the_run_with_grace_and_twice_at_once() {
     assert!(matches!(code, Some(130 | 0)), "{code:?}");
 
     std::fs::remove_file(&begin).unwrap();
-    let line = format!("trap '' TERM; touch {}; while :; do sleep 0.05; done", begin.display());
+    let line = format!("trap '' TERM; touch {}; while :; do sleep 0.05 || :; done", begin.display());
     let mut child = shop.spawn(&["run", "--command", &line]);
     shop.wait_for("its beginning", || begin.exists());
     signal(&child, "INT");

@@ -11,7 +11,7 @@
 //! use ostler_service::Actor;
 //!
 //! let embedded = Embedded::open(Place::Memory, Arc::new(SystemClock)).unwrap();
-//! let service = embedded.service().unwrap();
+//! let service = embedded.service();
 //! assert!(service.namespaces(&Actor::local("me"), None, 10).unwrap().complete);
 //! ```
 
@@ -35,7 +35,7 @@ use ostler_executors::RunLogs;
 use ostler_model::Span;
 use ostler_service::{Service, TaskCache};
 use ostler_store::{Command, NodeId, Queries, Reply, Store, StoreError, Writer};
-use ostler_store_sqlite::{NodeLock, OpenOptions, OwnerLock, SqliteStore};
+use ostler_store_sqlite::{NodeLock, OpenOptions, OwnerLock, ReaderFactory, SqliteStore};
 
 /// After how long without a sign of life others may take what a node holds.
 pub const LEASE: Span = Span::from_secs(30);
@@ -103,7 +103,7 @@ pub struct Embedded {
     place: Place,
     clock: Arc<dyn Clock>,
     writer: Writer,
-    queries: Box<dyn Fn() -> Result<Box<dyn Queries>, StoreError> + Send + Sync>,
+    reader: ReaderFactory,
     owner: Option<OwnerLock>,
     logs: Arc<RunLogs>,
     _thread: JoinHandle<()>,
@@ -117,12 +117,12 @@ impl Embedded {
     pub fn open(place: Place, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let store = open_store(&place)?;
         let socket = OwnerLock::owner_of(place.beside("").as_deref()).and_then(|_| socket_path(&place));
-        let queries = queries_of(&store)?;
+        let reader = store.reader();
         let writing: Box<dyn Store> = match socket {
             Some(socket) => Box::new(link::GuestStore::new(store, Some(&socket))),
             None => Box::new(store),
         };
-        Self::assemble(place, clock, writing, queries, None)
+        Self::assemble(place, clock, writing, reader, None)
     }
 
     /// Opens a store as its owner.
@@ -130,39 +130,34 @@ impl Embedded {
     /// # Errors
     /// Another process owns it, or it cannot be opened.
     pub fn own(place: Place, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        // Opened first: the lock file's folder may have to be made.
+        let store = open_store(&place)?;
         let owner = match place.beside("") {
             None => None,
-            Some(path) => {
-                // The folder must be there before the lock file can be made in it.
-                let store = open_store(&place)?;
-                drop(store);
-                match OwnerLock::try_acquire(&path)? {
-                    Some(lock) => Some(lock),
-                    None => {
-                        let owner =
-                            OwnerLock::owner_of(Some(&path)).unwrap_or_else(|| "another process".into());
-                        return Err(OpenError::Owned { place: place.to_string(), owner });
-                    }
+            Some(path) => match OwnerLock::try_acquire(&path)? {
+                Some(lock) => Some(lock),
+                None => {
+                    let owner = OwnerLock::owner_of(Some(&path)).unwrap_or_else(|| "another process".into());
+                    return Err(OpenError::Owned { place: place.to_string(), owner });
                 }
-            }
+            },
         };
-        let store = open_store(&place)?;
-        let queries = queries_of(&store)?;
-        Self::assemble(place, clock, Box::new(store), queries, owner)
+        let reader = store.reader();
+        Self::assemble(place, clock, Box::new(store), reader, owner)
     }
 
     fn assemble(
         place: Place,
         clock: Arc<dyn Clock>,
         store: Box<dyn Store>,
-        queries: Box<dyn Fn() -> Result<Box<dyn Queries>, StoreError> + Send + Sync>,
+        reader: ReaderFactory,
         owner: Option<OwnerLock>,
     ) -> Result<Self, OpenError> {
         let for_writer = clock.clone();
         let (writer, thread) = Writer::start(store, Arc::new(move || micros(for_writer.now())))
             .map_err(|error| OpenError::Process { what: "starting the store's writer", error })?;
         let logs = Arc::new(RunLogs::new(place.logs(), clock.clone()));
-        Ok(Self { place, clock, writer, queries, owner, logs, _thread: thread })
+        Ok(Self { place, clock, writer, reader, owner, logs, _thread: thread })
     }
 
     /// Where it is.
@@ -184,20 +179,16 @@ impl Embedded {
     }
 
     /// A reading side.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn queries(&self) -> Result<Box<dyn Queries>, StoreError> {
-        (self.queries)()
+    #[must_use]
+    pub fn queries(&self) -> Box<dyn Queries> {
+        self.reader.queries()
     }
 
     /// The use cases, without a node.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn service(&self) -> Result<Service, OpenError> {
-        let tasks = Arc::new(TaskCache::new(self.queries()?));
-        Ok(Service::new(self.writer.clone(), self.queries()?, self.clock.clone(), tasks, None))
+    #[must_use]
+    pub fn service(&self) -> Service {
+        let tasks = Arc::new(TaskCache::new(self.queries()));
+        Service::new(self.writer.clone(), self.queries(), self.clock.clone(), tasks, None)
     }
 
     /// Starts a node in the current tokio runtime.
@@ -213,10 +204,10 @@ impl Embedded {
             _ => return Err(StoreError::Refused("the store gave no node".into()).into()),
         };
         let lock = self.place.beside("").map(|path| NodeLock::acquire(&path, node)).transpose()?;
-        let tasks = Arc::new(TaskCache::new(self.queries()?));
+        let tasks = Arc::new(TaskCache::new(self.queries()));
         let presets = tasks.clone();
         let executors = options.executors.clone();
-        let queries = self.queries()?;
+        let queries = self.queries();
         let core = Config {
             node,
             shared: owner,
@@ -245,7 +236,7 @@ impl Embedded {
         let (node_loop, handle) = Node::new(core, config);
         let service = Service::new(
             self.writer.clone(),
-            self.queries()?,
+            self.queries(),
             self.clock.clone(),
             tasks,
             Some(handle.clone()),
@@ -260,7 +251,7 @@ impl Embedded {
         let watch = watch::Watch::new(
             self.place.clone(),
             self.writer.clone(),
-            self.queries()?,
+            self.queries(),
             node,
             self.clock.clone(),
         );
@@ -318,13 +309,6 @@ fn open_store(place: &Place) -> Result<SqliteStore, StoreError> {
         Place::Memory => SqliteStore::open_memory(&OpenOptions::default()),
         Place::File(path) => SqliteStore::open(path, &OpenOptions::default()),
     }
-}
-
-type QueriesOf = Box<dyn Fn() -> Result<Box<dyn Queries>, StoreError> + Send + Sync>;
-
-fn queries_of(store: &SqliteStore) -> Result<QueriesOf, StoreError> {
-    let reader = store.reader();
-    Ok(Box::new(move || reader.queries()))
 }
 
 /// The owner's socket: beside the store, or, where that is too long for a socket, in the temporary folder under a

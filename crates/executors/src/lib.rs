@@ -76,8 +76,10 @@ impl Default for ExecutorConfig {
 /// All executors of this crate. Nothing is started before the first call.
 #[must_use]
 pub fn standard(config: ExecutorConfig) -> Executors {
-    let workshop =
-        process::Workshop { spawner: spawner::Spawner::new(config.spawner), scratch: config.scratch };
+    let workshop = process::Workshop {
+        spawner: spawner::Spawner::new(config.spawner),
+        scratch: process::Shelf::new(config.scratch),
+    };
     Executors::new()
         .with(Arc::new(Shell { workshop: workshop.clone() }))
         .with(Arc::new(Exec { workshop: workshop.clone() }))

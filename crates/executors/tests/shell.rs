@@ -240,6 +240,29 @@ async fn the_scratch_folder_goes_with_the_attempt() {
 }
 
 #[tokio::test]
+async fn only_an_untouched_scratch_folder_serves_another_attempt() {
+    let bench = Bench::new();
+    let folder = async |script: &str| {
+        let script = format!("echo $OSTLER_SCRATCH; {script}");
+        let call = request("shell", Some(&script), json!({"capture": "text"}));
+        bench.output(call).await["stdout"].as_str().unwrap().to_owned()
+    };
+    let first = folder("true").await;
+    assert_eq!(folder("echo a=1 > $OSTLER_OUTPUT").await, first);
+    let second = folder("mkdir $OSTLER_SCRATCH/.hidden").await;
+    assert_ne!(second, first, "it held outputs");
+    let third = folder("chmod 755 $OSTLER_SCRATCH").await;
+    assert_ne!(third, second, "something was left in it");
+    let fourth = folder("rm -r $OSTLER_SCRATCH; ln -s /tmp $OSTLER_SCRATCH").await;
+    assert_ne!(fourth, third, "others may read it");
+    let fifth = folder("true").await;
+    assert_ne!(fifth, fourth, "it is something else now");
+    assert_eq!(folder("true").await, fifth);
+    let scratch = bench.path().join("scratch");
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 1);
+}
+
+#[tokio::test]
 async fn a_grandchild_that_keeps_the_pipe_does_not_hold_the_step() {
     let bench = Bench::new();
     let started = SystemClock.elapsed();
@@ -258,8 +281,8 @@ async fn a_grandchild_that_keeps_the_pipe_does_not_hold_the_step() {
 #[tokio::test]
 async fn cancel_is_polite_then_not() {
     let bench = Bench::new();
-    let deaf = "trap '' TERM; echo ready; while :; do sleep 0.01; done";
-    let polite = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done";
+    let deaf = "trap '' TERM; echo ready; while :; do sleep 0.01 || :; done";
+    let polite = "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01 || :; done";
     for (script, last) in [(polite, "bye"), (deaf, "ready")] {
         let mut call = request("shell", Some(script), json!({}));
         call.grace = Duration::from_millis(if last == "bye" { 20_000 } else { 100 });

@@ -71,8 +71,9 @@ async fn what_cannot_be_started_says_why() {
 #[tokio::test]
 async fn a_polite_end_gives_time_and_then_kills() {
     let spawner = spawner();
-    let mut polite = spawner.spawn(sh("trap 'exit 9' TERM; while :; do sleep 0.01; done")).await.unwrap();
-    let mut deaf = spawner.spawn(sh("trap '' TERM; while :; do sleep 0.01; done")).await.unwrap();
+    let mut polite =
+        spawner.spawn(sh("trap 'exit 9' TERM; while :; do sleep 0.01 || :; done")).await.unwrap();
+    let mut deaf = spawner.spawn(sh("trap '' TERM; while :; do sleep 0.01 || :; done")).await.unwrap();
     // Traps are set some time after the start; a signal before that just ends them.
     tokio::time::sleep(Duration::from_millis(300)).await;
     polite.end_with_grace(Duration::from_secs(10));
@@ -105,8 +106,7 @@ async fn nothing_of_a_command_is_left_when_its_end_is_told() {
 #[tokio::test]
 async fn a_child_that_catches_the_signal_has_its_grace_after_its_leader() {
     let spawner = spawner();
-    let script =
-        "sh -c 'trap \"sleep 0.3; echo saved; exit\" TERM; echo ready; while :; do sleep 0.01; done' & wait";
+    let script = "sh -c 'trap \"sleep 0.3; echo saved; exit\" TERM; echo ready; while :; do sleep 0.01 || :; done' & wait";
     let (read, write) = std::io::pipe().unwrap();
     let mut spec = sh(script);
     spec.stdout = Some(write.into());

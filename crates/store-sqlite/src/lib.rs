@@ -72,16 +72,10 @@ enum ReadFrom {
 }
 
 impl ReaderFactory {
-    /// A reading side.
-    ///
-    /// # Errors
-    /// The file cannot be opened.
-    pub fn queries(&self) -> Result<Box<dyn Queries>, StoreError> {
-        let connection = match &self.place {
-            ReadFrom::File(path) => Arc::new(Mutex::new(open::reading(path)?)),
-            ReadFrom::Shared(connection) => connection.clone(),
-        };
-        Ok(Box::new(Reader { connection, salt: self.salt }))
+    /// A reading side. That its file cannot be opened is told by the first question.
+    #[must_use]
+    pub fn queries(&self) -> Box<dyn Queries> {
+        Box::new(Reader::new(&self.place, self.salt))
     }
 }
 
@@ -146,6 +140,11 @@ impl Store for SqliteStore {
         if replies.iter().any(|r| matches!(r, Ok(Reply::Pruned(pruned)) if !pruned.more)) {
             prune::shrink(&connection);
         }
+        if batch.iter().any(|command| matches!(command, Command::Close { .. }))
+            && let ReadFrom::File(path) = &self.reader.place
+        {
+            open::fold_log(&connection, path);
+        }
         replies
     }
 
@@ -160,7 +159,7 @@ impl Store for SqliteStore {
     }
 
     fn queries(&self) -> Result<Box<dyn Queries>, StoreError> {
-        self.reader.queries()
+        Ok(self.reader.queries())
     }
 }
 

@@ -74,7 +74,7 @@ impl Db {
         match self {
             Self::Stats => {
                 let (embedded, _service) = context::service(global)?;
-                let stats = embedded.queries()?.stats()?;
+                let stats = embedded.queries().stats()?;
                 let logs = embedded.logs().total_bytes();
                 let document = json!({ "store": file, "stats": stats, "log_bytes": logs });
                 global.output.show(&document, |_| {

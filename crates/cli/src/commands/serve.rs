@@ -74,7 +74,7 @@ fn serve(
     }
     let embedded = Embedded::own(context::place(global), Arc::new(SystemClock))?;
     let actor = context::actor();
-    let service = embedded.service()?;
+    let service = embedded.service();
     for timetable in &loaded {
         let pushed = service.push(&actor, timetable)?;
         tracing::info!(namespace = %timetable.namespace, added = pushed.added.len(), changed = pushed.changed.len(), "pushed");

@@ -10,4 +10,5 @@ mod settings;
 
 pub(crate) use environment::Environment;
 pub(crate) use run::{Command, Prepared, Watch, Workshop, exit_failure, grace};
+pub(crate) use scratch::Shelf;
 pub(crate) use settings::{ProcessSettings, common_schema};

@@ -6,6 +6,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ use super::{
     environment::Environment,
     lines::{Cut, Lines},
     outputs,
-    scratch::Scratch,
+    scratch::{Scratch, Shelf},
     settings::{Capture, Meaning, ProcessSettings},
 };
 use crate::{
@@ -40,7 +41,7 @@ const AFTERMATH: usize = 1 << 20;
 pub(crate) struct Workshop {
     pub(crate) spawner: Spawner,
     /// Where folders of attempts are made.
-    pub(crate) scratch: PathBuf,
+    pub(crate) scratch: Arc<Shelf>,
 }
 
 /// What to run.
@@ -178,8 +179,8 @@ impl Prepared {
                 format!("the working directory {} does not exist", cwd.display()),
             ));
         }
-        let scratch = Scratch::make(&workshop.scratch, settings.user()?).map_err(|error| {
-            io_error(&format!("the scratch folder in {}", workshop.scratch.display()), &error)
+        let scratch = workshop.scratch.take(settings.user()?).map_err(|error| {
+            io_error(&format!("the scratch folder in {}", workshop.scratch.base().display()), &error)
         })?;
         let environment = Environment::of(&call.request, cwd.as_deref(), &scratch)?;
         Ok(Self { scratch, cwd, environment })

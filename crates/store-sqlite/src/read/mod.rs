@@ -5,7 +5,10 @@ mod history;
 mod queue;
 mod runs;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
@@ -14,20 +17,45 @@ use ostler_store::{
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use crate::error::told;
+use crate::{ReadFrom, error::told};
 
-/// A reading side.
+/// A reading side. A connection of its own is opened when it is first asked: a short-lived process makes several
+/// reading sides and asks one or two, and each connection reads the whole schema.
 pub(crate) struct Reader {
-    pub(crate) connection: Arc<Mutex<Connection>>,
+    source: Source,
     pub(crate) salt: u64,
 }
 
+enum Source {
+    Own(PathBuf, Mutex<Option<Connection>>),
+    Shared(Arc<Mutex<Connection>>),
+}
+
 impl Reader {
+    pub(crate) fn new(place: &ReadFrom, salt: u64) -> Self {
+        let source = match place {
+            ReadFrom::File(path) => Source::Own(path.clone(), Mutex::default()),
+            ReadFrom::Shared(connection) => Source::Shared(connection.clone()),
+        };
+        Self { source, salt }
+    }
+
     /// Several statements on one state of the store.
     fn at_once<T>(&self, work: impl FnOnce(&View<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = connection.unchecked_transaction().map_err(told)?;
-        work(&View { sql: &snapshot })
+        let in_view = |connection: &Connection| {
+            let snapshot = connection.unchecked_transaction().map_err(told)?;
+            work(&View { sql: &snapshot })
+        };
+        match &self.source {
+            Source::Shared(connection) => in_view(&connection.lock().unwrap_or_else(PoisonError::into_inner)),
+            Source::Own(path, connection) => {
+                let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                match &mut *connection {
+                    Some(open) => in_view(open),
+                    closed => in_view(closed.insert(crate::open::reading(path)?)),
+                }
+            }
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>
     }
     let secrets = context::secrets()?;
     let embedded = Embedded::open(context::place(global), Arc::new(SystemClock))?;
-    let service = embedded.service()?;
+    let service = embedded.service();
     let actor = context::actor();
     let (tasks, inputs) = prepare(&service, &actor, run, target)?;
     if run.detach {
