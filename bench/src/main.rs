@@ -5,7 +5,9 @@
 //!
 //! Q1: durable no-op runs, enqueue and drain, against a bare SQLite program that writes the same rows. Q3: start latency
 //! on an idle queue, with one flush beside it. Q8: cost against size. Q9: a shell task against bare fork, exec and
-//! wait; a cold `ostler run` against `sh -c true`. C11: 100 000 schedules.
+//! wait; a cold `ostler run` against `sh -c true`. C2: how late firings are. C11: 100 000 schedules.
+//!
+//! With `--tenth`, Q8 and C11 go to a tenth of their sizes, and C2 takes a tenth of its time.
 //!
 //! Each figure is the median of several rounds in turn; figures are ratios of one run on one machine, and the machine's
 //! noise is in the spread that is printed beside them.
@@ -23,6 +25,8 @@ mod whole;
 
 use std::time::Instant;
 
+use serde_json::json;
+
 /// How often each figure is measured.
 const ROUNDS: usize = 5;
 
@@ -31,7 +35,9 @@ fn main() {
         let _ = ostler_executors::spawner_main();
         return;
     }
-    let wanted: Vec<String> = std::env::args().skip(1).map(|a| a.to_lowercase()).collect();
+    let mut wanted: Vec<String> = std::env::args().skip(1).map(|a| a.to_lowercase()).collect();
+    let part = if wanted.iter().any(|w| w == "--tenth") { 10 } else { 1 };
+    wanted.retain(|w| w != "--tenth");
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     println!(
         "{} cores, medians of {ROUNDS} rounds, [least .. most]\n",
@@ -44,13 +50,16 @@ fn main() {
         q3();
     }
     if wants("q8") {
-        q8();
+        q8(1_000_000 / part);
     }
     if wants("q9") {
         q9();
     }
+    if wants("c2") {
+        c2(60 / part as u64);
+    }
     if wants("c11") {
-        c11();
+        c11(1000 / part);
     }
 }
 
@@ -66,6 +75,11 @@ impl Figure {
 
     fn push(&mut self, value: f64) {
         self.values.push(value);
+        self.values.sort_by(f64::total_cmp);
+    }
+
+    fn fill(&mut self, values: Vec<f64>) {
+        self.values = values;
         self.values.sort_by(f64::total_cmp);
     }
 
@@ -132,13 +146,13 @@ fn q3() {
     println!("    ostler              p50 {:.3} ms  p99 {:.3} ms\n", latency.at(0.5), latency.at(0.99));
 }
 
-fn q8() {
+fn q8(most: usize) {
     println!("Q8  cost against size: drain of 5000 no-op runs beside so many finished ones");
     let folder = tempfile::tempdir().unwrap();
     let shop = whole::Shop::open(&folder.path().join("ostler.db"));
     let mut done = 0;
     let mut first = None;
-    for size in [1_000usize, 10_000, 100_000, 1_000_000] {
+    for size in [1_000usize, 10_000, 100_000, 1_000_000].into_iter().filter(|size| *size <= most) {
         while done < size {
             let more = (size - done).min(50_000);
             shop.enqueue(more);
@@ -209,12 +223,34 @@ fn q9() {
     println!("    over it                        {}\n", over.shown("ms"));
 }
 
-/// 100 000 schedules: how long a `serve` takes to be ready beside them, and what it costs while none is due.
-fn c11() {
+/// From the due moment to the handler: a schedule of 20 Hz alone, and a thousand that are all due at each full second.
+fn c2(seconds: u64) {
+    println!("C2  from the due moment to the handler, over {seconds} s");
+    let thousand = json!({ "cron": { "expression": "* * * * * *" } });
+    let often = json!({ "every": { "interval": { "elapsed": "50ms" }, "pace": "precise" } });
+    for (what, count, rhythm) in [("every 50 ms", 1, often), ("1000 at each full second", 1000, thousand)] {
+        let folder = tempfile::tempdir().unwrap();
+        let shop = whole::Shop::open(&folder.path().join("ostler.db"));
+        let mut late = Figure::new();
+        late.fill(shop.lateness(count, &rhythm, std::time::Duration::from_secs(seconds)));
+        println!(
+            "    {what:<26} {:>6} firings  p50 {:.2} ms  p99 {:.2} ms  most {:.2} ms",
+            late.values.len(),
+            late.at(0.5),
+            late.at(0.99),
+            late.at(1.0)
+        );
+    }
+    println!();
+}
+
+/// A hundred schedules for each of so many tasks: how long a `serve` takes to be ready beside them, and what it costs
+/// while none is due.
+fn c11(tasks: usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ostler.db");
     let shop = whole::Shop::open(&path);
-    let pushed = seconds(|| shop.push_schedules(1000, 100));
+    let pushed = seconds(|| shop.push_schedules(tasks, 100));
     let ticked = seconds(|| shop.settle_schedules());
     drop(shop);
     let (mut ready, mut idle) = (Figure::new(), 0.0);
@@ -230,7 +266,7 @@ fn c11() {
         }
         shop.stop(running);
     }
-    println!("C11 100 000 schedules (1000 tasks with 100 each)");
+    println!("C11 {} schedules ({tasks} tasks with 100 each)", tasks * 100);
     println!("    pushed in {pushed:.2} s, first looked at in {ticked:.2} s");
     println!("    start to ready     {}", ready.shown("ms"));
     println!("    idle               {idle:>10.2} % of one core\n");

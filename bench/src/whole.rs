@@ -7,10 +7,10 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use ostler_clock::SystemClock;
+use ostler_clock::{Clock as _, SystemClock};
 use ostler_embedded::{Embedded, LocalSecrets, NodeOptions, Place, Role, Running};
 use ostler_engine::Notice;
 use ostler_execution::{ExecContext, ExecEnd, ExecRequest, Executor, Executors};
@@ -44,6 +44,25 @@ impl Executor for Noop {
         if let Some(told) = &self.told {
             let _ = told.send(Instant::now());
         }
+        ExecEnd::succeeded(Value::Null)
+    }
+}
+
+/// Tells how late it was called, in milliseconds, by the due moment that it is given.
+struct Late {
+    told: mpsc::Sender<f64>,
+}
+
+#[async_trait::async_trait]
+impl Executor for Late {
+    fn name(&self) -> &'static str {
+        "late"
+    }
+
+    async fn execute(&self, request: ExecRequest, _: ExecContext) -> ExecEnd {
+        let due: jiff::Timestamp = request.with["due"].as_str().unwrap().parse().unwrap();
+        let late = SystemClock.now().duration_since(due);
+        let _ = self.told.send(late.as_secs_f64() * 1000.0);
         ExecEnd::succeeded(Value::Null)
     }
 }
@@ -128,7 +147,7 @@ impl Shop {
         let actor = Actor::local("bench");
         let found = (0..count)
             .map(|_| {
-                std::thread::sleep(std::time::Duration::from_millis(2));
+                std::thread::sleep(Duration::from_millis(2));
                 let begin = Instant::now();
                 running.service.start(&actor, Self::request("noop")).unwrap();
                 started.recv().unwrap().duration_since(begin).as_secs_f64()
@@ -185,6 +204,25 @@ impl Shop {
         self.service.push(&Actor::local("bench"), &timetable).unwrap();
     }
 
+    /// How late each firing of so many schedules was, in milliseconds.
+    pub(crate) fn lateness(&self, count: usize, rhythm: &Value, time: Duration) -> Vec<f64> {
+        let schedules: Vec<Value> = (0..count)
+            .map(|s| json!({ "id": format!("s{s}"), "trigger": { "rhythm": rhythm }, "overlap": "allow" }))
+            .collect();
+        let timetable: Timetable = serde_json::from_value(json!({
+            "namespace": "late", "ephemeral": false, "origin": "late",
+            "tasks": [{ "id": "t", "name": "t", "timezone": "UTC", "schedules": schedules,
+                        "steps": [{ "id": "main", "uses": "late", "with": { "due": "${{ run.due }}" } }] }],
+        }))
+        .unwrap();
+        self.service.push(&Actor::local("bench"), &timetable).unwrap();
+        let (told, late) = mpsc::channel();
+        let running = self.node(Executors::new().with(Arc::new(Late { told })), 2000, Arc::new(|_| {}));
+        std::thread::sleep(time);
+        self.stop(running);
+        late.try_iter().collect()
+    }
+
     /// A node with nothing to execute.
     pub(crate) fn start_idle(&self) -> Running {
         self.node(Executors::new(), 64, Arc::new(|_| {}))
@@ -199,7 +237,7 @@ impl Shop {
             if ready + claimed == 0 {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
         self.stop(running);
     }

@@ -120,6 +120,8 @@ struct Executing {
     started: Timestamp,
     stop_at: Option<Timestamp>,
     interrupted: Option<CancelReason>,
+    /// What a letter that cancels says.
+    reason: Option<String>,
 }
 
 /// The loop's state.
@@ -286,8 +288,12 @@ impl Core {
             self.taken += u32::from(held.slot);
             match decision {
                 Decision::Execute(work) => {
-                    held.execution =
-                        Some(Executing { started: now, stop_at: work.stop_at, interrupted: None });
+                    held.execution = Some(Executing {
+                        started: now,
+                        stop_at: work.stop_at,
+                        interrupted: None,
+                        reason: None,
+                    });
                     if let Some(at) = work.stop_at {
                         self.stops.insert((at, id));
                     }
@@ -322,7 +328,8 @@ impl Core {
         }
         self.taken -= u32::from(std::mem::take(&mut held.slot));
         self.hungry = true;
-        let execution = Execution { end, interrupted: executing.interrupted, started: executing.started };
+        let Executing { started, interrupted, reason, .. } = executing;
+        let execution = Execution { end, interrupted, reason, started };
         let change = match self.tick(now, &held.row, Input::Executed(&execution)) {
             Decision::Commit(change) => *change,
             // A machine that wants to execute again without a commit in between would lose its record; it is ended.
@@ -338,9 +345,12 @@ impl Core {
 
     /// A letter has come for a machine that this node holds.
     pub fn letter(&mut self, now: Timestamp, id: MachineId, letter: &Letter) {
-        if matches!(letter, Letter::Cancel { .. }) {
+        if let Letter::Cancel { reason } = letter {
             // What waits for its tick was claimed before the letter came, and would not see it.
             self.work_off(now, self.backlog.len());
+            if let Some(execution) = self.held.get_mut(&id).and_then(|h| h.execution.as_mut()) {
+                execution.reason.get_or_insert_with(|| reason.clone());
+            }
             self.interrupt(id, CancelReason::Cancelled);
         }
     }

@@ -49,6 +49,8 @@ pub struct Execution {
     pub end: ExecEnd,
     /// Who cut it short, if somebody did.
     pub interrupted: Option<CancelReason>,
+    /// What the letter said that cancelled it.
+    pub reason: Option<String>,
     /// When it began.
     pub started: Timestamp,
 }

@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use jsonschema::Validator;
 use ostler_calendar::{CalendarError, Calendars, Trigger};
 use ostler_model::{
     TaskDef,
     definition::{ScheduleDef, StepDef},
 };
+use ostler_schema::{Fault, FaultKind, Schema};
 use serde_json::{Map, Value};
 
 /// A pinned version of a task, ready to be run.
@@ -23,7 +23,7 @@ pub struct Task {
     pub namespace: Arc<str>,
     /// The definition.
     pub def: TaskDef,
-    inputs: Option<Validator>,
+    inputs: Option<Schema>,
     /// Steps that have expressions, by id.
     with_expressions: HashSet<String>,
     triggers: Mutex<HashMap<String, Result<Trigger, String>>>,
@@ -49,7 +49,7 @@ impl Task {
     /// A version of a task.
     #[must_use]
     pub fn new(row: i64, definition: i64, namespace: &str, def: TaskDef) -> Self {
-        let inputs = def.inputs.as_ref().and_then(|schema| jsonschema::validator_for(schema).ok());
+        let inputs = def.inputs.as_ref().and_then(|schema| Schema::compile(schema).ok());
         let steps = def.steps.iter().chain(&def.on_success).chain(&def.on_failure);
         let with_expressions = steps.filter(|s| has_expressions(s)).map(|s| s.id.to_string()).collect();
         let namespace = namespace.into();
@@ -88,7 +88,7 @@ impl Task {
         }
         let Some(validator) = &self.inputs else { return Ok(inputs) };
         let whole = Value::Object(inputs);
-        let problems: Vec<_> = validator.iter_errors(&whole).map(|e| input_error(&e, schema)).collect();
+        let problems: Vec<_> = validator.faults(&whole).iter().map(|f| input_error(f, schema)).collect();
         match whole {
             Value::Object(inputs) if problems.is_empty() => Ok(inputs),
             _ => Err(problems),
@@ -149,22 +149,19 @@ pub fn compile_trigger(
     Trigger::compile(&schedule.trigger, &def.timezone, &calendars, seed)
 }
 
-fn input_error(error: &jsonschema::ValidationError<'_>, schema: &Value) -> InputError {
-    use jsonschema::error::ValidationErrorKind as Kind;
-    let field = error.instance_path().to_string().trim_start_matches('/').replace('/', ".");
-    match error.kind() {
-        Kind::Required { property } => InputError {
-            field: property.as_str().unwrap_or_default().to_owned(),
-            problem: "it is required and was not given".into(),
-        },
-        Kind::AdditionalProperties { unexpected } => {
+fn input_error(fault: &Fault, schema: &Value) -> InputError {
+    match &fault.kind {
+        FaultKind::Missing(name) => {
+            InputError { field: name.clone(), problem: "it is required and was not given".into() }
+        }
+        FaultKind::Unexpected(name) => {
             let known: Vec<_> = schema
                 .get("properties")
                 .and_then(Value::as_object)
                 .map(|p| p.keys().map(String::as_str).collect())
                 .unwrap_or_default();
             InputError {
-                field: unexpected.join(", "),
+                field: name.clone(),
                 problem: if known.is_empty() {
                     "the task takes no inputs".into()
                 } else {
@@ -172,9 +169,10 @@ fn input_error(error: &jsonschema::ValidationError<'_>, schema: &Value) -> Input
                 },
             }
         }
-        _ => InputError {
-            field: if field.is_empty() { "(all)".into() } else { field },
-            problem: error.to_string(),
-        },
+        FaultKind::Unfit => {
+            let field = fault.pointer.trim_start_matches('/').replace('/', ".");
+            let field = if field.is_empty() { "(all)".into() } else { field };
+            InputError { field, problem: fault.to_string() }
+        }
     }
 }

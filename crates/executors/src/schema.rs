@@ -1,5 +1,6 @@
-//! JSON Schema: checking values, and the words for faults. The one place that knows the validator.
+//! Outputs against their schema.
 
+use ostler_schema::Schema;
 use serde_json::Value;
 
 /// More faults than this are counted, not told.
@@ -7,13 +8,13 @@ const TOLD: usize = 3;
 
 /// Checks a value; the error tells the first faults with their places.
 pub(crate) fn check(schema: &Value, value: &Value) -> Result<(), String> {
-    let validator =
-        jsonschema::validator_for(schema).map_err(|error| format!("the schema is not valid: {error}"))?;
-    let faults: Vec<String> = validator
-        .iter_errors(value)
-        .map(|fault| {
-            let place = fault.instance_path().to_string();
-            if place.is_empty() { fault.to_string() } else { format!("`{place}`: {fault}") }
+    let schema = Schema::compile(schema).map_err(|fault| format!("the schema is not valid: {fault}"))?;
+    let faults: Vec<String> = schema
+        .faults(value)
+        .into_iter()
+        .map(|fault| match fault.pointer.as_str() {
+            "" => fault.to_string(),
+            place => format!("`{place}`: {fault}"),
         })
         .collect();
     if faults.is_empty() {

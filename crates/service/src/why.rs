@@ -197,8 +197,13 @@ impl Story<'_> {
     }
 
     fn no_retry(&mut self, row: &MachineRow, all: &FlowFields) {
-        if row.kind != Kind::RUN {
+        if row.kind != Kind::RUN || all.run.attempts == 0 {
             return;
+        }
+        if all.run.error.as_ref().is_some_and(|e| e.class.0 == "lost") {
+            let words = "it is not repeated, since nobody knows how far it had come; a task that says `lost: rerun` or \
+                         `idempotent: true` is";
+            return self.say(words.to_owned());
         }
         let Ok(task) = self.service.pinned_task(row.definition) else { return };
         let step = row.child_key.as_deref().and_then(|k| task.step(k));
@@ -331,8 +336,14 @@ impl Story<'_> {
             }
             Some(task) if !task.enabled => self.say(format!("task `{name}` is disabled in {}", task.origin)),
             _ => {
-                self.say("it is paused, or its namespace is".to_owned());
-                self.hints.push(format!("ostler namespaces resume {}", row.namespace));
+                let lane =
+                    row.tick.as_ref().map(|t| self.service.read(|q| q.lane(t.lane))).transpose()?.flatten();
+                if lane.is_some_and(|lane| lane.paused) {
+                    self.say(format!("namespace `{}` is paused", row.namespace));
+                    self.hints.push(format!("ostler namespaces resume {}", row.namespace));
+                } else {
+                    self.say("it is paused".to_owned());
+                }
             }
         }
         Ok(())
@@ -358,11 +369,10 @@ impl Story<'_> {
                 for child in page.items.iter().filter(|c| c.state == 0) {
                     let inner = self.service.why_run(child, depth + 1)?;
                     let key = child.child_key.clone().unwrap_or_default();
-                    self.say(format!(
-                        "step {key} is {}: {}",
-                        inner.state,
-                        inner.because.first().cloned().unwrap_or_default()
-                    ));
+                    // Its last sentence says that it is a step.
+                    let because =
+                        inner.because.split_last().map_or_else(String::new, |(_, rest)| rest.join("; "));
+                    self.say(format!("step {key} is {}: {because}", inner.state));
                 }
             }
             return Ok(());

@@ -179,11 +179,12 @@ fn at(path: &Path, error: StoreError) -> StoreError {
 
 /// The schema's version: 0 for an empty file. Refuses what is not ours before anything is written.
 fn version(connection: &Connection, known: i64) -> Result<i64, StoreError> {
-    let number = |sql: &str| connection.query_row(sql, [], |r| r.get::<_, i64>(0)).map_err(told);
-    let version = number("PRAGMA user_version")?;
-    if number("PRAGMA application_id")? != APPLICATION_ID
-        && (version != 0 || number("SELECT count(*) FROM sqlite_master")? != 0)
-    {
+    // One statement, so that it is one state of the file: another process may be making it at this moment.
+    let sql = "SELECT u.user_version, a.application_id, (SELECT count(*) FROM sqlite_master)
+               FROM pragma_user_version u, pragma_application_id a";
+    let (version, application, tables): (i64, i64, i64) =
+        connection.query_row(sql, [], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).map_err(told)?;
+    if application != APPLICATION_ID && (version != 0 || tables != 0) {
         return Err(StoreError::Unavailable(
             "it is an SQLite file of another program; name another one".into(),
         ));

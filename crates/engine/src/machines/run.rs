@@ -164,8 +164,8 @@ impl<'a> Tick<'a> {
                     self.failed(error, execution.started, true)
                 }
                 Some(CancelReason::Cancelled) => {
-                    let reason = self.fields.reason.take().unwrap_or_else(|| "cancelled while it ran".into());
-                    self.fields.reason = Some(reason);
+                    let reason = execution.reason.clone().unwrap_or_else(|| "cancelled while it ran".into());
+                    self.fields.reason.get_or_insert(reason);
                     self.end(RunState::Cancelled, None, Some(execution.started))
                 }
                 Some(CancelReason::Shutdown | CancelReason::Kill) | None => {

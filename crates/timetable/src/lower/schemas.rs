@@ -2,6 +2,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
+use ostler_schema::{FaultKind, Schema};
 use serde_json::{Map, Value, json};
 
 use super::Context;
@@ -231,11 +232,11 @@ impl Protocols {
         let default = schema.contains_key("default");
         let schema = self.resolved(cx, node, Value::Object(schema));
         if check(cx, node, &schema)
-            && let (Some(value), Ok(validator)) = (schema.get("default"), jsonschema::validator_for(&schema))
-            && let Err(error) = validator.validate(value)
+            && let (Some(value), Ok(compiled)) = (schema.get("default"), Schema::compile(&schema))
+            && let Some(fault) = compiled.faults(value).first()
         {
             let place = node.get("default").unwrap_or(node);
-            let message = format!("the default of `{what}` does not fit: {error}");
+            let message = format!("the default of `{what}` does not fit: {fault}");
             cx.error(Problem::new("schema", &place.span, message));
         }
         (schema, is_required.unwrap_or(!default))
@@ -357,20 +358,14 @@ fn check(cx: &Context<'_>, node: &Node, schema: &Value) -> bool {
         Value::Bool(_) => return true,
         _ => return wrong(node, "a schema is a map".into()),
     }
-    if let Err(error) = jsonschema::meta::validate(schema) {
-        let pointer = error.instance_path().to_string();
-        let place = node.at_pointer(&pointer);
-        if let (true, Some(word)) = (pointer.ends_with("/type"), place.as_text()) {
-            let problem = Problem::new("schema", &place.span, format!("there is no type `{word}`"));
-            cx.error(problem.help(suggest(word, TYPES, "")));
-            return false;
-        }
-        return wrong(place, error.to_string());
+    let Err(fault) = Schema::compile(schema) else { return true };
+    let place = node.at_pointer(&fault.pointer);
+    if let (true, Some(word)) = (fault.pointer.ends_with("/type"), place.as_text()) {
+        let problem = Problem::new("schema", &place.span, format!("there is no type `{word}`"));
+        cx.error(problem.help(suggest(word, TYPES, "")));
+        return false;
     }
-    match jsonschema::validator_for(schema) {
-        Ok(_) => true,
-        Err(error) => wrong(node, error.to_string()),
-    }
+    wrong(place, fault.to_string())
 }
 
 /// The value of a `$ref` that ends in a name.
@@ -416,21 +411,16 @@ pub(crate) fn check_inputs(cx: &Context<'_>, node: &Node, schema: Option<&Value>
         given.extend(values);
     }
     let given = Value::Object(given);
-    let Ok(validator) = jsonschema::validator_for(schema) else { return };
-    for error in validator.iter_errors(&given) {
-        use jsonschema::error::ValidationErrorKind as Is;
-        let pointer = error.instance_path().to_string();
-        let place = node.at_pointer(&pointer);
-        let name = pointer.trim_start_matches('/').replace('/', ".");
-        match error.kind() {
-            Is::AdditionalProperties { .. } if pointer.is_empty() => {}
-            // A preset may leave inputs to whoever starts it.
-            Is::Required { .. } if pointer.is_empty() => {}
-            _ => {
-                let message = format!("the input `{name}` of {whose} does not fit: {error}");
-                cx.error(Problem::new("input", &place.span, message));
-            }
+    let Ok(compiled) = Schema::compile(schema) else { return };
+    for fault in compiled.faults(&given) {
+        // Told above; and a preset may leave inputs to whoever starts it.
+        if fault.pointer.is_empty() && fault.kind != FaultKind::Unfit {
+            continue;
         }
+        let place = node.at_pointer(&fault.pointer);
+        let name = fault.pointer.trim_start_matches('/').replace('/', ".");
+        let message = format!("the input `{name}` of {whose} does not fit: {fault}");
+        cx.error(Problem::new("input", &place.span, message));
     }
 }
 

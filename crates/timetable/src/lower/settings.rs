@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jsonschema::{Validator, error::ValidationErrorKind as Is};
+use ostler_schema::{FaultKind, Schema};
 use serde_json::Value;
 
 use super::Context;
@@ -16,13 +16,13 @@ const CODE_KEYS: [&str; 7] = ["run", "code", "script", "query", "sql", "statemen
 
 /// The executors that a file may use.
 pub(crate) struct Settings {
-    executors: BTreeMap<String, (Value, Option<Validator>)>,
+    executors: BTreeMap<String, (Value, Option<Schema>)>,
 }
 
 impl Settings {
     pub(crate) fn new(executors: &BTreeMap<String, Value>) -> Self {
         let compiled = |schema: &Value| match schema {
-            Value::Object(_) => jsonschema::validator_for(schema).ok(),
+            Value::Object(_) => Schema::compile(schema).ok(),
             _ => None,
         };
         Self { executors: executors.iter().map(|(n, s)| (n.clone(), (s.clone(), compiled(s)))).collect() }
@@ -68,45 +68,29 @@ impl Settings {
         let empty = Node::new(Kind::Map(Vec::new()), step.clone());
         let node = with.unwrap_or(&empty);
         let value = node.to_json();
-        for error in validator.iter_errors(&value) {
-            let pointer = error.instance_path().to_string();
-            let place = node.at_pointer(&pointer);
-            match error.kind() {
-                Is::AdditionalProperties { unexpected } | Is::UnevaluatedProperties { unexpected } => {
-                    let known: Vec<&str> = if pointer.is_empty() {
-                        schema["properties"]
-                            .as_object()
-                            .into_iter()
-                            .flat_map(|p| p.keys())
-                            .map(String::as_str)
-                            .collect()
-                    } else {
-                        Vec::new()
-                    };
-                    for name in unexpected {
-                        let span = key_span(place, name).unwrap_or_else(|| place.span.clone());
-                        let message = format!("`{executor}` has no setting `{name}`");
-                        let help = suggest(name, known.iter().copied(), "it has no settings here");
-                        cx.error(Problem::new("settings", &span, message).help(help));
-                    }
+        for fault in validator.faults(&value) {
+            let place = node.at_pointer(&fault.pointer);
+            match &fault.kind {
+                FaultKind::Unexpected(name) => {
+                    let properties = schema["properties"].as_object().filter(|_| fault.pointer.is_empty());
+                    let known = properties.into_iter().flat_map(|p| p.keys()).map(String::as_str);
+                    let span = key_span(place, name).unwrap_or_else(|| place.span.clone());
+                    let message = format!("`{executor}` has no setting `{name}`");
+                    let help =
+                        suggest(name, known.collect::<Vec<_>>().iter().copied(), "it has no settings here");
+                    cx.error(Problem::new("settings", &span, message).help(help));
                 }
-                Is::Required { property } => {
-                    let name = property.as_str().unwrap_or_default();
+                FaultKind::Missing(name) => {
                     let message = format!("`{executor}` needs the setting `{name}`");
-                    cx.error(
-                        Problem::new("settings", &place.span, message)
-                            .help(format!("write `with: {{ {name}: … }}`")),
-                    );
+                    let help = format!("write `with: {{ {name}: … }}`");
+                    cx.error(Problem::new("settings", &place.span, message).help(help));
                 }
-                _ if has_template(place) => {}
-                _ => {
-                    let name = pointer.trim_start_matches('/').replace('/', ".");
+                FaultKind::Unfit if has_template(place) => {}
+                FaultKind::Unfit => {
+                    let name = fault.pointer.trim_start_matches('/').replace('/', ".");
                     let what = if name.is_empty() { "with".to_owned() } else { format!("with.{name}") };
-                    cx.error(Problem::new(
-                        "settings",
-                        &place.span,
-                        format!("`{what}` does not fit `{executor}`: {error}"),
-                    ));
+                    let message = format!("`{what}` does not fit `{executor}`: {fault}");
+                    cx.error(Problem::new("settings", &place.span, message));
                 }
             }
         }
