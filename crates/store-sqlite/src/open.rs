@@ -113,7 +113,9 @@ impl SqliteStore {
         if connection.is_readonly(MAIN_DB).unwrap_or(false) {
             return Err(cannot(&"it cannot be written; ask for the right to write it, or name another one"));
         }
-        prepare(&connection, options, Some(path), migrations).map_err(|e| at(path, e))?;
+        // Where two make or change a file at once, SQLite refuses one of them rather than let it wait.
+        patiently(options.patience, || prepare(&connection, options, Some(path), migrations))
+            .map_err(|e| at(path, e))?;
         let salt = salt(&connection)?;
         let reader = ReaderFactory { place: ReadFrom::File(path.to_owned()), salt };
         Ok(Self::around(connection, reader, options))
@@ -313,14 +315,22 @@ pub(crate) fn fold_log(connection: &Connection, path: &Path) {
     }
 }
 
-/// Takes the write lock, waiting in growing, uneven steps so that several waiters do not march in step.
+/// Takes the write lock.
 pub(crate) fn begin(connection: &Connection, patience: Duration) -> Result<(), StoreError> {
+    patiently(patience, || {
+        connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([])).map(drop).map_err(told)
+    })
+}
+
+/// Tries again while the file is busy, waiting in growing, uneven steps so that several waiters do not march in step.
+fn patiently<T>(
+    patience: Duration,
+    mut attempt: impl FnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let mut waited = Duration::ZERO;
     let mut step = Duration::from_micros(200);
     loop {
-        let begun =
-            connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut s| s.execute([])).map_err(told);
-        match begun {
+        match attempt() {
             Err(StoreError::Busy(_)) if waited < patience => {
                 let uneven = 50 + RandomState::new().build_hasher().finish() % 100;
                 let pause = step * u32::try_from(uneven).unwrap_or(100) / 100;
@@ -332,7 +342,7 @@ pub(crate) fn begin(connection: &Connection, patience: Duration) -> Result<(), S
                 let text = format!("another process has been writing for {} ms", waited.as_millis());
                 return Err(StoreError::Busy(text));
             }
-            other => return other.map(drop),
+            other => return other,
         }
     }
 }
