@@ -1,7 +1,7 @@
 //! The same work on Ostler and on the bare limit, side by side in one run, as ratios.
 //!
-//!     cargo run --release -p ostler-bench            all of it
-//!     cargo run --release -p ostler-bench -- q1 q3   some of it
+//!     cargo run --profile fast -p ostler-bench            all of it
+//!     cargo run --profile fast -p ostler-bench -- q1 q3   some of it
 //!
 //! Q1: durable no-op runs, enqueue and drain, against a bare SQLite program that writes the same rows. Q3: start latency
 //! on an idle queue, with one flush beside it. Q8: cost against size. Q9: a shell task against bare fork, exec and
@@ -198,7 +198,7 @@ fn q9() {
         std::env::current_exe().ok().map(|p| p.with_file_name("ostler")).filter(|p| p.exists())
     else {
         println!(
-            "    cold start: skipped, there is no `ostler` beside this program (cargo build --release)\n"
+            "    cold start: skipped, there is no `ostler` beside this program (cargo build --profile fast)\n"
         );
         return;
     };

@@ -77,11 +77,10 @@ impl Schema {
         let mut compiler = Compiler::new();
         compiler.use_loader(Box::new(Nothing));
         let mut schemas = Schemas::new();
-        compiler
-            .add_resource(PLACE, schema.clone())
-            .and_then(|()| compiler.compile(PLACE, &mut schemas))
-            .map(|index| Self { schemas, index })
-            .map_err(|error| in_schema(&error, schema))
+        let wrong = |error: CompileError| in_schema(&error, schema);
+        compiler.add_resource(PLACE, schema.clone()).map_err(wrong)?;
+        let index = compiler.compile(PLACE, &mut schemas).map_err(wrong)?;
+        Ok(Self { schemas, index })
     }
 
     /// Everything that is wrong with a value, in the order of the schema.

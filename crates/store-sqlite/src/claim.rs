@@ -94,10 +94,12 @@ impl Tx<'_> {
         let mut light = Quota::new(claim.light);
         let mut others = Quota::new(claim.want);
         let mut walk = Walk::from(self.turns.after);
-        while !walk.ended && !(light.is_met() && others.is_met()) {
+        let mut enough = false;
+        while !walk.ended && !enough {
             let (of_light, of_others) = self.ready_lanes(&mut walk, claim)?;
             self.serve(of_light, claim.node, &mut light)?;
             self.serve(of_others, claim.node, &mut others)?;
+            enough = light.is_met() && others.is_met();
         }
         self.turns.after = if walk.ended { 0 } else { walk.at };
         light.taken.append(&mut others.taken);
