@@ -135,6 +135,8 @@ pub struct Core {
     taken: u32,
     stops: BTreeSet<(Timestamp, MachineId)>,
     commits: Vec<Commit>,
+    /// Claimed beyond the slots, with their fences; to be given back.
+    surplus: Vec<(MachineId, u64)>,
     hungry: bool,
     claiming: bool,
     draining: bool,
@@ -155,6 +157,7 @@ impl Core {
             taken: 0,
             stops: BTreeSet::new(),
             commits: Vec::new(),
+            surplus: Vec::new(),
             hungry: true,
             claiming: false,
             draining: false,
@@ -176,7 +179,7 @@ impl Core {
     /// Whether nothing is held any more.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.commits.is_empty()
+        self.held.is_empty() && self.commits.is_empty() && self.surplus.is_empty()
     }
 
     /// Whether another execution could begin at once.
@@ -188,7 +191,8 @@ impl Core {
     /// Whether another turn has something to do although nothing happens.
     #[must_use]
     pub fn has_more(&self) -> bool {
-        !self.backlog.is_empty() || (!self.commits.is_empty() && self.store_retry_at.is_none())
+        let to_write = !self.commits.is_empty() || !self.surplus.is_empty();
+        !self.backlog.is_empty() || (to_write && self.store_retry_at.is_none())
     }
 
     /// Machines held, for tests and shutdown.
@@ -215,6 +219,10 @@ impl Core {
         if self.store_retry_at.is_none() {
             if !self.commits.is_empty() {
                 self.effects.push(Effect::Apply(Command::Commit(std::mem::take(&mut self.commits))));
+            }
+            if !self.surplus.is_empty() {
+                let machines = std::mem::take(&mut self.surplus);
+                self.effects.push(Effect::Apply(Command::Release { node: self.config.node, machines }));
             }
             if self.hungry && !self.claiming && !self.draining {
                 self.claiming = true;
@@ -261,6 +269,7 @@ impl Core {
                         commits.append(&mut self.commits);
                         self.commits = commits;
                     }
+                    Command::Release { machines, .. } => self.surplus.extend(machines),
                     _ => {}
                 }
             }
@@ -268,9 +277,14 @@ impl Core {
         }
     }
 
-    /// A row was claimed for this node; a turn will tick it.
+    /// A row was claimed for this node; a turn will tick it. Starts that are claimed at once can be more than there are
+    /// slots, since nobody waits for the loop to count them: what is too much is given back.
     pub fn claimed(&mut self, row: Claimed) {
         let id = row.id;
+        if !row.light && self.taken >= self.config.slots {
+            self.surplus.push((id, row.fence));
+            return;
+        }
         let slot = !row.light;
         self.taken += u32::from(slot);
         self.backlog.push_back(id);
@@ -370,6 +384,7 @@ impl Core {
         self.backlog.clear();
         self.stops.clear();
         self.commits.clear();
+        self.surplus.clear();
         self.taken = 0;
     }
 
@@ -452,5 +467,82 @@ impl Core {
                 self.effects.push(Effect::Notice(Notice::Stale { id: commit.id }));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ostler_clock::SeededEntropy;
+
+    use super::*;
+
+    struct NoTasks;
+
+    impl Tasks for NoTasks {
+        fn task(&self, _: i64) -> Option<Arc<Task>> {
+            None
+        }
+    }
+
+    fn core(slots: u32) -> Core {
+        Core::new(Config {
+            node: NodeId(1),
+            shared: true,
+            slots,
+            salt: 0,
+            machines: Vec::new(),
+            tasks: Arc::new(NoTasks),
+            entropy: Arc::new(SeededEntropy::new(1)),
+            reruns_lost: Arc::new(|_| false),
+        })
+    }
+
+    fn row(id: i64, light: bool) -> Claimed {
+        Claimed {
+            id: MachineId(id),
+            kind: Kind::RUN,
+            light,
+            namespace: "n".into(),
+            task: 1,
+            definition: 1,
+            step: 1,
+            fence: 7,
+            fields: "{}".into(),
+            due_at: 0,
+            started_at: None,
+            lost: false,
+            refused: false,
+            parent: None,
+            child_key: None,
+            watcher: None,
+            home: None,
+            mail: Vec::new(),
+            receipt: ostler_store::Receipt::default(),
+        }
+    }
+
+    fn releases(effects: &[Effect]) -> Vec<(MachineId, u64)> {
+        let of = |effect: &Effect| match effect {
+            Effect::Apply(Command::Release { machines, .. }) => machines.clone(),
+            _ => Vec::new(),
+        };
+        effects.iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn what_was_claimed_beyond_the_slots_is_given_back() {
+        let mut core = core(1);
+        let now = Timestamp::UNIX_EPOCH;
+        for (id, light) in [(1, false), (2, true), (3, false)] {
+            core.claimed(row(id, light));
+        }
+        assert!(!core.has_room());
+        let effects = core.turn(now);
+        assert_eq!(releases(&effects), [(MachineId(3), 7)]);
+        // Not lost when the store is in trouble: it is given back later.
+        let command = Command::Release { node: NodeId(1), machines: vec![(MachineId(3), 7)] };
+        core.replied(now, command, Err(StoreError::Busy("now".into())));
+        assert_eq!(releases(&core.turn(now)), []);
+        assert_eq!(releases(&core.turn(after(now, STORE_RETRY))), [(MachineId(3), 7)]);
     }
 }

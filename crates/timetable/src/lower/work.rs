@@ -114,7 +114,12 @@ pub(crate) fn check_code(cx: &Context<'_>, draft: &Draft<'_>, run: Option<&str>)
         "sql" if run.is_none() && draft.run.is_none() && !has("statements") => {
             missing("`sql` has no statements", "write `run: select 1`");
         }
-        "exec" if draft.args.is_none() && draft.run.is_none() && !has("argv") => {
+        "exec" if draft.run.is_some() => {
+            let span = draft.run.map_or_else(|| draft.uses_span.clone(), |n| n.span.clone());
+            let problem = Problem::new("settings", &span, "`exec` runs a program, not a line");
+            cx.error(problem.help("write `args: [program, argument]`, or leave out `uses: exec`"));
+        }
+        "exec" if draft.args.is_none() && !has("argv") => {
             missing("`exec` has no program", "write `args: [program, argument]`");
         }
         "python" if run.is_none() && draft.run.is_none() && !has("entrypoint") && !has("file") => {
