@@ -131,3 +131,8 @@ pub fn first_line(text: &str, max: usize) -> String {
         line.chars().take(max - 1).chain(['…']).collect()
     }
 }
+
+/// So many of something: `1 file`, `2 files`.
+pub fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

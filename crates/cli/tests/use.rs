@@ -166,6 +166,31 @@ fn when_every_runs_until_it_is_told_to_stop() {
 }
 
 #[test]
+fn a_serve_at_rest_fires_what_is_pushed_to_it() {
+    let shop = Shop::new();
+    let mut serve = shop.spawn(&["serve"]);
+    shop.wait_for("the store", || shop.store().exists() && shop.run(&["runs", "list"]).code == 0);
+    let file = |every: &str| {
+        format!(
+            "meta: {{ type: ostler-timetable, version: 1, namespace: demo }}
+tasks: [{{ meta: {{ id: beat }}, run: date, on: {{ schedule: {{ every: {every} }} }} }}]
+"
+        )
+    };
+    shop.write("beat.yaml", &file("300ms"));
+    assert_eq!(shop.run(&["push", "beat.yaml"]).code, 0);
+    let beats = || shop.json(&["runs", "list", "--state", "succeeded"])["items"].as_array().unwrap().len();
+    shop.wait_for("three firings", || beats() >= 3);
+    // Changed while it waits, it takes the new rhythm at once.
+    shop.write("beat.yaml", &file("1h"));
+    assert_eq!(shop.run(&["push", "beat.yaml"]).code, 0);
+    let schedules = shop.json(&["schedules", "list"]);
+    assert_eq!(schedules["items"][0]["words"], "every hour", "{schedules}");
+    signal(&serve, "TERM");
+    assert!(serve.wait().unwrap().success());
+}
+
+#[test]
 fn retry_from_failed_keeps_what_succeeded() {
     let shop = Shop::new();
     let marker = shop.path().join("ok");

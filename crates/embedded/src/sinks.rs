@@ -36,21 +36,34 @@ impl RunSinks {
 
 struct Tee {
     run: MachineId,
+    log: LogWriter,
+    onlooker: Option<Onlooker>,
+}
+
+/// Someone who looks on, and what they want to know of each line.
+struct Onlooker {
+    observer: Arc<dyn LineObserver>,
     task: String,
     step: String,
-    log: LogWriter,
-    observer: Option<Arc<dyn LineObserver>>,
+}
+
+impl Tee {
+    fn show(&self, stream: Stream, line: &[u8]) {
+        if let Some(Onlooker { observer, task, step }) = &self.onlooker {
+            observer.line(self.run, task, step, stream, &self.log.masked(line));
+        }
+    }
 }
 
 impl Sinks for RunSinks {
     fn open(&self, request: &ExecRequest) -> (Arc<dyn LogSink>, Arc<dyn ProgressSink>) {
-        let tee = Arc::new(Tee {
-            run: request.machine,
+        let onlooker = self.observer.clone().map(|observer| Onlooker {
+            observer,
             task: request.task.clone(),
             step: request.step.clone(),
-            log: self.logs.writer(request.run, request.attempt),
-            observer: self.observer.clone(),
         });
+        let log = self.logs.writer(request.run, request.attempt);
+        let tee = Arc::new(Tee { run: request.machine, log, onlooker });
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(request.machine, tee.clone());
         (tee.clone(), tee)
     }
@@ -66,16 +79,12 @@ impl Sinks for RunSinks {
 impl LogSink for Tee {
     fn line(&self, stream: Stream, line: &[u8]) {
         self.log.line(stream, line);
-        if let Some(observer) = &self.observer {
-            observer.line(self.run, &self.task, &self.step, stream, &self.log.masked(line));
-        }
+        self.show(stream, line);
     }
 
     fn piece(&self, stream: Stream, piece: &[u8]) {
         self.log.piece(stream, piece);
-        if let Some(observer) = &self.observer {
-            observer.line(self.run, &self.task, &self.step, stream, &self.log.masked(piece));
-        }
+        self.show(stream, piece);
     }
 
     fn mask(&self, secret: &str) {
@@ -85,8 +94,8 @@ impl LogSink for Tee {
 
 impl ProgressSink for Tee {
     fn report(&self, progress: Progress) {
-        if let Some(observer) = &self.observer {
-            observer.progress(self.run, &progress);
+        if let Some(onlooker) = &self.onlooker {
+            onlooker.observer.progress(self.run, &progress);
         }
         self.log.report(progress);
     }

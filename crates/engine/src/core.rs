@@ -295,8 +295,8 @@ impl Core {
     fn work_off(&mut self, now: Timestamp, at_most: usize) {
         for _ in 0..at_most {
             let Some(id) = self.backlog.pop_front() else { return };
-            let Some(mut held) = self.held.remove(&id) else { continue };
-            let decision = self.tick(now, &held.row, Input::Due);
+            let Some(held) = self.held.get_mut(&id) else { continue };
+            let decision = tick(&self.config, &self.machines, now, &held.row, Input::Due);
             self.taken -= u32::from(held.slot);
             held.slot = matches!(decision, Decision::Execute(_));
             self.taken += u32::from(held.slot);
@@ -323,19 +323,15 @@ impl Core {
                 Decision::Commit(change) => {
                     // A slot that was kept for it is free again.
                     self.hungry |= !held.row.light;
-                    self.commits.push(self.record(&held.row, *change));
+                    self.commits.push(record(self.config.node, &held.row, *change));
                 }
             }
-            self.held.insert(id, held);
         }
     }
 
     /// An execution has ended. One of an older claim, or of a machine that is not held any more, is dropped.
     pub fn executed(&mut self, now: Timestamp, id: MachineId, fence: u64, end: ExecEnd) {
-        if self.held.get(&id).is_none_or(|h| h.row.fence != fence || h.execution.is_none()) {
-            return;
-        }
-        let Some(mut held) = self.held.remove(&id) else { return };
+        let Some(held) = self.held.get_mut(&id).filter(|held| held.row.fence == fence) else { return };
         let Some(executing) = held.execution.take() else { return };
         if let Some(at) = executing.stop_at {
             self.stops.remove(&(at, id));
@@ -344,7 +340,7 @@ impl Core {
         self.hungry = true;
         let Executing { started, interrupted, reason, .. } = executing;
         let execution = Execution { end, interrupted, reason, started };
-        let change = match self.tick(now, &held.row, Input::Executed(&execution)) {
+        let change = match tick(&self.config, &self.machines, now, &held.row, Input::Executed(&execution)) {
             Decision::Commit(change) => *change,
             // A machine that wants to execute again without a commit in between would lose its record; it is ended.
             Decision::Execute(_) => {
@@ -353,8 +349,7 @@ impl Core {
                 Change::new(Outcome::Panic(ostler_model::RunState::Failed, Box::new(error)), event)
             }
         };
-        self.commits.push(self.record(&held.row, change));
-        self.held.insert(id, held);
+        self.commits.push(record(self.config.node, &held.row, change));
     }
 
     /// A letter has come for a machine that this node holds.
@@ -397,51 +392,10 @@ impl Core {
         }
     }
 
-    fn tick(&self, now: Timestamp, row: &Claimed, input: Input<'_>) -> Decision {
-        let Some(machine) = self.machines.get(&row.kind) else {
-            let error =
-                TypedError::new("internal", format!("this ostler knows no machines of kind {}", row.kind.0));
-            let event = EventBody::new("failed", &serde_json::json!({ "error": error }));
-            return Decision::Commit(Box::new(Change::new(
-                Outcome::Panic(ostler_model::RunState::Failed, Box::new(error)),
-                event,
-            )));
-        };
-        let world = World {
-            now,
-            entropy: &*self.config.entropy,
-            salt: self.config.salt,
-            reruns_lost: &*self.config.reruns_lost,
-        };
-        let task = self.config.tasks.task(row.definition);
-        machine.tick(row, task.as_ref(), &world, input)
-    }
-
-    /// A change as the store takes it.
-    fn record(&self, row: &Claimed, change: Change) -> Commit {
-        let next = match change.outcome {
-            Outcome::Stay { until, keep_permit } => Next::Stay { until: due(until), keep_permit },
-            Outcome::Stop(state) | Outcome::Panic(state, _) => Next::End { state: state.code() },
-        };
-        Commit {
-            id: row.id,
-            node: self.config.node,
-            step: row.step,
-            fence: row.fence,
-            receipt: row.receipt,
-            fields: change.set,
-            next,
-            started_at: change.started.map(micros),
-            event: change.event,
-            start: change.start,
-            send: change.send,
-            read_mail: row.mail.last().map(|(seq, _)| *seq),
-        }
-    }
-
     fn committed(&mut self, now: Timestamp, commit: Commit, outcome: &CommitOutcome) {
-        let parent = self.held.get(&commit.id).and_then(|h| h.row.parent);
-        if self.held.get(&commit.id).is_some_and(|h| h.row.fence == commit.fence) {
+        let held = self.held.get(&commit.id).map(|held| (held.row.parent, held.row.fence));
+        let parent = held.and_then(|(parent, _)| parent);
+        if held.is_some_and(|(_, fence)| fence == commit.fence) {
             self.held.remove(&commit.id);
         }
         match outcome {
@@ -470,79 +424,50 @@ impl Core {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use ostler_clock::SeededEntropy;
+/// What a machine decides.
+fn tick(
+    config: &Config,
+    machines: &BTreeMap<Kind, Arc<dyn Machine>>,
+    now: Timestamp,
+    row: &Claimed,
+    input: Input<'_>,
+) -> Decision {
+    let Some(machine) = machines.get(&row.kind) else {
+        let error =
+            TypedError::new("internal", format!("this ostler knows no machines of kind {}", row.kind.0));
+        let event = EventBody::new("failed", &serde_json::json!({ "error": error }));
+        return Decision::Commit(Box::new(Change::new(
+            Outcome::Panic(ostler_model::RunState::Failed, Box::new(error)),
+            event,
+        )));
+    };
+    let world =
+        World { now, entropy: &*config.entropy, salt: config.salt, reruns_lost: &*config.reruns_lost };
+    let task = config.tasks.task(row.definition);
+    machine.tick(row, task.as_ref(), &world, input)
+}
 
-    use super::*;
-
-    struct NoTasks;
-
-    impl Tasks for NoTasks {
-        fn task(&self, _: i64) -> Option<Arc<Task>> {
-            None
-        }
-    }
-
-    fn core(slots: u32) -> Core {
-        Core::new(Config {
-            node: NodeId(1),
-            shared: true,
-            slots,
-            salt: 0,
-            machines: Vec::new(),
-            tasks: Arc::new(NoTasks),
-            entropy: Arc::new(SeededEntropy::new(1)),
-            reruns_lost: Arc::new(|_| false),
-        })
-    }
-
-    fn row(id: i64, light: bool) -> Claimed {
-        Claimed {
-            id: MachineId(id),
-            kind: Kind::RUN,
-            light,
-            namespace: "n".into(),
-            task: 1,
-            definition: 1,
-            step: 1,
-            fence: 7,
-            fields: "{}".into(),
-            due_at: 0,
-            started_at: None,
-            lost: false,
-            refused: false,
-            parent: None,
-            child_key: None,
-            watcher: None,
-            home: None,
-            mail: Vec::new(),
-            receipt: ostler_store::Receipt::default(),
-        }
-    }
-
-    fn releases(effects: &[Effect]) -> Vec<(MachineId, u64)> {
-        let of = |effect: &Effect| match effect {
-            Effect::Apply(Command::Release { machines, .. }) => machines.clone(),
-            _ => Vec::new(),
-        };
-        effects.iter().flat_map(of).collect()
-    }
-
-    #[test]
-    fn what_was_claimed_beyond_the_slots_is_given_back() {
-        let mut core = core(1);
-        let now = Timestamp::UNIX_EPOCH;
-        for (id, light) in [(1, false), (2, true), (3, false)] {
-            core.claimed(row(id, light));
-        }
-        assert!(!core.has_room());
-        let effects = core.turn(now);
-        assert_eq!(releases(&effects), [(MachineId(3), 7)]);
-        // Not lost when the store is in trouble: it is given back later.
-        let command = Command::Release { node: NodeId(1), machines: vec![(MachineId(3), 7)] };
-        core.replied(now, command, Err(StoreError::Busy("now".into())));
-        assert_eq!(releases(&core.turn(now)), []);
-        assert_eq!(releases(&core.turn(after(now, STORE_RETRY))), [(MachineId(3), 7)]);
+/// A change as the store takes it.
+fn record(node: NodeId, row: &Claimed, change: Change) -> Commit {
+    let next = match change.outcome {
+        Outcome::Stay { until, keep_permit } => Next::Stay { until: due(until), keep_permit },
+        Outcome::Stop(state) | Outcome::Panic(state, _) => Next::End { state: state.code() },
+    };
+    Commit {
+        id: row.id,
+        node,
+        step: row.step,
+        fence: row.fence,
+        receipt: row.receipt,
+        fields: change.set,
+        next,
+        started_at: change.started.map(micros),
+        event: change.event,
+        start: change.start,
+        send: change.send,
+        read_mail: row.mail.last().map(|(seq, _)| *seq),
     }
 }
+
+#[cfg(test)]
+mod tests;

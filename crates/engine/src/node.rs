@@ -16,7 +16,9 @@ use ostler_execution::{
     Cancel, CancelReason, ExecContext, ExecEnd, ExecRequest, Executors, LogSink, ProgressSink, Secrets,
 };
 use ostler_model::{MachineId, Span};
-use ostler_store::{Answer, Claimed, Command, Letter, Micros, NodeId, Queries, Reply, StoreError, Writer};
+use ostler_store::{
+    Answer, Claimed, Command, Commit, Letter, Micros, NEVER, Next, NodeId, Queries, Reply, StoreError, Writer,
+};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -207,11 +209,10 @@ impl Node {
                 }
                 () = tokio::task::yield_now(), if more => {}
                 () = tokio::time::sleep(sleep), if !more => {
-                    let now = self.config.clock.now().as_microsecond();
-                    if self.next_due.is_some_and(|at| at <= now) {
-                        self.next_due = None;
-                        self.core.wake();
-                    }
+                    // Something is due; or nothing has happened for long, and then a look costs little and would make
+                    // good for whatever nobody told us.
+                    self.next_due = None;
+                    self.core.wake();
                 }
             }
         };
@@ -226,6 +227,9 @@ impl Node {
                 let cancels = matches!(&command, Command::Commit(commits)
                     if commits.iter().any(|c| c.send.iter().any(|(_, l)| matches!(l, Letter::Cancel { .. }))));
                 let claimed = matches!((&command, &answer), (Command::Claim(_), Ok(_)));
+                if let (Command::Commit(commits), Ok(_)) = (&command, &answer) {
+                    self.next_due = earliest_due(commits).into_iter().chain(self.next_due).min();
+                }
                 self.core.replied(now, command, answer);
                 if cancels {
                     self.check_mail();
@@ -403,6 +407,18 @@ impl Node {
             }
         }
     }
+}
+
+/// The earliest moment for which a commit has put something off.
+fn earliest_due(commits: &[Commit]) -> Option<Micros> {
+    let put_off = |commit: &Commit| match commit.next {
+        Next::Stay { until, .. } => Some(until),
+        Next::End { .. } => None,
+    };
+    let moments = commits
+        .iter()
+        .flat_map(|commit| commit.start.iter().map(|machine| machine.due_at).chain(put_off(commit)));
+    moments.filter(|at| *at != NEVER).min()
 }
 
 struct RenewalThread(std::sync::mpsc::Sender<()>);

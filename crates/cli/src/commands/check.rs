@@ -79,15 +79,13 @@ impl Check {
             if !report.ok {
                 let count = report.errors.len();
                 eprint!("{}", ostler_timetable::Diagnostics { items: report.errors }.render(color));
-                let word = if count == 1 { "error" } else { "errors" };
-                return Err(CliError::usage(format!("{count} {word} found")));
+                return Err(CliError::usage(format!("{} found", output::counted(count, "error"))));
             }
             output::print(&format!(
-                "ok: {} {} with {} tasks and {} schedules",
-                report.files,
-                if report.files == 1 { "file" } else { "files" },
-                report.tasks,
-                report.schedules
+                "ok: {} with {} and {}",
+                output::counted(report.files, "file"),
+                output::counted(report.tasks, "task"),
+                output::counted(report.schedules, "schedule")
             ));
         }
         Ok(if report.ok { 0 } else { crate::error::USAGE })

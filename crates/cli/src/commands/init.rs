@@ -42,12 +42,14 @@ impl Init {
             Err(e) => return Err(CliError::usage(format!("`{}` cannot be written: {e}", path.display()))),
         }
         global.output.show(&json!({ "file": path }), |_| {
-            format!("wrote {0}\nnext:  ostler run {1}", path.display(), shown(&path))
+            // Without a file, `run` takes the `ostler.yaml` of the folder.
+            let file = if path.as_os_str() == "ostler.yaml" {
+                String::new()
+            } else {
+                format!(" {}", path.display())
+            };
+            format!("wrote {}\nnext:  ostler run{file}", path.display())
         });
         Ok(0)
     }
-}
-
-fn shown(path: &std::path::Path) -> String {
-    if path.as_os_str() == "ostler.yaml" { String::new() } else { path.display().to_string() }
 }
