@@ -7,7 +7,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -74,6 +77,15 @@ struct Told {
     crashes: usize,
     stale: usize,
     states: BTreeSet<RunState>,
+}
+
+impl Told {
+    fn add(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.crashes += other.crashes;
+        self.stale += other.stale;
+        self.states.extend(other.states);
+    }
 }
 
 fn simulate(seed: u64, aloud: bool) -> Told {
@@ -225,16 +237,24 @@ fn histories_with_crashes_keep_what_was_promised() {
         return;
     }
     let seeds = number("OSTLER_SIM_SEEDS").unwrap_or(DEFAULT_SEEDS);
+    // Each seed is a world of its own, so that as many run at a time as there are cores.
+    let next = AtomicU64::new(0);
+    let share = || {
+        let mut mine = Told::default();
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds) {
+            let told = catch_unwind(AssertUnwindSafe(|| simulate(seed, false)));
+            mine.add(
+                told.unwrap_or_else(|_| panic!("seed {seed} failed; OSTLER_SIM_SEED={seed} shows it alone")),
+            );
+        }
+        mine
+    };
     let mut all = Told::default();
-    for seed in 0..seeds {
-        let told = catch_unwind(AssertUnwindSafe(|| simulate(seed, false)));
-        let told =
-            told.unwrap_or_else(|_| panic!("seed {seed} failed; OSTLER_SIM_SEED={seed} shows it alone"));
-        all.runs += told.runs;
-        all.crashes += told.crashes;
-        all.stale += told.stale;
-        all.states.extend(told.states);
-    }
+    std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(share)).collect();
+        threads.into_iter().for_each(|thread| all.add(thread.join().unwrap()));
+    });
     println!(
         "{seeds} seeds: {} runs, {} crashes, {} stale commits refused, ends {:?}",
         all.runs, all.crashes, all.stale, all.states
