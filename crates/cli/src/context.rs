@@ -68,7 +68,18 @@ pub fn load_options() -> LoadOptions {
 
 /// The zone of this machine.
 pub fn machine_zone() -> String {
-    jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned()
+    linked_zone().unwrap_or_else(|| jiff::tz::TimeZone::system().iana_name().unwrap_or("UTC").to_owned())
+}
+
+/// The name that `/etc/localtime` leads to, without a look at the zone itself: that reads all folders of the zone
+/// database first, which a command that asks for no time need not wait for.
+fn linked_zone() -> Option<String> {
+    if std::env::var_os("TZ").is_some() {
+        return None;
+    }
+    let file = std::fs::read_link("/etc/localtime").ok()?;
+    let (_, name) = file.to_str()?.split_once("zoneinfo/")?;
+    Some(name.to_owned())
 }
 
 /// Reads a definition file, a folder of them, or standard input (`-`).

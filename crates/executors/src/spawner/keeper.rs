@@ -385,16 +385,18 @@ impl Keeper {
         }
         // Killing makes orphans and a fork may slip in between look and kill, so again until there is no child.
         for _ in 0..500 {
-            for pid in proc::descendants(self.me) {
-                if let Some(pid) = Pid::from_raw(pid) {
-                    let _ = kill_process(pid, Signal::KILL);
-                }
-            }
+            // Whoever descends from here has an ancestor among the children: without children there is nobody to look
+            // for in all of /proc.
             loop {
                 match rustix::process::wait(WaitOptions::NOHANG) {
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(_) => return,
+                }
+            }
+            for pid in proc::descendants(self.me) {
+                if let Some(pid) = Pid::from_raw(pid) {
+                    let _ = kill_process(pid, Signal::KILL);
                 }
             }
             std::thread::sleep(Duration::from_millis(5));
