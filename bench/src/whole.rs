@@ -10,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ostler_api::{RunQuery, StartRequest};
 use ostler_clock::{Clock as _, SystemClock};
 use ostler_embedded::{Embedded, LocalSecrets, NodeOptions, Place, Role, Running};
 use ostler_engine::Notice;
 use ostler_execution::{ExecContext, ExecEnd, ExecRequest, Executor, Executors};
 use ostler_executors::{ExecutorConfig, SpawnerProgram, standard};
 use ostler_model::{Name, definition::Timetable};
-use ostler_service::{Actor, RunQuery, Service, StartRequest};
+use ostler_service::{Actor, Service};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -104,6 +105,7 @@ impl Shop {
             self.embedded
                 .start_node(NodeOptions {
                     role: Role::Owner,
+                    limit: ostler_service::QueueLimit::none(),
                     slots,
                     executors,
                     observer,

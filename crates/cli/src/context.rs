@@ -5,14 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use ostler_clock::SystemClock;
+use jiff::Timestamp;
+use ostler_api::Api;
+use ostler_clock::{Clock, SystemClock};
 use ostler_embedded::{Embedded, Place};
-use ostler_service::{Actor, Service};
+use ostler_service::Actor;
 use ostler_timetable::{LoadOptions, Loaded};
 
 use crate::{
     commands::Global,
-    error::{CliError, NOT_FOUND, USAGE},
+    error::{CliError, USAGE},
+    sources::Source,
 };
 
 /// Files that are taken when none is named.
@@ -23,11 +26,25 @@ pub fn place(global: &Global) -> Place {
     global.store.as_deref().map_or_else(Place::default_place, Place::of)
 }
 
-/// The use cases on the store, without a node: for commands that look or write and do not run anything.
-pub fn service(global: &Global) -> Result<(Embedded, Service), CliError> {
-    let embedded = Embedded::open(place(global), Arc::new(SystemClock))?;
-    let service = embedded.service();
-    Ok((embedded, service))
+/// What answers a command that looks or writes and does not run anything: a server, where one is named, else the
+/// store.
+pub fn api(global: &Global) -> Result<Box<dyn Api>, CliError> {
+    match crate::remote::server(global)? {
+        Some(server) => Ok(Box::new(crate::remote::connect(&server)?)),
+        None => Ok(Box::new(Embedded::open(place(global), Arc::new(SystemClock))?.local(actor()))),
+    }
+}
+
+/// Whether an option stands on the command line.
+pub fn is_option_given(flag: &str) -> bool {
+    std::env::args()
+        .take_while(|a| a != "--")
+        .any(|a| a == flag || a.strip_prefix(flag).is_some_and(|r| r.starts_with('=')))
+}
+
+/// What time it is here.
+pub fn now() -> Timestamp {
+    SystemClock.now()
 }
 
 /// Who asks.
@@ -82,12 +99,9 @@ fn linked_zone() -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Reads a definition file, a folder of them, or standard input (`-`).
+/// Reads a definition file, a folder of them, a document at an https address, or standard input (`-`).
 pub fn load(path: &Path) -> Result<Loaded, CliError> {
-    if path.as_os_str() != "-" && !path.exists() {
-        return Err(CliError::new(NOT_FOUND, "not_found", format!("there is no file `{}`", path.display())));
-    }
-    Ok(ostler_timetable::load_path(path, &load_options())?)
+    Ok(Source::parse(path)?.load()?.0)
 }
 
 /// Starts logging to standard error.

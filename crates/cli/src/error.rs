@@ -1,5 +1,6 @@
 //! Errors of the command line and their exit codes (decision 17).
 
+use ostler_api::{ApiError, ErrorDetail, ErrorKind};
 use ostler_service::ServiceError;
 use ostler_store::StoreError;
 use ostler_timetable::Diagnostics;
@@ -35,12 +36,14 @@ pub struct CliError {
     pub hint: Option<String>,
     /// Places in files, when it is about files.
     pub diagnostics: Option<Diagnostics>,
+    /// What a server says of them.
+    pub details: Vec<ErrorDetail>,
 }
 
 impl CliError {
     /// An error of a kind.
     pub fn new(code: u8, kind: &'static str, message: impl Into<String>) -> Self {
-        Self { code, kind, message: message.into(), hint: None, diagnostics: None }
+        Self { code, kind, message: message.into(), hint: None, diagnostics: None, details: Vec::new() }
     }
 
     /// Usage or bad input.
@@ -64,6 +67,10 @@ impl CliError {
             if !self.message.is_empty() {
                 eprintln!("error: {}", self.message);
             }
+            // Those of inputs stand in the message.
+            for detail in self.details.iter().filter(|d| d.file.is_some()) {
+                eprintln!("  {detail}");
+            }
             if let Some(hint) = &self.hint {
                 eprintln!("hint: {hint}");
             }
@@ -74,6 +81,9 @@ impl CliError {
         if let Some(hint) = &self.hint {
             body["error"]["hint"] = json!(hint);
         }
+        if !self.details.is_empty() {
+            body["error"]["errors"] = json!(self.details);
+        }
         if let Some(diagnostics) = &self.diagnostics {
             body["error"]["diagnostics"] = serde_json::to_value(&diagnostics.items).unwrap_or(Value::Null);
         }
@@ -81,17 +91,24 @@ impl CliError {
     }
 }
 
-impl From<ServiceError> for CliError {
-    fn from(error: ServiceError) -> Self {
-        if let ServiceError::Store(error) = error {
-            return error.into();
-        }
-        let code = match &error {
-            ServiceError::NotFound(_) => NOT_FOUND,
-            ServiceError::Conflict(_) | ServiceError::Denied(_) => CONFLICT,
+impl From<ApiError> for CliError {
+    fn from(error: ApiError) -> Self {
+        let code = match error.kind {
+            ErrorKind::NotFound | ErrorKind::Gone => NOT_FOUND,
+            ErrorKind::Conflict | ErrorKind::Denied | ErrorKind::Stale | ErrorKind::Busy => CONFLICT,
+            ErrorKind::Store | ErrorKind::Unreachable => STORE,
             _ => USAGE,
         };
-        Self::new(code, error.code(), error.to_string())
+        let mut told = Self::new(code, error.kind.word(), error.message);
+        told.hint = error.hint;
+        told.details = error.details;
+        told
+    }
+}
+
+impl From<ServiceError> for CliError {
+    fn from(error: ServiceError) -> Self {
+        ApiError::from(error).into()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The binary `ostler`: the command line on the embedded store.
+//! The binary `ostler`: the command line, on the embedded store or on a server.
 #![allow(unreachable_pub, reason = "a binary has no outside")]
 
 mod commands;
@@ -6,6 +6,8 @@ mod context;
 mod error;
 mod live;
 mod output;
+mod remote;
+mod sources;
 mod when;
 
 use std::process::ExitCode;

@@ -80,11 +80,14 @@ fn push_twice_changes_nothing_and_export_reads_back() {
         &FILE.replace("- meta: { id: greet }", "- meta: { id: greet }\n    on: { schedule: '0 7 * * *' }"),
     );
     let first = shop.json(&["push", "a.yaml"]);
-    assert_eq!((&first[0]["added"], &first[0]["schedules"]), (&json!(["greet", "steps"]), &json!([1, 0, 0])));
+    assert_eq!(
+        (&first[0]["added"], &first[0]["schedules"]),
+        (&json!(["greet", "steps"]), &json!({ "made": 1, "changed": 0, "ended": 0 }))
+    );
     let second = shop.json(&["push", "a.yaml"]);
     assert_eq!(
         (&second[0]["unchanged"], &second[0]["schedules"]),
-        (&json!(["greet", "steps"]), &json!([0, 0, 0]))
+        (&json!(["greet", "steps"]), &json!({ "made": 0, "changed": 0, "ended": 0 }))
     );
     assert_eq!(shop.run(&["diff", "a.yaml", "--exit-code"]).code, 0);
     shop.write("a.yaml", FILE);

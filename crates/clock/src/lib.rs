@@ -17,7 +17,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -112,7 +112,7 @@ impl SeededEntropy {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place")]
     pub fn from_os() -> Self {
-        Self::new(rand::rng().random())
+        Self { rng: Mutex::new(StdRng::from_rng(&mut rand::rng())) }
     }
 }
 

@@ -15,7 +15,9 @@
 //! assert!(service.namespaces(&Actor::local("me"), None, 10).unwrap().complete);
 //! ```
 
+mod lines;
 mod link;
+mod local;
 mod place;
 mod secrets;
 mod sinks;
@@ -24,6 +26,7 @@ mod watch;
 use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
 
 pub use crate::{
+    local::Local,
     place::{Place, cache_dir, config_dir, data_dir},
     secrets::{LocalSecrets, SecretsError},
     sinks::{LineObserver, RunSinks},
@@ -33,7 +36,7 @@ use ostler_engine::{Config, Node, NodeConfig, NodeHandle, Notice, Shutdown, mach
 use ostler_execution::{Executors, Secrets};
 use ostler_executors::RunLogs;
 use ostler_model::Span;
-use ostler_service::{Service, TaskCache};
+use ostler_service::{Actor, QueueLimit, Readers, Service, TaskCache};
 use ostler_store::{Command, NodeId, Queries, Reply, Store, StoreError, Writer};
 use ostler_store_sqlite::{NodeLock, OpenOptions, OwnerLock, ReaderFactory, SqliteStore};
 
@@ -42,6 +45,9 @@ pub const LEASE: Span = Span::from_secs(30);
 
 /// How often the owner looks whether a process that does not use its socket has written.
 const POLL: Span = Span::from_millis(50);
+
+/// Reading sides of an owner: requests that come together do not wait for one another's looks.
+const READERS: usize = 8;
 
 /// Why a store cannot be used as asked.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +94,8 @@ pub struct NodeOptions {
     pub role: Role,
     /// How many executions at a time.
     pub slots: u32,
+    /// How much may stand in the queue.
+    pub limit: QueueLimit,
     /// Do the work.
     pub executors: Executors,
     /// Is told what happens.
@@ -188,7 +196,19 @@ impl Embedded {
     #[must_use]
     pub fn service(&self) -> Service {
         let tasks = Arc::new(TaskCache::new(self.queries()));
-        Service::new(self.writer.clone(), self.queries(), self.clock.clone(), tasks, None)
+        Service::new(self.writer.clone(), Readers::one(self.queries()), self.clock.clone(), tasks, None)
+    }
+
+    /// Everything a face can ask for, as one actor, without a node.
+    #[must_use]
+    pub fn local(&self, actor: Actor) -> Local {
+        self.local_with(self.service(), actor)
+    }
+
+    /// Everything a face can ask for, as one actor, of the use cases of a node at work.
+    #[must_use]
+    pub fn local_with(&self, service: Service, actor: Actor) -> Local {
+        Local::new(service, self.logs.clone(), actor, self.place.clone())
     }
 
     /// Starts a node in the current tokio runtime.
@@ -234,13 +254,13 @@ impl Embedded {
             observer: options.observer,
         };
         let (node_loop, handle) = Node::new(core, config);
-        let service = Service::new(
-            self.writer.clone(),
-            self.queries(),
-            self.clock.clone(),
-            tasks,
-            Some(handle.clone()),
-        );
+        let readers = match options.role {
+            Role::Owner => Readers::several((0..READERS).map(|_| self.queries())),
+            Role::Guest => Readers::one(self.queries()),
+        };
+        let service =
+            Service::new(self.writer.clone(), readers, self.clock.clone(), tasks, Some(handle.clone()))
+                .with_limit(options.limit);
         let listener = match (owner, socket_path(&self.place)) {
             (true, Some(path)) => Some(
                 link::Listener::start(&path, self.writer.clone(), handle.clone())

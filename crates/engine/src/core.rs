@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -86,6 +87,8 @@ pub enum Notice {
         task: String,
         /// Which step.
         step: String,
+        /// How long ago it was due.
+        lag: Duration,
     },
     /// A machine has moved on.
     Committed {
@@ -317,6 +320,9 @@ impl Core {
                         attempt: work.request.attempt,
                         task: work.request.task.clone(),
                         step: work.request.step.clone(),
+                        lag: Duration::from_micros(
+                            micros(now).saturating_sub(held.row.due_at).max(0).unsigned_abs(),
+                        ),
                     }));
                     self.effects.push(Effect::Execute(Box::new(work.request)));
                 }

@@ -10,6 +10,12 @@ pub fn digest(value: &Value) -> String {
     blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
 }
 
+/// The BLAKE3 digest of bytes, 64 hexadecimal digits (256 bits).
+#[must_use]
+pub fn digest_bytes(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
 /// Appends the canonical text: keys sorted by code point, no white space, numbers as `serde_json` writes them.
 fn canonical(value: &Value, out: &mut String) {
     match value {

@@ -126,6 +126,21 @@ impl<'de> Deserialize<'de> for Uid {
     }
 }
 
+impl schemars::JsonSchema for Uid {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+            "description": "A UUIDv7.",
+            "examples": ["0193a2b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b"],
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -144,7 +144,7 @@ impl std::str::FromStr for RunState {
 
 /// The class of an error: dotted or coloned words from the general to the particular (`exit:75`, `http:503`,
 /// `python.ValueError`, `timeout`, `lost`).
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ErrorClass(pub String);
 
@@ -196,7 +196,7 @@ impl fmt::Display for ErrorClass {
 }
 
 /// A typed error on the record of a run.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TypedError {
     /// What sort of error.
     pub class: ErrorClass,
@@ -234,7 +234,7 @@ impl fmt::Display for TypedError {
 }
 
 /// Why a run exists.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "by", rename_all = "snake_case")]
 pub enum Cause {
     /// Someone started it.

@@ -2,68 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use ostler_api::{Change, Diff, ListPage, NamespaceView, PresetView, PushReport, ScheduleCounts, TaskView};
 use ostler_engine::time::timestamp;
 use ostler_model::{TaskDef, definition::Timetable, digest::digest};
 use ostler_store::{Command, Cursor, Hold, Push, PushTask, Pushed, Reply, StoreError, TaskRow};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{
-    Actor, ListPage, NamespaceView, PresetView, Service, ServiceError, TaskView, Verb, retention::unexpected,
-};
-
-/// What a push would change.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Diff {
-    /// One entry a task that would be added, changed, or become missing.
-    pub changes: Vec<Change>,
-    /// How many tasks would stay as they are.
-    pub unchanged: usize,
-}
-
-/// What a push would change about one task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "change", rename_all = "snake_case")]
-pub enum Change {
-    /// It is new.
-    Added {
-        /// Task id.
-        task: String,
-    },
-    /// It is another one.
-    Changed {
-        /// Task id.
-        task: String,
-        /// Paths in the definition with the value before and after (`null`: absent).
-        fields: BTreeMap<String, (Value, Value)>,
-    },
-    /// The file does not hold it any more.
-    Missing {
-        /// Task id.
-        task: String,
-    },
-    /// It was missing and is back.
-    Relinked {
-        /// Task id.
-        task: String,
-    },
-}
+use crate::{Actor, Service, ServiceError, Verb, retention::unexpected, views::list_page};
 
 impl Service {
     /// Makes the definitions of one file what the file says.
     ///
     /// # Errors
     /// The store's.
-    pub fn push(&self, actor: &Actor, timetable: &Timetable) -> Result<Pushed, ServiceError> {
-        self.authorise(actor, Verb::Change, Some(timetable.namespace.as_str()))?;
-        let push = to_push(timetable, &actor.to_string(), true)?;
-        match self.write(Command::Push(Box::new(push)))? {
-            Reply::Pushed(pushed) => {
-                self.wake();
-                Ok(*pushed)
-            }
-            other => Err(unexpected(&other)),
-        }
+    pub fn push(&self, actor: &Actor, timetable: &Timetable) -> Result<PushReport, ServiceError> {
+        self.push_as(actor, timetable, true)
     }
 
     /// Pushes tasks without saying anything about others of their origin: for commands that make a task of what was
@@ -71,11 +25,66 @@ impl Service {
     ///
     /// # Errors
     /// The store's.
-    pub fn push_some(&self, actor: &Actor, timetable: &Timetable) -> Result<Pushed, ServiceError> {
+    pub fn push_some(&self, actor: &Actor, timetable: &Timetable) -> Result<PushReport, ServiceError> {
+        self.push_as(actor, timetable, false)
+    }
+
+    fn push_as(
+        &self,
+        actor: &Actor,
+        timetable: &Timetable,
+        complete: bool,
+    ) -> Result<PushReport, ServiceError> {
         self.authorise(actor, Verb::Change, Some(timetable.namespace.as_str()))?;
-        let push = to_push(timetable, &actor.to_string(), false)?;
+        let push = to_push(timetable, &actor.to_string(), complete)?;
+        self.send_push(timetable, push)
+    }
+
+    fn send_push(&self, timetable: &Timetable, push: Push) -> Result<PushReport, ServiceError> {
         match self.write(Command::Push(Box::new(push)))? {
-            Reply::Pushed(pushed) => Ok(*pushed),
+            Reply::Pushed(pushed) => {
+                self.wake();
+                Ok(push_report(timetable, *pushed))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes tasks with their schedules what they are now, and says nothing about others of their origin.
+    ///
+    /// # Errors
+    /// The store's, or a task has another digest than `expected`.
+    pub fn push_task(
+        &self,
+        actor: &Actor,
+        timetable: &Timetable,
+        expected: Option<&str>,
+    ) -> Result<PushReport, ServiceError> {
+        self.authorise(actor, Verb::Change, Some(timetable.namespace.as_str()))?;
+        for task in timetable.tasks.iter().filter(|_| expected.is_some()) {
+            expect_digest(&self.task_row(timetable.namespace.as_str(), task.id.as_str())?, expected)?;
+        }
+        let push = Push { complete: false, ..to_push(timetable, &actor.to_string(), true)? };
+        self.send_push(timetable, push)
+    }
+
+    /// Takes a task out of its origin's hands: it becomes missing and its schedules are held; its history stays.
+    ///
+    /// # Errors
+    /// It is not there, or has another digest than `expected`.
+    pub fn delete_task(
+        &self,
+        actor: &Actor,
+        namespace: &str,
+        name: &str,
+        expected: Option<&str>,
+    ) -> Result<TaskView, ServiceError> {
+        self.authorise(actor, Verb::Delete, Some(namespace))?;
+        let row = self.task_row(namespace, name)?;
+        expect_digest(&row, expected)?;
+        let gone = Command::Forget { namespace: namespace.to_owned(), task: name.to_owned() };
+        match self.write(gone)? {
+            Reply::Done => self.task(actor, namespace, name),
             other => Err(unexpected(&other)),
         }
     }
@@ -161,7 +170,7 @@ impl Service {
         self.authorise(actor, Verb::View, namespace)?;
         let cursor = after.map(|text| Cursor(text.to_owned()));
         let page = self.read(|q| q.presets(namespace, cursor.as_ref(), limit))?;
-        Ok(ListPage::from_store(page, |row| PresetView {
+        Ok(list_page(page, |row| PresetView {
             namespace: row.namespace,
             id: row.name,
             task: row.task,
@@ -182,10 +191,10 @@ impl Service {
         after: Option<&str>,
         limit: u32,
     ) -> Result<ListPage<NamespaceView>, ServiceError> {
-        self.authorise(actor, Verb::View, None)?;
         let cursor = after.map(|text| Cursor(text.to_owned()));
-        let page = self.read(|q| q.namespaces(cursor.as_ref(), limit))?;
-        Ok(ListPage::from_store(page, |row| NamespaceView {
+        let mut page = self.read(|q| q.namespaces(cursor.as_ref(), limit))?;
+        page.items.retain(|row| self.authorise(actor, Verb::View, Some(&row.name)).is_ok());
+        Ok(list_page(page, |row| NamespaceView {
             name: row.name,
             origin: row.origin,
             actor: row.actor,
@@ -202,12 +211,14 @@ impl Service {
     /// # Errors
     /// None fits, or several do.
     pub fn resolve_namespace(&self, actor: &Actor, text: &str) -> Result<String, ServiceError> {
-        self.authorise(actor, Verb::View, None)?;
         let mut fitting = Vec::new();
         let mut cursor = None;
         loop {
             let page = self.read(|q| q.namespaces(cursor.as_ref(), 500))?;
             for row in page.items {
+                if self.authorise(actor, Verb::View, Some(&row.name)).is_err() {
+                    continue;
+                }
                 if row.name == text {
                     return Ok(row.name);
                 }
@@ -276,12 +287,15 @@ impl Service {
     ///
     /// # Errors
     /// No namespace has it, or several do.
-    pub(crate) fn find_task(&self, name: &str) -> Result<TaskRow, ServiceError> {
+    pub(crate) fn find_task(&self, actor: &Actor, name: &str) -> Result<TaskRow, ServiceError> {
         let mut found: Vec<TaskRow> = Vec::new();
         let mut cursor = None;
         loop {
             let page = self.read(|q| q.namespaces(cursor.as_ref(), 500))?;
             for namespace in page.items {
+                if self.authorise(actor, Verb::View, Some(&namespace.name)).is_err() {
+                    continue;
+                }
                 found.extend(self.read(|q| q.task(&namespace.name, name))?);
             }
             cursor = page.next;
@@ -311,10 +325,9 @@ impl Service {
     /// # Errors
     /// It is not there, or its id alone fits several.
     pub fn resolve_task(&self, actor: &Actor, text: &str) -> Result<(String, String), ServiceError> {
-        self.authorise(actor, Verb::View, None)?;
         let row = match text.split_once(':') {
             Some((namespace, task)) => self.task_row(&self.resolve_namespace(actor, namespace)?, task)?,
-            None => self.find_task(text)?,
+            None => self.find_task(actor, text)?,
         };
         Ok((row.namespace, row.name))
     }
@@ -327,6 +340,31 @@ impl Service {
             .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
             .min()
             .map(|(_, candidate)| candidate)
+    }
+}
+
+/// Refuses when a definition is not the one that the caller has seen.
+fn expect_digest(row: &TaskRow, expected: Option<&str>) -> Result<(), ServiceError> {
+    match expected {
+        Some(expected) if expected != row.digest => Err(ServiceError::Stale(format!(
+            "task `{}:{}` is at {} now, not at {expected}; look at it again",
+            row.namespace, row.name, row.digest
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn push_report(timetable: &Timetable, pushed: Pushed) -> PushReport {
+    let (made, changed, ended) = pushed.schedules;
+    PushReport {
+        namespace: timetable.namespace.to_string(),
+        origin: timetable.origin.clone(),
+        added: pushed.added,
+        changed: pushed.changed,
+        unchanged: pushed.unchanged,
+        missing: pushed.missing,
+        relinked: pushed.relinked,
+        schedules: ScheduleCounts { made, changed, ended },
     }
 }
 

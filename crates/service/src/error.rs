@@ -1,5 +1,6 @@
 //! What a use case can answer instead.
 
+use ostler_api::{ApiError, ErrorDetail, ErrorKind};
 use ostler_engine::InputError;
 use ostler_store::StoreError;
 
@@ -21,9 +22,23 @@ pub enum ServiceError {
     /// It is not there.
     #[error("{0}")]
     NotFound(String),
+    /// It was there, and retention has taken it.
+    #[error("{0}")]
+    Gone(String),
     /// It is there already, has moved on, or is busy.
     #[error("{0}")]
     Conflict(String),
+    /// It has changed since the caller looked.
+    #[error("{0}")]
+    Stale(String),
+    /// The queue is full; after so many seconds it may be worth another try.
+    #[error("{message}")]
+    Busy {
+        /// Which limit.
+        message: String,
+        /// Seconds.
+        retry_after: u64,
+    },
     /// The actor may not.
     #[error("{0}")]
     Denied(String),
@@ -32,16 +47,34 @@ pub enum ServiceError {
     Store(#[from] StoreError),
 }
 
-impl ServiceError {
-    /// A word for programs.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::BadInput(_) | Self::Inputs { .. } => "bad_input",
-            Self::NotFound(_) => "not_found",
-            Self::Conflict(_) => "conflict",
-            Self::Denied(_) => "denied",
-            Self::Store(_) => "store",
+impl From<ServiceError> for ApiError {
+    fn from(error: ServiceError) -> Self {
+        let message = error.to_string();
+        let kind = match &error {
+            ServiceError::BadInput(_) | ServiceError::Inputs { .. } => ErrorKind::BadInput,
+            ServiceError::NotFound(_) => ErrorKind::NotFound,
+            ServiceError::Gone(_) => ErrorKind::Gone,
+            ServiceError::Conflict(_) => ErrorKind::Conflict,
+            ServiceError::Stale(_) => ErrorKind::Stale,
+            ServiceError::Busy { .. } => ErrorKind::Busy,
+            ServiceError::Denied(_) => ErrorKind::Denied,
+            // What was asked makes no sense; the store itself is well.
+            ServiceError::Store(StoreError::Refused(_)) => ErrorKind::BadInput,
+            ServiceError::Store(_) => ErrorKind::Store,
+        };
+        let mut told = Self::new(kind, message);
+        match error {
+            ServiceError::Inputs { problems, .. } => {
+                let detail = |p: InputError| ErrorDetail {
+                    field: Some(p.field),
+                    message: p.problem,
+                    ..ErrorDetail::default()
+                };
+                told.details = problems.into_iter().map(detail).collect();
+            }
+            ServiceError::Busy { retry_after, .. } => told.retry_after = Some(retry_after),
+            _ => {}
         }
+        told
     }
 }

@@ -1,41 +1,10 @@
 //! Events: reading the outbox.
 
-use jiff::Timestamp;
+use ostler_api::{EventView, EventsPage};
 use ostler_engine::time::timestamp;
-use ostler_model::Uid;
 use ostler_store::{EventPage, EventRow};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{Actor, Service, ServiceError, Verb};
-
-/// An event.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EventView {
-    /// Where to go on after it.
-    pub cursor: String,
-    /// When.
-    pub at: Timestamp,
-    /// Which machine.
-    pub machine: Uid,
-    /// Its step after it.
-    pub step: u64,
-    /// What happened, in a word.
-    pub kind: String,
-    /// The details.
-    pub body: Value,
-}
-
-/// A page of events.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EventsPage {
-    /// Events in order.
-    pub items: Vec<EventView>,
-    /// Where to go on; nothing will ever appear before it.
-    pub next: String,
-    /// True when these were all there are now.
-    pub complete: bool,
-}
 
 impl Service {
     /// Events after a cursor (or from the oldest), in order.
@@ -57,7 +26,7 @@ impl Service {
                 items: items.into_iter().map(|e| self.event_view(e)).collect(),
                 next: format!("e{next}"),
             }),
-            EventPage::Gone { oldest } => Err(ServiceError::NotFound(format!(
+            EventPage::Gone { oldest } => Err(ServiceError::Gone(format!(
                 "events after e{after} were removed by retention; the oldest one left comes after e{}",
                 oldest - 1
             ))),

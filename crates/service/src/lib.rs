@@ -10,41 +10,43 @@
 //! ```
 
 mod actor;
+mod bulk;
 mod definitions;
+mod depth;
 mod error;
 mod events;
+mod readers;
 mod retention;
 mod runs;
 mod schedules;
+mod system;
+mod tokens;
 mod views;
 mod why;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use actor::{Actor, Verb};
-pub use definitions::{Change, Diff};
+pub use depth::QueueLimit;
 pub use error::ServiceError;
-pub use events::{EventView, EventsPage};
 use jiff::Timestamp;
 use ostler_clock::Clock;
 use ostler_engine::{NodeHandle, Task, time::micros};
 use ostler_model::{MachineId, Uid, definition::PresetDef};
 use ostler_store::{Command, Queries, Reply, StoreError, Writer};
-pub use retention::{RetentionPolicy, RetentionReport};
-pub use runs::{Rerun, RunQuery, StartRequest, Started};
-pub use schedules::{FiringView, ScheduleView, explain_trigger, preview};
-pub use views::{ListPage, NamespaceView, PresetView, RunView, StepView, TaskView, TransitionView};
-pub use why::Explanation;
+pub use readers::Readers;
+pub use schedules::{explain_trigger, preview};
 
 /// The use cases over one store.
 #[derive(Clone)]
 pub struct Service {
     writer: Writer,
-    queries: Arc<Mutex<Box<dyn Queries>>>,
+    readers: Readers,
     clock: Arc<dyn Clock>,
     tasks: Arc<TaskCache>,
     node: Option<NodeHandle>,
     salt: u64,
+    limit: QueueLimit,
 }
 
 impl Service {
@@ -52,13 +54,20 @@ impl Service {
     #[must_use]
     pub fn new(
         writer: Writer,
-        queries: Box<dyn Queries>,
+        readers: Readers,
         clock: Arc<dyn Clock>,
         tasks: Arc<TaskCache>,
         node: Option<NodeHandle>,
     ) -> Self {
-        let salt = queries.salt();
-        Self { writer, queries: Arc::new(Mutex::new(queries)), clock, tasks, node, salt }
+        let salt = readers.read(|q| q.salt());
+        Self { writer, readers, clock, tasks, node, salt, limit: QueueLimit::none() }
+    }
+
+    /// With a limit to what may stand in the queue.
+    #[must_use]
+    pub fn with_limit(mut self, limit: QueueLimit) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// What time it is for this service.
@@ -86,7 +95,7 @@ impl Service {
     }
 
     fn read<T>(&self, look: impl FnOnce(&dyn Queries) -> Result<T, StoreError>) -> Result<T, ServiceError> {
-        Ok(look(&**self.queries.lock().unwrap_or_else(PoisonError::into_inner))?)
+        Ok(self.readers.read(look)?)
     }
 
     fn write(&self, command: Command) -> Result<Reply, ServiceError> {

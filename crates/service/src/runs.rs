@@ -5,113 +5,18 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use jiff::Timestamp;
+use ostler_api::{ListPage, RerunRequest, RunQuery, RunView, StartRequest, Started, TransitionView};
 use ostler_engine::{
     Task, Tasks,
     fields::{self, FlowFields, Part},
     start::{self, StartError, Wish},
 };
-use ostler_model::{
-    Cause, Kind, MachineId, RunState, Uid,
-    definition::{Policy, PresetDef},
-};
+use ostler_model::{Cause, Kind, MachineId, RunState, Uid, definition::PresetDef};
 use ostler_store::{
     Answer, Command, Cursor, Letter, MachineRow, NewMachine, NodeId, Reply, RunFilter, StartOutcome,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use crate::{Actor, ListPage, RunView, Service, ServiceError, TransitionView, Verb, retention::unexpected};
-
-/// What a task is started with.
-#[derive(Clone, Debug, Default)]
-pub struct StartRequest {
-    /// Namespace.
-    pub namespace: String,
-    /// Task id.
-    pub task: String,
-    /// Preset id.
-    pub preset: Option<String>,
-    /// Inputs, laid over the preset's.
-    pub inputs: Map<String, Value>,
-    /// Laid over the policies of preset and task.
-    pub policy: Policy,
-    /// When it is due; `None`: now.
-    pub due: Option<Timestamp>,
-    /// The same key is answered with the same run.
-    pub idempotency_key: Option<String>,
-    /// Only this node may run it.
-    pub home: Option<NodeId>,
-}
-
-/// What became of a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum Started {
-    /// A run was made.
-    Started {
-        /// Its id.
-        id: Uid,
-    },
-    /// A run with the same unique key lives.
-    AlreadyRunning {
-        /// Its id.
-        id: Uid,
-    },
-    /// A run with the same idempotency key is on record.
-    Repeated {
-        /// Its id.
-        id: Uid,
-    },
-    /// The task or preset is not active: that is on record as a skipped run.
-    Skipped {
-        /// The record's id.
-        id: Uid,
-    },
-}
-
-impl Started {
-    /// The run it speaks of.
-    #[must_use]
-    pub fn id(self) -> Uid {
-        match self {
-            Self::Started { id }
-            | Self::AlreadyRunning { id }
-            | Self::Repeated { id }
-            | Self::Skipped { id } => id,
-        }
-    }
-}
-
-/// How a run is run again.
-#[derive(Clone, Debug, Default)]
-pub struct Rerun {
-    /// Steps that succeeded are not run again.
-    pub from_failed: bool,
-    /// Inputs laid over those of the earlier run.
-    pub inputs: Map<String, Value>,
-    /// With the task's current definition; otherwise with the one the earlier run was pinned to.
-    pub current: bool,
-    /// Only this node may run it.
-    pub home: Option<NodeId>,
-}
-
-/// Which runs are listed.
-#[derive(Clone, Debug, Default)]
-pub struct RunQuery {
-    /// Only of this namespace.
-    pub namespace: Option<String>,
-    /// Only of this task (with its namespace).
-    pub task: Option<String>,
-    /// Only in one of these states.
-    pub states: Vec<RunState>,
-    /// Only made at or after.
-    pub since: Option<Timestamp>,
-    /// Only made before.
-    pub until: Option<Timestamp>,
-    /// Only parts of this flow.
-    pub parent: Option<Uid>,
-}
+use crate::{Actor, Service, ServiceError, Verb, retention::unexpected};
 
 impl Service {
     /// Starts a task.
@@ -119,13 +24,33 @@ impl Service {
     /// # Errors
     /// The task is not there, or its inputs are wrong; nothing is recorded then.
     pub fn start(&self, actor: &Actor, request: StartRequest) -> Result<Started, ServiceError> {
+        self.start_at(actor, request, None)
+    }
+
+    /// Starts a task that only `home` may run.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_at(
+        &self,
+        actor: &Actor,
+        request: StartRequest,
+        home: Option<NodeId>,
+    ) -> Result<Started, ServiceError> {
+        self.authorise(actor, Verb::Run, Some(&request.namespace))?;
+        self.make_room(1)?;
         let task = self.current_task(&request.namespace, &request.task)?;
-        let machine = self.prepare(actor, request, &task)?;
+        let machine = self.prepare(actor, request, home, &task)?;
         self.start_machine(machine)
     }
 
-    fn prepare(&self, actor: &Actor, request: StartRequest, task: &Task) -> Result<NewMachine, ServiceError> {
-        self.authorise(actor, Verb::Run, Some(&request.namespace))?;
+    fn prepare(
+        &self,
+        actor: &Actor,
+        request: StartRequest,
+        home: Option<NodeId>,
+        task: &Task,
+    ) -> Result<NewMachine, ServiceError> {
         let preset = request.preset.as_deref().map(|p| self.preset_def(&request.namespace, p)).transpose()?;
         let cause = Cause::Actor { actor: actor.to_string() };
         self.plan(
@@ -135,7 +60,7 @@ impl Service {
                 preset: preset.as_ref(),
                 policy: request.policy,
                 idempotency_key: request.idempotency_key,
-                home: request.home,
+                home,
                 ..Wish::new(cause, request.due.unwrap_or_else(|| self.now()))
             },
         )
@@ -150,17 +75,32 @@ impl Service {
         actor: &Actor,
         requests: Vec<StartRequest>,
     ) -> Result<Vec<Started>, ServiceError> {
+        self.start_many_at(actor, requests, None)
+    }
+
+    /// Starts many that only `home` may run.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_many_at(
+        &self,
+        actor: &Actor,
+        requests: Vec<StartRequest>,
+        home: Option<NodeId>,
+    ) -> Result<Vec<Started>, ServiceError> {
+        self.make_room(requests.len() as u64)?;
         // One look at each task, however many runs of it are wanted.
         let mut tasks: HashMap<(String, String), Arc<Task>> = HashMap::new();
         let mut machines = Vec::with_capacity(requests.len());
         for request in requests {
+            self.authorise(actor, Verb::Run, Some(&request.namespace))?;
             let task = match tasks.entry((request.namespace.clone(), request.task.clone())) {
                 Entry::Occupied(known) => known.get().clone(),
                 Entry::Vacant(new) => {
                     new.insert(self.current_task(&request.namespace, &request.task)?).clone()
                 }
             };
-            machines.push(self.prepare(actor, request, &task)?);
+            machines.push(self.prepare(actor, request, home, &task)?);
         }
         let skipped: Vec<bool> = machines.iter().map(|m| m.state != 0).collect();
         match self.write(Command::Start(machines))? {
@@ -238,7 +178,7 @@ impl Service {
         self.authorise(actor, Verb::View, query.namespace.as_deref())?;
         let task_row = match (&query.namespace, &query.task) {
             (Some(namespace), Some(task)) => Some(self.task_row(namespace, task)?.row),
-            (None, Some(task)) => Some(self.find_task(task)?.row),
+            (None, Some(task)) => Some(self.find_task(actor, task)?.row),
             _ => None,
         };
         let filter = RunFilter {
@@ -313,7 +253,7 @@ impl Service {
     ///
     /// # Errors
     /// It is not there, it still lives, or the inputs are wrong.
-    pub fn rerun(&self, actor: &Actor, id: Uid, how: Rerun) -> Result<Started, ServiceError> {
+    pub fn rerun(&self, actor: &Actor, id: Uid, how: &RerunRequest) -> Result<Started, ServiceError> {
         let row = self.run_row(id)?;
         self.authorise(actor, Verb::Run, Some(&row.namespace))?;
         if let Some(parent) = row.parent {
@@ -337,13 +277,12 @@ impl Service {
             std::collections::BTreeMap::new()
         };
         let mut inputs = old.run.inputs;
-        inputs.extend(how.inputs);
+        inputs.extend(how.inputs.clone());
         let machine = self.plan(
             &task,
             Wish {
                 inputs,
                 policy: old.run.policy.unwrap_or_default(),
-                home: how.home,
                 done,
                 ..Wish::new(Cause::Rerun { of: id, actor: actor.to_string() }, self.now())
             },

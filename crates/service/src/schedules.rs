@@ -1,6 +1,7 @@
 //! Schedules: list, preview, replay, hold back.
 
 use jiff::Timestamp;
+use ostler_api::{FiringView, ListPage, ScheduleView};
 use ostler_calendar::{Calendars, Shift, Trigger};
 use ostler_engine::{
     Tasks, compile_trigger,
@@ -9,53 +10,8 @@ use ostler_engine::{
 };
 use ostler_model::{Kind, TaskDef, Uid, definition::ScheduleDef, trigger::Rhythm};
 use ostler_store::{Command, Cursor, Hold, Letter, MachineRow, NodeId, Phase};
-use serde::{Deserialize, Serialize};
 
-use crate::{Actor, ListPage, Service, ServiceError, Verb};
-
-/// A schedule.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ScheduleView {
-    /// Its machine.
-    pub id: Uid,
-    /// Namespace.
-    pub namespace: String,
-    /// Task id.
-    pub task: String,
-    /// Its id within the task.
-    pub schedule: String,
-    /// When it is due, in words.
-    pub words: String,
-    /// The zone it is read in.
-    pub timezone: String,
-    /// The next due moment.
-    pub next: Option<Timestamp>,
-    /// The last due moment that was dealt with.
-    pub last: Option<Timestamp>,
-    /// How often it has fired.
-    pub fired: u64,
-    /// Held back: by hand, or because its task is disabled or missing.
-    pub paused: bool,
-    /// Why it does not fire any more.
-    pub ended: Option<String>,
-    /// The definition.
-    pub definition: Option<ScheduleDef>,
-}
-
-/// One firing in a preview.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FiringView {
-    /// Task id.
-    pub task: String,
-    /// Schedule id.
-    pub schedule: String,
-    /// When.
-    pub at: Timestamp,
-    /// The local time in the schedule's zone.
-    pub local: String,
-    /// What the change of the clocks did to it.
-    pub dst: Option<String>,
-}
+use crate::{Actor, Service, ServiceError, Verb, views::list_page};
 
 impl Service {
     /// A page of schedules, oldest first.
@@ -73,7 +29,7 @@ impl Service {
         let row = task.map(|(namespace, name)| self.task_row(namespace, name)).transpose()?.map(|t| t.row);
         let cursor = after.map(|text| Cursor(text.to_owned()));
         let page = self.read(|q| q.machines(Kind::SCHEDULE, row, cursor.as_ref(), limit))?;
-        Ok(ListPage::from_store(page, |row| self.schedule_view(&row)))
+        Ok(list_page(page, |row| self.schedule_view(&row)))
     }
 
     /// Starts a schedule of a task that is not one of its definition.

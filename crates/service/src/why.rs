@@ -1,33 +1,16 @@
 //! Why: explains any machine in words, from what is on record.
 
 use jiff::{SignedDuration, Timestamp};
+use ostler_api::Explanation;
 use ostler_engine::{
     fields::{self, FlowFields, ScheduleFields},
     time::timestamp,
 };
 use ostler_model::{Cause, Kind, RunState, Span, Uid};
 use ostler_store::{MachineRow, NEVER, NodeId, Phase, TickRow};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{Actor, Service, ServiceError, Verb};
-
-/// Why a machine is as it is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Explanation {
-    /// Which.
-    pub id: Uid,
-    /// What it is: `run of demo:pull`, `schedule demo:pull/s1`.
-    pub what: String,
-    /// Its state in a word.
-    pub state: String,
-    /// Why it exists, why it waits or how it ended, in sentences, the most telling first.
-    pub because: Vec<String>,
-    /// What one can do about it.
-    pub hints: Vec<String>,
-    /// The facts behind the sentences.
-    pub facts: Value,
-}
 
 impl Service {
     /// Explains a machine.

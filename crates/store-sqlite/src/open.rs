@@ -17,7 +17,11 @@ use crate::{ReadFrom, ReaderFactory, SqliteStore, claim::Turns, error::told, nam
 const APPLICATION_ID: i64 = 0x6f73_746c;
 
 /// Migrations in order; the schema's version is their number.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
 
 /// How many statements a connection keeps prepared.
 const STATEMENTS: usize = 128;

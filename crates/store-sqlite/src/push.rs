@@ -178,10 +178,7 @@ impl Tx<'_> {
         let known: Vec<(i64, String)> =
             self.rows(sql, params![ns, push.origin], |r| Ok((r.get(0)?, r.get(1)?)))?;
         for (row, name) in known.into_iter().filter(|(_, name)| !here.contains(name.as_str())) {
-            self.run("UPDATE task SET missing=1, updated_at=?2 WHERE id=?1", params![row, self.now])?;
-            for machine in self.keys("SELECT machine FROM schedule WHERE task=?1", [row])? {
-                self.hold_back(machine, BY_TASK)?;
-            }
+            self.mark_task_missing(row)?;
             pushed.missing.push(name);
         }
         let sql = "SELECT id, name FROM preset WHERE ns=?1 AND origin=?2 AND missing=0";
@@ -189,6 +186,27 @@ impl Tx<'_> {
             self.rows(sql, params![ns, push.origin], |r| Ok((r.get(0)?, r.get(1)?)))?;
         for (row, _) in presets.into_iter().filter(|(_, name)| !push.presets.contains_key(name)) {
             self.run("UPDATE preset SET missing=1, updated_at=?2 WHERE id=?1", params![row, self.now])?;
+        }
+        Ok(())
+    }
+}
+
+impl Tx<'_> {
+    /// Takes one task out of its origin's hands.
+    pub(crate) fn forget(&mut self, namespace: &str, task: &str) -> Result<(), StoreError> {
+        let ns = self.namespace(namespace)?;
+        self.names.forget_holds();
+        let sql = "SELECT id FROM task WHERE ns=?1 AND name=?2 AND missing=0";
+        match self.row(sql, params![ns, task], |r| r.get(0))? {
+            Some(row) => self.mark_task_missing(row),
+            None => Ok(()),
+        }
+    }
+
+    fn mark_task_missing(&mut self, row: i64) -> Result<(), StoreError> {
+        self.run("UPDATE task SET missing=1, updated_at=?2 WHERE id=?1", params![row, self.now])?;
+        for machine in self.keys("SELECT machine FROM schedule WHERE task=?1", [row])? {
+            self.hold_back(machine, BY_TASK)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ostler_model::{Kind, MachineId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Micros, NodeId};
+use crate::{Micros, NodeId, TokenRow};
 
 /// A change of the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -72,6 +72,20 @@ pub enum Command {
         what: Hold,
         /// True: hold back.
         on: bool,
+    },
+    /// Takes a task out of its origin's hands: it is missing until it is pushed again. Answer: [`Reply::Done`].
+    Forget {
+        /// Namespace.
+        namespace: String,
+        /// Task.
+        task: String,
+    },
+    /// Adds a token. Refused when one of its name is not revoked. Answer: [`Reply::Done`].
+    AddToken(Box<TokenRow>),
+    /// Revokes the token of a name. Answer: [`Reply::Done`], whether there was one or not.
+    RevokeToken {
+        /// Its name.
+        name: String,
     },
     /// Deletes a bounded batch of old history. Answer: [`Reply::Pruned`].
     Prune(Prune),

@@ -27,7 +27,7 @@ pub use error::StoreError;
 pub use query::{Cursor, EventPage, Page, Queries, RunFilter};
 pub use rows::{
     EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, Phase, PresetRow, StoreStats, TaskRow,
-    TickRow,
+    TickRow, TokenRow,
 };
 use serde::{Deserialize, Serialize};
 pub use writer::{Answer, Writer, WriterClosed};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, PresetRow, StoreError, StoreStats,
-    TaskRow,
+    TaskRow, TokenRow,
 };
 
 /// Where the next page of a list begins. Opaque to callers.
@@ -138,6 +138,12 @@ pub trait Queries: Send {
 
     /// Processes that use the store or did lately.
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError>;
+
+    /// All tokens, newest first.
+    fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
+
+    /// The token whose secret has this digest.
+    fn token(&self, hash: &str) -> Result<Option<TokenRow>, StoreError>;
 
     /// Numbers about the store.
     fn stats(&self) -> Result<StoreStats, StoreError>;

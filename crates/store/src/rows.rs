@@ -265,6 +265,27 @@ pub struct NodeRow {
     pub claims: u64,
 }
 
+/// A token by which a caller over the network is known. Its secret is nowhere.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// What it is for; unique among those that are not revoked.
+    pub name: String,
+    /// Digest of its secret.
+    pub hash: String,
+    /// First characters of its secret.
+    pub prefix: String,
+    /// JSON of what it lets do.
+    pub scopes: String,
+    /// Who made it.
+    pub created_by: String,
+    /// When.
+    pub created_at: Micros,
+    /// From then on it does not count.
+    pub expires_at: Option<Micros>,
+    /// Since then it does not count.
+    pub revoked_at: Option<Micros>,
+}
+
 /// Numbers about the store.
 #[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StoreStats {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use ostler_api::{RunQuery, RunView};
 use ostler_clock::{Clock, Entropy, FakeClock, SeededEntropy};
 use ostler_engine::{
     Config, Core, Effect, Notice, Tasks, machines,
@@ -15,7 +16,7 @@ use ostler_engine::{
 };
 use ostler_execution::{ExecEnd, ExecRequest};
 use ostler_model::{Cause, MachineId, RunState, Span, definition::Timetable};
-use ostler_service::{Actor, RunQuery, RunView, Service, TaskCache};
+use ostler_service::{Actor, Readers, Service, TaskCache};
 use ostler_store::{
     Command, Letter, NEVER, NodeId, Reply, RunFilter, StartOutcome, Store, StoreError, Writer,
 };
@@ -110,7 +111,7 @@ impl World {
             Writer::start(Box::new(store.clone()), Arc::new(move || micros(for_writer.now())))
                 .expect("a thread");
         let queries = store.queries().expect("queries");
-        let service = Service::new(writer, queries, clock.clone(), tasks.clone(), None);
+        let service = Service::new(writer, Readers::one(queries), clock.clone(), tasks.clone(), None);
         let slots = 8;
         let node = new_node(&mut store, &clock, &entropy, &tasks, slots);
         Self {

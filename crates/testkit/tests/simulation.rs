@@ -14,9 +14,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use ostler_api::RunQuery;
 use ostler_clock::{Entropy, SeededEntropy};
 use ostler_model::{Cause, MachineId, RunState, definition::Timetable};
-use ostler_service::{Actor, RunQuery};
+use ostler_service::Actor;
 use ostler_store::StartOutcome;
 use ostler_testkit::{Crash, World, ends_with, fails};
 use serde_json::json;

@@ -4,8 +4,9 @@
 
 use std::fmt::Write as _;
 
+use ostler_api::StartRequest;
 use ostler_model::{MachineId, Uid};
-use ostler_service::{Actor, StartRequest};
+use ostler_service::Actor;
 use ostler_store::{Command, Hold};
 use ostler_testkit::{Behaviour, World, ends_well, fails, takes};
 use serde_json::json;
@@ -258,5 +259,6 @@ fn what_is_not_there_is_said_to_be_not_there() {
     let stage = Stage::new("  - { meta: { id: a }, run: x }\n");
     let nobody: Uid = "01890000-0000-7000-8000-000000000000".parse().unwrap();
     let error = stage.world.service().why(&Actor::local("test"), nobody).unwrap_err();
-    assert_eq!(error.code(), "not_found", "{error}");
+    let error = ostler_api::ApiError::from(error);
+    assert_eq!(error.kind.word(), "not_found", "{error}");
 }

@@ -38,7 +38,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use emit::yaml;
 pub use export::export_yaml;
 pub use formats::Format;
-pub use load::{LoadOptions, Loaded, load_path, load_text};
+pub use load::{LoadOptions, Loaded, load_path, load_text, load_text_at};
 pub use namespace::ephemeral_namespace;
 pub use ostler_model::definition::Timetable;
 pub use schema::editor_schema;

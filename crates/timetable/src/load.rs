@@ -93,6 +93,24 @@ pub fn load_text(
     load(text, name, format, None, options, &Settings::new(&options.executors))
 }
 
+/// Reads a text as if it stood in a file at an absolute path: relative paths in it start from that file's folder.
+/// Nothing is read from there.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn load_text_at(
+    text: &[u8],
+    path: &Path,
+    format: Format,
+    options: &LoadOptions,
+) -> Result<Loaded, Diagnostics> {
+    let name = path.display().to_string();
+    if text.len() as u64 > options.max_bytes {
+        return Err(too_large(&name, options));
+    }
+    load(text, &name, format, Some(path), options, &Settings::new(&options.executors))
+}
+
 fn folder(path: &Path, options: &LoadOptions, settings: &Settings) -> Result<Loaded, Diagnostics> {
     let name = path.display().to_string();
     let cannot =

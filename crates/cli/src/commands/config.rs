@@ -25,7 +25,7 @@ impl Config {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
         let Self::Show = self;
         let given = |flag: &str, variable: &str, set: bool| {
-            if std::env::args().any(|a| a == flag || a.starts_with(&format!("{flag}="))) {
+            if context::is_option_given(flag) {
                 format!("option {flag}")
             } else if set && std::env::var_os(variable).is_some() {
                 format!("variable {variable}")
@@ -34,7 +34,32 @@ impl Config {
             }
         };
         let place = context::place(global);
+        let server = crate::remote::chosen(global)?;
         let settings = vec![
+            Setting {
+                name: "server",
+                value: server
+                    .as_ref()
+                    .map_or_else(|| "none: the store answers".into(), |c| c.server.url.clone()),
+                source: server.as_ref().map_or_else(|| "default".into(), |c| c.source.clone()),
+            },
+            Setting {
+                name: "token",
+                value: match &server {
+                    Some(chosen) if chosen.server.token.is_some() => "***".into(),
+                    _ => "none".into(),
+                },
+                source: server.as_ref().map_or_else(|| "default".into(), |c| c.token_source.clone()),
+            },
+            Setting {
+                name: "config_file",
+                value: crate::remote::config_file().display().to_string(),
+                source: if std::env::var_os("OSTLER_CONFIG").is_some() {
+                    "variable OSTLER_CONFIG".into()
+                } else {
+                    "platform".into()
+                },
+            },
             Setting {
                 name: "store",
                 value: place.to_string(),

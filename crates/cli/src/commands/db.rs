@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use ostler_api::RetentionPolicy;
 use ostler_embedded::Place;
 use ostler_model::Span;
-use ostler_service::RetentionPolicy;
 use ostler_store_sqlite::admin;
 use serde_json::json;
 
@@ -54,6 +54,9 @@ pub struct Prune {
 
 impl Db {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
+        if crate::remote::server(global)?.is_some() {
+            return Err(CliError::usage("`db` works on a store of this machine, not on a server"));
+        }
         let place = context::place(global);
         let file = match &place {
             Place::File(path) if path.exists() => path.clone(),
@@ -73,19 +76,20 @@ impl Db {
         let trouble = |e: ostler_store::StoreError| CliError::from(e);
         match self {
             Self::Stats => {
-                let (embedded, _service) = context::service(global)?;
-                let stats = embedded.queries().stats()?;
-                let logs = embedded.logs().total_bytes();
-                let document = json!({ "store": file, "stats": stats, "log_bytes": logs });
+                let stats = context::api(global)?.stats()?;
+                let document = json!({ "store": file, "stats": stats });
                 global.output.show(&document, |_| {
-                    let [later, ready, claimed, held] = stats.queue;
                     format!(
-                        "store    {}\nschema   {}\nsize     {} ({} free)\nlogs     {}\nqueue    {later} later, {ready} ready, {claimed} claimed, {held} held\nevents   {} to {}",
+                        "store    {}\nschema   {}\nsize     {} ({} free)\nlogs     {}\nqueue    {} later, {} ready, {} claimed, {} held\nevents   {} to {}",
                         file.display(),
                         stats.schema,
                         output::bytes(stats.bytes),
                         output::bytes(stats.free_bytes),
-                        output::bytes(logs),
+                        output::bytes(stats.log_bytes),
+                        stats.later,
+                        stats.ready,
+                        stats.claimed,
+                        stats.held,
                         stats.first_event,
                         stats.last_event
                     )
@@ -139,16 +143,12 @@ impl Db {
                 }
                 let policy =
                     RetentionPolicy { age: prune.keep_age, count: prune.keep_count, bytes: prune.keep_bytes };
-                let (embedded, service) = context::service(global)?;
-                let actor = context::actor();
+                let api = context::api(global)?;
                 let (mut runs, mut events) = (0, 0);
                 loop {
-                    let report = service.prune(&actor, &policy, 2000)?;
+                    let report = api.prune(&policy)?;
                     runs += report.runs.len();
                     events += report.events;
-                    for run in &report.runs {
-                        let _ = embedded.logs().delete(*run);
-                    }
                     if !report.more {
                         break;
                     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ostler_service::Change;
+use ostler_api::{Change, DefinitionsAt};
 use serde_json::{Value, json};
 
 use super::Global;
@@ -30,13 +30,13 @@ impl Diff {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
         let path = self.path.map_or_else(context::default_file, Ok)?;
         let loaded = context::load(&path)?;
-        let (_embedded, service) = context::service(global)?;
-        let actor = context::actor();
+        let api = context::api(global)?;
         let mut reports = Vec::new();
         let mut differs = false;
         let mut lines = Vec::new();
         for timetable in &loaded.timetables {
-            let diff = service.diff(&actor, timetable)?;
+            let at = DefinitionsAt::of(timetable);
+            let diff = api.diff(timetable, &at)?;
             differs |= !diff.changes.is_empty();
             for change in &diff.changes {
                 match change {

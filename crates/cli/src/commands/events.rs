@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use ostler_service::EventView;
+use ostler_api::EventView;
 
 use super::Global;
 use crate::{context, error::CliError, output};
+
+/// How long one answer is waited for; then the next is asked for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Show what happened, event by event
 #[derive(Args)]
@@ -27,16 +30,15 @@ pub struct Events {
 
 impl Events {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
-        let (_embedded, service) = context::service(global)?;
-        let actor = context::actor();
+        let api = context::api(global)?;
         if !self.follow {
-            let page = service.events(&actor, self.after.as_deref(), self.limit)?;
+            let page = api.events(self.after.as_deref(), self.limit, Duration::ZERO)?;
             global.output.show(&page, |page| page.items.iter().map(line).collect::<Vec<_>>().join("\n"));
             return Ok(0);
         }
         let mut after = self.after;
         loop {
-            let page = service.events(&actor, after.as_deref(), 1000)?;
+            let page = api.events(after.as_deref(), 1000, PATIENCE)?;
             for event in &page.items {
                 if global.output.is_machine() {
                     output::print(&serde_json::to_string(event).unwrap_or_default());
@@ -44,11 +46,7 @@ impl Events {
                     output::print(&line(event));
                 }
             }
-            let complete = page.complete;
             after = Some(page.next);
-            if complete {
-                std::thread::sleep(Duration::from_millis(200));
-            }
         }
     }
 }

@@ -26,14 +26,11 @@ pub struct Export {
 
 impl Export {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
-        let (_embedded, service) = context::service(global)?;
-        let actor = context::actor();
-        let namespace = service.resolve_namespace(&actor, &self.namespace)?;
+        let api = context::api(global)?;
+        let namespace = api.resolve_namespace(&self.namespace)?;
         let everything = super::Paging { limit: 1000, after: None, all: true };
-        let tasks = everything
-            .collect(|after, limit| Ok(service.tasks(&actor, Some(&namespace), after, limit)?))?;
-        let presets = everything
-            .collect(|after, limit| Ok(service.presets(&actor, Some(&namespace), after, limit)?))?;
+        let tasks = everything.collect(|page| api.tasks(Some(&namespace), page))?;
+        let presets = everything.collect(|page| api.presets(Some(&namespace), page))?;
         let tasks: Vec<_> = tasks.items.into_iter().filter(|t| self.missing || !t.missing).collect();
         let presets: Vec<PresetDef> = presets
             .items

@@ -3,18 +3,22 @@
 use std::{io::Write, time::Duration};
 
 use clap::Args;
-use ostler_execution::Stream;
-use ostler_executors::{LogCursor, LogQuery, LogRecord};
+use ostler_api::{LogLine, LogRequest, LogStream};
 use ostler_model::Uid;
-use ostler_service::{RunQuery, Service};
 use serde_json::json;
 
 use super::Global;
 use crate::{
     context,
-    error::{CliError, STORE},
-    output,
+    error::CliError,
+    output::{self, Output},
 };
+
+/// Lines asked for at a time.
+const PAGE: u32 = 5000;
+
+/// How long one answer is waited for; then the next is asked for.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Show what a run wrote
 #[derive(Args)]
@@ -29,7 +33,7 @@ pub struct Logs {
     follow: bool,
     /// Only the last lines
     #[arg(long, short = 'n', conflicts_with = "follow")]
-    tail: Option<usize>,
+    tail: Option<u32>,
     /// Only of this stream: stdout, stderr, system
     #[arg(long, value_parser = ["stdout", "stderr", "system"])]
     stream: Option<String>,
@@ -46,121 +50,54 @@ pub struct Logs {
 
 impl Logs {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
-        let (embedded, service) = context::service(global)?;
-        let actor = context::actor();
-        let run = service.run(&actor, self.id)?;
-        let query = LogQuery {
+        let api = context::api(global)?;
+        let mut request = LogRequest {
             stream: self.stream.as_deref().map(|s| match s {
-                "stdout" => Stream::Stdout,
-                "stderr" => Stream::Stderr,
-                _ => Stream::System,
+                "stdout" => LogStream::Stdout,
+                "stderr" => LogStream::Stderr,
+                _ => LogStream::System,
             }),
             attempt: self.attempt,
-            text: self.grep.clone(),
+            grep: self.grep.clone(),
+            tail: self.tail,
+            after: None,
+            limit: Some(PAGE),
         };
-        let read = |id: Uid, after: Option<LogCursor>| {
-            embedded
-                .logs()
-                .read(id, &query, after)
-                .map_err(|e| CliError::new(STORE, "store", format!("the log of {id} cannot be read: {e}")))
-        };
-        let parts = self.parts(&service, &run)?;
-        if !self.follow {
-            return self.show(&embedded, &query, &parts, global);
-        }
-        let mut cursors: std::collections::HashMap<Uid, LogCursor> = std::collections::HashMap::new();
+        // Lines of many pages are one document; without that wish they are printed as they come.
+        let as_document = global.output.is_machine() && !self.follow;
+        let mut all = Vec::new();
+        let patience = if self.follow { PATIENCE } else { Duration::ZERO };
         loop {
-            // Asked before the logs are read: what an ended run wrote is all there then.
-            let run = service.run(&actor, self.id)?;
-            for (id, step) in self.parts(&service, &run)? {
-                let (records, cursor) = read(id, cursors.get(&id).copied())?;
-                cursors.insert(id, cursor);
-                for record in records {
-                    if global.output.is_machine() {
-                        output::print(&document(step.as_deref(), &record).to_string());
-                    } else {
-                        self.print(step.as_deref(), &record);
-                    }
-                }
+            let page = api.logs(self.id, &request, patience)?;
+            let is_last =
+                page.complete || request.tail.is_some() || (!self.follow && page.items.len() < PAGE as usize);
+            if as_document {
+                all.extend(page.items);
+            } else {
+                self.print(&page.items, global.output);
             }
-            if run.state.is_final() {
-                return Ok(0);
+            if is_last {
+                break;
             }
-            std::thread::sleep(Duration::from_millis(150));
+            request.after = Some(page.next);
         }
-    }
-
-    /// What is there now: a document, or line by line, however much it is.
-    fn show(
-        &self,
-        embedded: &ostler_embedded::Embedded,
-        query: &LogQuery,
-        parts: &[(Uid, Option<String>)],
-        global: &Global,
-    ) -> Result<u8, CliError> {
-        let trouble =
-            |e: std::io::Error| CliError::new(STORE, "store", format!("the log cannot be read: {e}"));
-        let mut records = Vec::new();
-        for (id, step) in parts {
-            if let Some(tail) = self.tail {
-                let found = embedded.logs().tail(*id, query, tail).map_err(trouble)?;
-                records.extend(found.into_iter().map(|r| (step.clone(), r)));
-                continue;
-            }
-            let mut reader = embedded.logs().reader(*id, query.clone(), None);
-            while let Some(record) = reader.next_record().map_err(trouble)? {
-                if global.output.is_machine() {
-                    records.push((step.clone(), record));
-                } else {
-                    self.print(step.as_deref(), &record);
-                }
-            }
-        }
-        if let Some(tail) = self.tail {
-            records.drain(..records.len().saturating_sub(tail));
-        }
-        if global.output.is_machine() {
-            let items: Vec<_> = records.iter().map(|(step, r)| document(step.as_deref(), r)).collect();
-            output::print(&global.output.text(&json!({ "items": items, "next": null, "complete": true })));
-        } else {
-            for (step, record) in &records {
-                self.print(step.as_deref(), record);
-            }
+        if as_document {
+            output::print(&global.output.text(&json!({ "items": all, "next": null, "complete": true })));
         }
         Ok(0)
     }
 
-    /// The runs whose logs are shown, with the step each belongs to.
-    fn parts(
-        &self,
-        service: &Service,
-        run: &ostler_service::RunView,
-    ) -> Result<Vec<(Uid, Option<String>)>, CliError> {
-        if run.kind != "flow" {
-            return Ok(vec![(run.id, None)]);
-        }
-        let query = RunQuery { parent: Some(run.id), ..RunQuery::default() };
-        let mut children = service.runs(&context::actor(), &query, None, 10_000)?.items;
-        children.sort_by_key(|c| c.id);
-        Ok(children.into_iter().map(|c| (c.id, c.step)).collect())
-    }
-
-    fn print(&self, step: Option<&str>, record: &LogRecord) {
+    fn print(&self, lines: &[LogLine], form: Output) {
         let mut out = std::io::stdout().lock();
-        let time = if self.timestamps { format!("{} ", record.at) } else { String::new() };
-        let label = step.map_or_else(String::new, |s| format!("{s} | "));
-        let _ = write!(out, "{time}{label}");
-        let _ = out.write_all(&record.line);
-        let _ = out.write_all(b"\n");
+        for line in lines {
+            if form.is_machine() {
+                let _ = writeln!(out, "{}", serde_json::to_string(line).unwrap_or_default());
+                continue;
+            }
+            let time = if self.timestamps { format!("{} ", line.at) } else { String::new() };
+            let label = line.step.as_ref().map_or_else(String::new, |s| format!("{s} | "));
+            let _ = writeln!(out, "{time}{label}{}", line.line);
+        }
+        let _ = out.flush();
     }
-}
-
-fn document(step: Option<&str>, record: &LogRecord) -> serde_json::Value {
-    json!({
-        "at": record.at,
-        "step": step,
-        "attempt": record.attempt,
-        "stream": record.stream,
-        "line": String::from_utf8_lossy(&record.line),
-    })
 }

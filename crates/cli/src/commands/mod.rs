@@ -18,11 +18,13 @@ mod runs;
 mod schedules;
 mod serve;
 mod tasks;
+mod tokens;
 mod why;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use ostler_api::{ApiError, ListPage, PageRequest};
 
 use crate::{error::CliError, output::Output};
 
@@ -43,6 +45,7 @@ Examples:
   ostler serve timetable.yaml                  schedules fire until Ctrl-C
   ostler runs list --state failed,timed_out    what went wrong
   ostler why 0193a2b4-5c6d-7e8f-9a0b-1c2d3e4f5a6b
+  ostler runs list --server http://127.0.0.1:7467 the same, of a server
   ostler calendar explain '*/5 9-17 * * MON-FRI' --timezone Europe/Berlin
 
 Exit codes: 0 ok, 1 a run failed, 2 usage or bad input, 3 not found, 4 conflict, busy or skipped,
@@ -54,6 +57,12 @@ pub struct Global {
     /// The store: a file, or `:memory:` [default: ostler.db in the platform's data directory]
     #[arg(long, global = true, env = "OSTLER_STORE", value_name = "PATH")]
     pub store: Option<PathBuf>,
+    /// The server that answers, instead of a store on this machine
+    #[arg(long, global = true, env = "OSTLER_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// A profile of the configuration file: a server with its token
+    #[arg(long, global = true, env = "OSTLER_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
     /// The form of the output
     #[arg(
         long,
@@ -114,6 +123,9 @@ pub enum Command {
     /// Check, back up and shrink the store
     #[command(subcommand)]
     Db(db::Db),
+    /// Make, list and revoke tokens for callers over the network
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
     /// Show every setting with its source
     #[command(subcommand)]
     Config(config::Config),
@@ -143,6 +155,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Command::Why(command) => command.run(global),
         Command::Calendar(command) => command.run(global),
         Command::Db(command) => command.run(global),
+        Command::Tokens(command) => command.run(global),
         Command::Config(command) => command.run(global),
         Command::Completions(command) => command.run(),
     }
@@ -166,13 +179,13 @@ impl Paging {
     /// Collects pages as the options say.
     pub fn collect<T>(
         &self,
-        mut page: impl FnMut(Option<&str>, u32) -> Result<ostler_service::ListPage<T>, CliError>,
-    ) -> Result<ostler_service::ListPage<T>, CliError> {
-        let mut found = page(self.after.as_deref(), self.limit)?;
+        mut page: impl FnMut(&PageRequest) -> Result<ListPage<T>, ApiError>,
+    ) -> Result<ListPage<T>, CliError> {
+        let mut found = page(&PageRequest::after(self.after.as_deref(), self.limit))?;
         while self.all
             && let Some(next) = found.next.take()
         {
-            let more = page(Some(&next), 1000)?;
+            let more = page(&PageRequest::after(Some(&next), 1000))?;
             found.items.extend(more.items);
             found.next = more.next;
             found.complete = more.complete;

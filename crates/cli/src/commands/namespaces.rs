@@ -32,13 +32,11 @@ pub struct Named {
 
 impl Namespaces {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
-        let (_embedded, service) = context::service(global)?;
-        let actor = context::actor();
+        let api = context::api(global)?;
         let (named, on) = match self {
             Self::List(list) => {
-                let page =
-                    list.paging.collect(|after, limit| Ok(service.namespaces(&actor, after, limit)?))?;
-                let now = service.now();
+                let page = list.paging.collect(|page| api.namespaces(page))?;
+                let now = context::now();
                 global.output.show(&page, |page| {
                     let rows = page
                         .items
@@ -64,8 +62,8 @@ impl Namespaces {
             Self::Pause(named) => (named, true),
             Self::Resume(named) => (named, false),
         };
-        let namespace = service.resolve_namespace(&actor, &named.namespace)?;
-        let touched = service.hold(&actor, &namespace, None, on)?;
+        let namespace = api.resolve_namespace(&named.namespace)?;
+        let touched = api.hold_namespace(&namespace, on)?.touched;
         let word = if on { "paused" } else { "resumed" };
         global.output.show(&json!({ "namespace": namespace, "paused": on, "touched": touched }), |_| {
             format!("{namespace} is {word}; {touched} runs and schedules concerned")

@@ -25,13 +25,9 @@ pub struct List {
 impl Presets {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
         let Self::List(list) = self;
-        let (_embedded, service) = context::service(global)?;
-        let actor = context::actor();
-        let namespace =
-            list.namespace.as_deref().map(|n| service.resolve_namespace(&actor, n)).transpose()?;
-        let page = list
-            .paging
-            .collect(|after, limit| Ok(service.presets(&actor, namespace.as_deref(), after, limit)?))?;
+        let api = context::api(global)?;
+        let namespace = list.namespace.as_deref().map(|n| api.resolve_namespace(n)).transpose()?;
+        let page = list.paging.collect(|page| api.presets(namespace.as_deref(), page))?;
         global.output.show(&page, |page| {
             let rows = page
                 .items

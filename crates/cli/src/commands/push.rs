@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
+use ostler_api::DefinitionsAt;
 
 use super::Global;
 use crate::{context, error::CliError};
@@ -21,14 +21,6 @@ pub struct Push {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
-struct Report {
-    namespace: String,
-    origin: String,
-    #[serde(flatten)]
-    pushed: ostler_store::Pushed,
-}
-
 impl Push {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
         if self.dry_run {
@@ -36,31 +28,24 @@ impl Push {
         }
         let path = self.path.map_or_else(context::default_file, Ok)?;
         let loaded = context::load(&path)?;
-        let (_embedded, service) = context::service(global)?;
-        let actor = context::actor();
+        let api = context::api(global)?;
         let mut reports = Vec::new();
         for timetable in &loaded.timetables {
-            let pushed = service.push(&actor, timetable)?;
-            reports.push(Report {
-                namespace: timetable.namespace.to_string(),
-                origin: timetable.origin.clone(),
-                pushed,
-            });
+            reports.push(api.push(timetable, &DefinitionsAt::of(timetable))?);
         }
         global.output.show(&reports, |reports| {
-            let lines = reports.iter().map(|r| {
-                let p = &r.pushed;
+            let lines = reports.iter().map(|p| {
                 format!(
                     "{}: {} added, {} changed, {} unchanged, {} missing, {} back; schedules: {} made, {} changed, {} ended",
-                    r.namespace,
+                    p.namespace,
                     p.added.len(),
                     p.changed.len(),
                     p.unchanged.len(),
                     p.missing.len(),
                     p.relinked.len(),
-                    p.schedules.0,
-                    p.schedules.1,
-                    p.schedules.2
+                    p.schedules.made,
+                    p.schedules.changed,
+                    p.schedules.ended
                 )
             });
             lines.collect::<Vec<_>>().join("\n")

@@ -3,6 +3,9 @@
 mod adhoc;
 mod foreground;
 mod inputs;
+mod outcome;
+mod prepare;
+mod remote;
 
 use std::path::{Path, PathBuf};
 
@@ -95,7 +98,11 @@ impl Run {
         match (target, when) {
             (Target::File(path), Some(When::File)) => super::serve::follow(global, path, self.slots),
             (_, Some(When::File)) => Err(CliError::usage("`--when file` goes with a file")),
-            (target, when) => foreground::run(global, &self, target, when),
+            (target, _) if self.dry_run => prepare::dry_run(global, &self, target),
+            (target, when) => match crate::remote::server(global)? {
+                Some(server) => remote::run(global, &self, target, when, &server),
+                None => foreground::run(global, &self, target, when),
+            },
         }
     }
 

@@ -3,8 +3,8 @@
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use jiff::Timestamp;
+use ostler_api::{Api, BulkFilter, PageRequest, RerunRequest, RunQuery, RunView, TaskRef};
 use ostler_model::{RunState, Span, Uid};
-use ostler_service::{Rerun, RunQuery, RunView, Service};
 use serde_json::json;
 
 use super::{Global, Paging, list_footer};
@@ -78,11 +78,24 @@ pub struct Cancel {
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ostler runs retry 0193… --from-failed\n  ostler runs retry 0193… --input city=Wien --current"
+    after_help = "Examples:\n  ostler runs retry 0193… --from-failed\n  ostler runs retry 0193… --input city=Wien --current\n  ostler runs retry --state failed,timed_out --since 1h"
 )]
 pub struct Retry {
     /// The run
-    id: Uid,
+    #[arg(required_unless_present_any = ["state", "task"])]
+    id: Option<Uid>,
+    /// All ended runs in these states
+    #[arg(long, value_delimiter = ',', conflicts_with = "id")]
+    state: Vec<RunState>,
+    /// All ended runs of this task
+    #[arg(long, conflicts_with = "id")]
+    task: Option<String>,
+    /// Only made since: a moment or so long ago
+    #[arg(long, conflicts_with = "id")]
+    since: Option<String>,
+    /// Say what would be done and do nothing
+    #[arg(long, conflicts_with = "id")]
+    dry_run: bool,
     /// Keep what succeeded; begin at the steps that did not
     #[arg(long)]
     from_failed: bool,
@@ -96,20 +109,19 @@ pub struct Retry {
 
 impl Runs {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
-        let (_embedded, service) = context::service(global)?;
+        let api = context::api(global)?;
         match self {
-            Self::List(list) => list.run(&service, global.output),
-            Self::Show(show) => show.run(&service, global.output),
-            Self::Cancel(cancel) => cancel.run(&service, global.output),
-            Self::Retry(retry) => retry.run(&service, global.output),
+            Self::List(list) => list.run(&*api, global.output),
+            Self::Show(show) => show.run(&*api, global.output),
+            Self::Cancel(cancel) => cancel.run(&*api, global.output),
+            Self::Retry(retry) => retry.run(&*api, global.output),
         }
     }
 }
 
 impl List {
-    fn run(self, service: &Service, output: Output) -> Result<u8, CliError> {
-        let actor = context::actor();
-        let now = service.now();
+    fn run(self, api: &dyn Api, output: Output) -> Result<u8, CliError> {
+        let now = context::now();
         let mut query = RunQuery {
             states: self.state,
             since: self.since.as_deref().map(|t| moment_or_ago(t, now)).transpose()?,
@@ -117,14 +129,14 @@ impl List {
             ..RunQuery::default()
         };
         if let Some(namespace) = &self.namespace {
-            query.namespace = Some(service.resolve_namespace(&actor, namespace)?);
+            query.namespace = Some(api.resolve_namespace(namespace)?);
         }
         if let Some(task) = &self.task {
-            let (namespace, task) = service.resolve_task(&actor, task)?;
-            query.namespace = Some(namespace);
-            query.task = Some(task);
+            let task = api.resolve_task(task)?;
+            query.namespace = Some(task.namespace);
+            query.task = Some(task.task);
         }
-        let page = self.paging.collect(|after, limit| Ok(service.runs(&actor, &query, after, limit)?))?;
+        let page = self.paging.collect(|page| api.runs(&query, page))?;
         output.show(&page, |page| {
             let rows = page.items.iter().map(|run| row(run, now)).collect();
             let headings = ["id", "state", "task", "started", "took", "attempts", "what"];
@@ -168,13 +180,12 @@ pub fn remark(run: &RunView) -> String {
 }
 
 impl Show {
-    fn run(self, service: &Service, output: Output) -> Result<u8, CliError> {
-        let actor = context::actor();
-        let run = service.run(&actor, self.id)?;
-        let history = service.history(&actor, self.id, 200)?;
-        let task = service.task(&actor, &run.namespace, &run.task).ok();
+    fn run(self, api: &dyn Api, output: Output) -> Result<u8, CliError> {
+        let run = api.run(self.id)?;
+        let history = api.history(self.id, 200)?;
+        let task = api.task(&TaskRef::new(&*run.namespace, &*run.task)).ok();
         let children = RunQuery { parent: Some(run.id), ..RunQuery::default() };
-        let steps = service.runs(&actor, &children, None, 1000)?.items;
+        let steps = api.runs(&children, &PageRequest::first(1000))?.items;
         let document = json!({
             "run": run,
             "source": task.as_ref().map(|t| &t.definition.source),
@@ -182,7 +193,7 @@ impl Show {
             "steps": steps,
             "history": history,
         });
-        let now = service.now();
+        let now = context::now();
         output.show(&document, |_| {
             let mut lines = vec![
                 format!("{} {} of {}:{}", run.kind, run.id, run.namespace, run.task),
@@ -235,61 +246,61 @@ impl Show {
 }
 
 impl Cancel {
-    fn run(self, service: &Service, output: Output) -> Result<u8, CliError> {
-        let actor = context::actor();
-        let mut asked = 0;
-        let mut ended = 0;
-        let mut ask = |ids: &[Uid]| -> Result<(), CliError> {
-            for alive in service.cancel(&actor, ids, &self.reason)? {
-                if alive { asked += 1 } else { ended += 1 }
-            }
-            Ok(())
-        };
-        if self.ids.is_empty() {
+    fn run(self, api: &dyn Api, output: Output) -> Result<u8, CliError> {
+        let mut which = BulkFilter { ids: self.ids, reason: self.reason, ..BulkFilter::default() };
+        if which.ids.is_empty() {
             let mut query = RunQuery { states: self.state, ..RunQuery::default() };
-            if query.states.is_empty() {
-                query.states =
-                    vec![RunState::Scheduled, RunState::Ready, RunState::Running, RunState::Waiting];
-            }
-            if let Some(state) = query.states.iter().find(|s| s.is_final()) {
-                return Err(CliError::usage(format!(
-                    "runs that are {state} have ended and cannot be cancelled"
-                )));
-            }
             if let Some(task) = &self.task {
-                let (namespace, task) = service.resolve_task(&actor, task)?;
-                query.namespace = Some(namespace);
-                query.task = Some(task);
+                let task = api.resolve_task(task)?;
+                query.namespace = Some(task.namespace);
+                query.task = Some(task.task);
             }
-            let mut after: Option<String> = None;
-            loop {
-                let page = service.runs(&actor, &query, after.as_deref(), 1000)?;
-                ask(&page.items.iter().map(|r| r.id).collect::<Vec<_>>())?;
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        } else {
-            ask(&self.ids)?;
+            which.query = Some(query);
         }
-        output.show(&json!({ "asked": asked, "ended_already": ended }), |_| match ended {
-            0 => format!("{asked} asked to end"),
-            _ => format!("{asked} asked to end, {ended} had ended already"),
+        let report = api.cancel(&which)?;
+        output.show(&report, |r| match r.ended_already {
+            0 => format!("{} asked to end", r.asked),
+            ended => format!("{} asked to end, {ended} had ended already", r.asked),
         });
-        Ok(if asked == 0 && ended > 0 { CONFLICT } else { 0 })
+        Ok(if report.asked == 0 && report.ended_already > 0 { CONFLICT } else { 0 })
     }
 }
 
 impl Retry {
-    fn run(self, service: &Service, output: Output) -> Result<u8, CliError> {
-        let actor = context::actor();
-        let old = service.run(&actor, self.id)?;
-        let task = service.task(&actor, &old.namespace, &old.task)?;
+    fn run(self, api: &dyn Api, output: Output) -> Result<u8, CliError> {
+        let Some(id) = self.id else { return self.many(api, output) };
+        let old = api.run(id)?;
+        let task = api.task(&TaskRef::new(&*old.namespace, &*old.task))?;
         let inputs = super::run::read_inputs(&self.inputs, task.definition.inputs.as_ref())?;
-        let how = Rerun { from_failed: self.from_failed, inputs, current: self.current, home: None };
-        let started = service.rerun(&actor, self.id, how)?;
+        let how = RerunRequest { from_failed: self.from_failed, inputs, current: self.current };
+        let started = api.rerun(id, &how)?;
         output.show(&started, |s| format!("{} is queued; `ostler why {0}` says how it stands", s.id()));
+        Ok(0)
+    }
+
+    /// All ended runs that fit.
+    fn many(self, api: &dyn Api, output: Output) -> Result<u8, CliError> {
+        if !self.inputs.is_empty() {
+            return Err(CliError::usage("inputs go with one run; name it by its id"));
+        }
+        let now = context::now();
+        let mut query = RunQuery {
+            states: self.state,
+            since: self.since.as_deref().map(|t| moment_or_ago(t, now)).transpose()?,
+            ..RunQuery::default()
+        };
+        if let Some(task) = &self.task {
+            let task = api.resolve_task(task)?;
+            query.namespace = Some(task.namespace);
+            query.task = Some(task.task);
+        }
+        let which = BulkFilter { query: Some(query), dry_run: self.dry_run, ..BulkFilter::default() };
+        let how =
+            RerunRequest { from_failed: self.from_failed, current: self.current, ..RerunRequest::default() };
+        let report = api.rerun_many(&which, &how)?;
+        output.show(&report, |r| {
+            format!("{} queued, {} passed over since they live or are steps", r.started.len(), r.passed_over)
+        });
         Ok(0)
     }
 }

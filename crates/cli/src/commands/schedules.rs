@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use jiff::{Timestamp, civil, tz::TimeZone};
+use ostler_api::{Api, FiringView};
 use ostler_model::TaskDef;
-use ostler_service::{FiringView, Service};
 use serde_json::json;
 
 use super::{Global, Paging, list_footer};
@@ -86,15 +86,12 @@ pub struct Named {
 
 impl Schedules {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
-        let actor = context::actor();
         match self {
             Self::List(list) => {
-                let (_embedded, service) = context::service(global)?;
-                let task = list.task.as_deref().map(|t| service.resolve_task(&actor, t)).transpose()?;
-                let page = list
-                    .paging
-                    .collect(|after, limit| Ok(service.schedules(&actor, task.as_ref(), after, limit)?))?;
-                let now = service.now();
+                let api = context::api(global)?;
+                let task = list.task.as_deref().map(|t| api.resolve_task(t)).transpose()?;
+                let page = list.paging.collect(|page| api.schedules(task.as_ref(), page))?;
+                let now = context::now();
                 global.output.show(&page, |page| {
                     let rows = page
                         .items
@@ -152,23 +149,14 @@ impl Schedules {
 }
 
 fn hold(global: &Global, text: &str, on: bool) -> Result<u8, CliError> {
-    let (_embedded, service) = context::service(global)?;
-    let actor = context::actor();
+    let api = context::api(global)?;
     let (task, schedule) = text.rsplit_once('/').map_or((text, None), |(t, s)| (t, Some(s)));
-    let task = service.resolve_task(&actor, task)?;
-    let touched = service.hold_schedule(&actor, &task, schedule, on)?;
+    let task = api.resolve_task(task)?;
+    let touched = api.hold_schedule(&task, schedule, on)?.touched;
     let word = if on { "paused" } else { "resumed" };
-    global.output.show(
-        &json!({ "task": format!("{}:{}", task.0, task.1), "paused": on, "touched": touched }),
-        |_| {
-            format!(
-                "{touched} {} of {}:{} {word}",
-                if touched == 1 { "schedule" } else { "schedules" },
-                task.0,
-                task.1
-            )
-        },
-    );
+    global.output.show(&json!({ "task": task.to_string(), "paused": on, "touched": touched }), |_| {
+        format!("{touched} {} of {task} {word}", if touched == 1 { "schedule" } else { "schedules" })
+    });
     Ok(0)
 }
 
@@ -178,10 +166,9 @@ fn definitions(
     file: Option<PathBuf>,
     task: Option<&str>,
 ) -> Result<(Vec<(String, TaskDef)>, Timestamp), CliError> {
-    let actor = context::actor();
+    let now = context::now();
     if let Some(file) = file {
         let loaded = context::load(&file)?;
-        let now = ostler_clock::Clock::now(&ostler_clock::SystemClock);
         let all = loaded.timetables.into_iter().flat_map(|t| {
             let namespace = t.namespace.to_string();
             t.tasks.into_iter().map(move |task| (namespace.clone(), task))
@@ -196,21 +183,20 @@ fn definitions(
         }
         return Ok((tasks, now));
     }
-    let (_embedded, service) = context::service(global)?;
+    let api = context::api(global)?;
     let tasks = match task {
         Some(text) => {
-            let (namespace, task) = service.resolve_task(&actor, text)?;
-            vec![(namespace.clone(), service.task(&actor, &namespace, &task)?.definition)]
+            let task = api.task(&api.resolve_task(text)?)?;
+            vec![(task.namespace, task.definition)]
         }
-        None => stored(&service)?,
+        None => stored(&*api)?,
     };
-    Ok((tasks, service.now()))
+    Ok((tasks, now))
 }
 
-fn stored(service: &Service) -> Result<Vec<(String, TaskDef)>, CliError> {
-    let actor = context::actor();
+fn stored(api: &dyn Api) -> Result<Vec<(String, TaskDef)>, CliError> {
     let everything = Paging { limit: 1000, after: None, all: true };
-    let page = everything.collect(|after, limit| Ok(service.tasks(&actor, None, after, limit)?))?;
+    let page = everything.collect(|page| api.tasks(None, page))?;
     Ok(page.items.into_iter().filter(|t| !t.missing).map(|t| (t.namespace, t.definition)).collect())
 }
 

@@ -1,20 +1,26 @@
 //! `ostler serve`: the owner of a store, in the foreground.
 
+mod listen;
+mod live_files;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
+use ostler_api::{Api, RetentionPolicy};
 use ostler_clock::SystemClock;
-use ostler_embedded::{Embedded, NodeOptions, Role};
+use ostler_embedded::{Embedded, Local, NodeOptions, Role};
 use ostler_engine::{Notice, Shutdown};
 use ostler_execution::CancelReason;
 use ostler_model::Span;
-use ostler_service::{RetentionPolicy, Service};
+use ostler_service::QueueLimit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::live_files::LiveSource;
 use super::Global;
 use crate::{
     context,
     error::{CliError, STORE},
+    sources::Source,
 };
 
 /// How often old history is looked for.
@@ -23,11 +29,25 @@ const RETENTION_EVERY: Duration = Duration::from_secs(60);
 /// Fire schedules and run what is queued, until told to stop
 #[derive(Args)]
 #[command(
-    after_help = "SIGTERM and Ctrl-C let what runs end, for as long as --drain says; a second one ends it at once.\n\nExamples:\n  ostler serve\n  ostler serve timetable.yaml --store ostler.db"
+    after_help = "Files are watched: a change is live within two seconds, a broken one is told and changes nothing.\nSIGTERM and Ctrl-C let what runs end, for as long as --drain says; a second one ends it at once.\n\nExamples:\n  ostler serve\n  ostler serve timetable.yaml --store ostler.db\n  ostler serve timetable.yaml --listen 7467        answers at http://127.0.0.1:7467"
 )]
 pub struct Serve {
-    /// Definition files or folders to push first
+    /// Definition files, folders of them, or https addresses (`#sha256=...` pins one): pushed first, then watched
+    #[arg(value_name = "FILE|DIR|URL")]
     paths: Vec<PathBuf>,
+    /// How often https addresses are looked at again
+    #[arg(long, default_value = "60s", value_name = "SPAN")]
+    poll: Span,
+    /// Answer over HTTP at this address: `HOST:PORT`, or a port on the loopback address. Any other than a loopback
+    /// address needs tokens (`ostler tokens create`)
+    #[arg(long, env = "OSTLER_LISTEN", value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Ask for a token on a loopback address, too
+    #[arg(long)]
+    require_token: bool,
+    /// So many machines may stand in the queue; starts beyond it are refused
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    max_queue: u64,
     /// How many steps at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     slots: u32,
@@ -52,40 +72,56 @@ impl Serve {
             count: Some(self.keep_count),
             bytes: Some(self.keep_bytes),
         };
-        serve(global, &self.paths, self.slots, self.drain, retention)
+        serve(global, self, retention)
     }
 }
 
 /// Follows a file's own schedules in the foreground: `ostler run FILE --when file`.
 pub fn follow(global: &Global, path: PathBuf, slots: u32) -> Result<u8, CliError> {
-    serve(global, &[path], slots, Span::from_secs(600), RetentionPolicy::default())
+    let serving = Serve {
+        paths: vec![path],
+        poll: Span::from_secs(60),
+        listen: None,
+        require_token: false,
+        max_queue: u64::MAX,
+        slots,
+        drain: Span::from_secs(600),
+        keep_age: Span::default(),
+        keep_count: 0,
+        keep_bytes: 0,
+    };
+    serve(global, serving, RetentionPolicy::default())
 }
 
-fn serve(
-    global: &Global,
-    paths: &[PathBuf],
-    slots: u32,
-    drain: Span,
-    retention: RetentionPolicy,
-) -> Result<u8, CliError> {
-    let mut loaded = Vec::new();
+fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<u8, CliError> {
+    let Serve { paths, slots, drain, .. } = &serving;
+    let mut sources = Vec::new();
     for path in paths {
-        loaded.extend(context::load(path)?.timetables);
+        sources.push(LiveSource::open(Source::parse(path)?)?);
     }
+    // An address that is taken and a store that is locked are told before anything runs.
+    let listener = serving.listen.as_deref().map(listen::bind).transpose()?;
     let embedded = Embedded::own(context::place(global), Arc::new(SystemClock))?;
     let actor = context::actor();
     let service = embedded.service();
-    for timetable in &loaded {
+    let access = listener.as_ref().map(|l| listen::access(l, serving.require_token, &service)).transpose()?;
+    for timetable in sources.iter().flat_map(LiveSource::timetables) {
         let pushed = service.push(&actor, timetable)?;
         tracing::info!(namespace = %timetable.namespace, added = pushed.added.len(), changed = pushed.changed.len(), "pushed");
     }
     let runtime = context::runtime()?;
     let ended = runtime.block_on(async {
+        let watched = listen::Watched::new()?;
+        let onlooker = watched.clone();
         let mut running = embedded.start_node(NodeOptions {
             role: Role::Owner,
-            slots,
+            slots: *slots,
+            limit: QueueLimit::of(serving.max_queue),
             executors: context::executors(&embedded)?,
-            observer: Arc::new(tell),
+            observer: Arc::new(move |notice| {
+                onlooker.notice(notice);
+                tell(notice);
+            }),
             lines: None,
             secrets: context::secrets()?,
         })?;
@@ -96,15 +132,25 @@ fn serve(
                 tracing::warn!(%error, "schedules with @reboot were not told");
             }
         });
+        let local = embedded.local_with(running.service.clone(), actor.clone());
+        let http = listener.zip(access).map(|(l, access)| listen::start(l, access, local.clone(), &watched));
         if !global.output.is_machine() {
-            eprintln!("serving {}; Ctrl-C or SIGTERM ends it", embedded.place());
+            let address = http.as_ref().map_or_else(String::new, |h| format!(" at http://{}", h.address));
+            eprintln!("serving {}{address}; Ctrl-C or SIGTERM ends it", embedded.place());
         }
-        let keeper = tokio::spawn(keep(running.service.clone(), embedded.logs().clone(), retention));
+        watched.readiness.started();
+        listen::tell_system(&[sd_notify::NotifyState::Ready]);
+        let keeper = tokio::spawn(keep(local, retention));
+        let watch =
+            live_files::watch(sources, serving.poll.as_duration(), running.service.clone(), actor.clone())
+                .map_err(|e| CliError::new(STORE, "process", format!("files cannot be watched: {e}")))?;
         let handle = running.handle.clone();
         let ended = tokio::select! {
             ended = running.wait() => ended,
             () = signals.next() => {
                 eprintln!("ending: waiting for what runs, {drain} at most; once more to end it at once");
+                watched.readiness.stopping("it is ending: what runs may end, nothing new is begun");
+                listen::tell_system(&[sd_notify::NotifyState::Stopping]);
                 handle.drain();
                 let patience = tokio::time::sleep(drain.as_duration());
                 tokio::pin!(patience);
@@ -121,6 +167,11 @@ fn serve(
                 }
             }
         };
+        watch.stop();
+        watched.readiness.stopping("the node has stopped");
+        if let Some(http) = http {
+            http.stop().await;
+        }
         keeper.abort();
         Ok::<_, CliError>(ended)
     })?;
@@ -149,23 +200,14 @@ fn tell(notice: &Notice) {
 }
 
 /// Takes old history away in bounded batches, with the logs of what it takes.
-async fn keep(service: Service, logs: Arc<ostler_executors::RunLogs>, policy: RetentionPolicy) {
-    let actor = context::actor();
+async fn keep(local: Local, policy: RetentionPolicy) {
     let mut interval = tokio::time::interval(RETENTION_EVERY);
     loop {
         interval.tick().await;
         loop {
-            let (service, actor, logs) = (service.clone(), actor.clone(), logs.clone());
-            let pruned = tokio::task::spawn_blocking(move || {
-                let report = service.prune(&actor, &policy, 1000)?;
-                for run in &report.runs {
-                    let _ = logs.delete(*run);
-                }
-                Ok::<_, ostler_service::ServiceError>(report.more)
-            })
-            .await;
-            match pruned {
-                Ok(Ok(true)) => tokio::time::sleep(Duration::from_millis(50)).await,
+            let local = local.clone();
+            match tokio::task::spawn_blocking(move || local.prune(&policy)).await {
+                Ok(Ok(report)) if report.more => tokio::time::sleep(Duration::from_millis(50)).await,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "old history was not taken away");
                     break;

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
-use ostler_service::Service;
+use ostler_api::Api;
 use serde_json::json;
 
 use super::{Global, Paging, list_footer};
@@ -38,15 +38,11 @@ pub struct Named {
 
 impl Tasks {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
-        let (_embedded, service) = context::service(global)?;
-        let actor = context::actor();
+        let api = context::api(global)?;
         match self {
             Self::List(list) => {
-                let namespace =
-                    list.namespace.as_deref().map(|n| service.resolve_namespace(&actor, n)).transpose()?;
-                let page = list.paging.collect(|after, limit| {
-                    Ok(service.tasks(&actor, namespace.as_deref(), after, limit)?)
-                })?;
+                let namespace = list.namespace.as_deref().map(|n| api.resolve_namespace(n)).transpose()?;
+                let page = list.paging.collect(|page| api.tasks(namespace.as_deref(), page))?;
                 global.output.show(&page, |page| {
                     let rows = page
                         .items
@@ -75,26 +71,22 @@ impl Tasks {
                 });
             }
             Self::Show(named) => {
-                let (namespace, task) = service.resolve_task(&actor, &named.task)?;
-                let view = service.task(&actor, &namespace, &task)?;
+                let view = api.task(&api.resolve_task(&named.task)?)?;
                 global.output.show(&view, |view| output::Output::Yaml.text(view));
             }
-            Self::Pause(named) => hold(global, &service, &named.task, true)?,
-            Self::Resume(named) => hold(global, &service, &named.task, false)?,
+            Self::Pause(named) => hold(global, &*api, &named.task, true)?,
+            Self::Resume(named) => hold(global, &*api, &named.task, false)?,
         }
         Ok(0)
     }
 }
 
-fn hold(global: &Global, service: &Service, task: &str, on: bool) -> Result<(), CliError> {
-    let actor = context::actor();
-    let (namespace, task) = service.resolve_task(&actor, task)?;
-    let touched = service.hold(&actor, &namespace, Some(&task), on)?;
+fn hold(global: &Global, api: &dyn Api, task: &str, on: bool) -> Result<(), CliError> {
+    let task = api.resolve_task(task)?;
+    let touched = api.hold_task(&task, on)?.touched;
     let word = if on { "paused" } else { "resumed" };
-    global
-        .output
-        .show(&json!({ "task": format!("{namespace}:{task}"), "paused": on, "touched": touched }), |_| {
-            format!("{namespace}:{task} is {word}; {touched} runs and schedules concerned")
-        });
+    global.output.show(&json!({ "task": task.to_string(), "paused": on, "touched": touched }), |_| {
+        format!("{task} is {word}; {touched} runs and schedules concerned")
+    });
     Ok(())
 }

@@ -18,8 +18,7 @@ pub struct Why {
 
 impl Why {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
-        let (_embedded, service) = context::service(global)?;
-        let told = service.why(&context::actor(), self.id)?;
+        let told = context::api(global)?.why(self.id)?;
         global.output.show(&told, |told| {
             let mut lines = vec![format!("{} is {}", told.what, told.state)];
             lines.extend(told.because.iter().map(|b| format!("  - {b}")));

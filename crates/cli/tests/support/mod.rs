@@ -2,8 +2,10 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::{
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -44,6 +46,68 @@ impl Drop for Spawned {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// A `serve` at work.
+pub(crate) struct Server {
+    pub(crate) child: Spawned,
+    pub(crate) url: String,
+    told: Arc<Mutex<String>>,
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |v| v.to_str().unwrap())
+    }
+}
+
+impl Server {
+    /// What it has said on standard error.
+    pub(crate) fn told(&self) -> String {
+        self.told.lock().unwrap().clone()
+    }
+
+    /// One request with headers and a body.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = ostler_client::plain(Duration::from_secs(60)).unwrap();
+            let mut request = client.request(method.parse().unwrap(), format!("{}{path}", self.url));
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let answer = request.body(body.to_owned()).send().await.unwrap();
+            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            Answer { status, headers, text: answer.text().await.unwrap() }
+        })
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], "")
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask("POST", path, &[("content-type", "application/json")], &body.to_string())
+    }
+
+    /// Ends it with SIGTERM and gives its exit code.
+    pub(crate) fn end(mut self) -> i32 {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        self.child.wait().unwrap().code().unwrap_or(-1)
     }
 }
 
@@ -104,6 +168,28 @@ impl Shop {
 
     pub(crate) fn spawn(&self, args: &[&str]) -> Spawned {
         Spawned(Some(self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+    }
+
+    /// A `serve` that listens on a port of its own; gives it when it answers.
+    pub(crate) fn serve(&self, args: &[&str]) -> Server {
+        let mut child = self.spawn(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
+        let told = Arc::new(Mutex::new(String::new()));
+        let (kept, mut stderr) = (told.clone(), BufReader::new(child.stderr.take().unwrap()));
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).is_ok_and(|n| n > 0) {
+                kept.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        let url = || {
+            let told = told.lock().unwrap();
+            let at = told.find("http://")?;
+            told[at..].split(';').next().map(str::to_owned)
+        };
+        self.wait_for("the address", || url().is_some() || child.try_wait().unwrap().is_some());
+        let url = url().unwrap_or_else(|| panic!("it did not serve: {}", told.lock().unwrap()));
+        Server { child, url, told }
     }
 
     /// Waits until something holds; panics with `what` after half a minute.

@@ -8,7 +8,7 @@ use super::{Activation, Policy};
 use crate::{Name, Span, TriggerSpec};
 
 /// A schedule of a task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScheduleDef {
     /// Unique within the task: as given, or `s1`, `s2` by place.
     pub id: Name,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -12,7 +13,7 @@ use crate::{Name, Span};
 ///
 /// Texts marked *template* may hold `${{ }}` expressions; `run` may use constants and `matrix` only
 /// (decision "code is never built from values").
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepDef {
     /// Unique within the task.
     pub id: Name,
@@ -78,7 +79,7 @@ pub struct StepDef {
 }
 
 /// Combinations of values.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Matrix {
     /// The combinations, worked out when the file is read: `exclude` taken out, `include` added.
     pub combinations: Vec<Map<String, Value>>,

@@ -11,7 +11,7 @@ use super::{Policy, ScheduleDef, StepDef};
 use crate::{Name, RunState, trigger::CalendarDef};
 
 /// All definitions of one file (or folder), lowered and checked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Timetable {
     /// The namespace they belong to.
     pub namespace: Name,
@@ -30,7 +30,7 @@ pub struct Timetable {
 }
 
 /// A task: named, versioned definition of work.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskDef {
     /// Stable id, unique within the namespace.
     pub id: Name,
@@ -103,7 +103,7 @@ impl TaskDef {
 }
 
 /// Where a definition was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Source {
     /// Absolute path or URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,7 +117,7 @@ pub struct Source {
 }
 
 /// A task with some or all inputs filled in.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PresetDef {
     /// Unique within the namespace.
     pub id: Name,

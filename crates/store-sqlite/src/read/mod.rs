@@ -13,11 +13,11 @@ use std::{
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
     Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId, NodeRow, Page,
-    PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow,
+    PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TokenRow,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use crate::{ReadFrom, error::told};
+use crate::{ReadFrom, error::told, tokens};
 
 /// A reading side. A connection of its own is opened when it is first asked: a short-lived process makes several
 /// reading sides and asks one or two, and each connection reads the whole schema.
@@ -196,6 +196,14 @@ impl Queries for Reader {
         self.at_once(|view| view.nodes())
     }
 
+    fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
+        self.at_once(|view| view.many(tokens::ALL, [], tokens::token_row))
+    }
+
+    fn token(&self, hash: &str) -> Result<Option<TokenRow>, StoreError> {
+        self.at_once(|view| view.one(tokens::BY_HASH, [hash], tokens::token_row))
+    }
+
     fn stats(&self) -> Result<StoreStats, StoreError> {
         self.at_once(|view| view.stats())
     }
@@ -206,6 +214,7 @@ pub(crate) fn statements() -> Vec<(String, &'static str)> {
     let mut all = runs::statements();
     all.extend(definitions::STATEMENTS.iter().map(|(sql, plan)| ((*sql).to_owned(), *plan)));
     all.extend(history::STATEMENTS.iter().map(|(sql, plan)| ((*sql).to_owned(), *plan)));
+    all.push((tokens::BY_HASH.to_owned(), "SEARCH token USING INDEX sqlite_autoindex_token_1 (hash=?)"));
     all.extend(queue::STATEMENTS.iter().map(|(sql, plan)| ((*sql).to_owned(), *plan)));
     all
 }

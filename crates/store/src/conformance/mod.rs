@@ -19,6 +19,7 @@ mod model;
 mod nodes;
 mod pushes;
 mod retention;
+mod tokens;
 
 use std::{rc::Rc, sync::Arc};
 
@@ -33,6 +34,7 @@ use ostler_model::{MachineId, RunState};
 use proptest::prelude::ProptestConfig;
 pub use pushes::*;
 pub use retention::*;
+pub use tokens::*;
 
 use crate::{
     Claim, Claimed, Command, Commit, CommitOutcome, EventBody, Letter, MachineRow, Micros, NewMachine, Next,
@@ -88,6 +90,8 @@ macro_rules! conformance_suite {
             schedules_follow_their_task
             a_missing_task_holds_its_schedules_until_it_is_back
             a_partial_push_makes_nothing_missing
+            a_forgotten_task_is_missing_until_it_is_pushed_again
+            a_revoked_token_frees_its_name_and_stays_on_record
             presets_come_and_go
             the_claims_of_a_dead_node_are_lost_and_found
             a_dead_holder_cannot_commit

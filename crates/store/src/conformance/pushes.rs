@@ -144,3 +144,19 @@ pub fn presets_come_and_go(make: Make<'_>) {
     kit.push(with(&[("p", "1"), ("q", "2")]));
     assert!(!kit.queries().preset("default", "p").unwrap().unwrap().missing);
 }
+
+pub fn a_forgotten_task_is_missing_until_it_is_pushed_again(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let here = || push(vec![task("a", "1", &[("s", "1")]), task("b", "1", &[])]);
+    kit.push(here());
+    let namespace = here().namespace;
+    for name in ["a", "a", "nothing"] {
+        let forget = Command::Forget { namespace: namespace.clone(), task: name.into() };
+        assert_eq!(kit.ask(forget), Ok(Reply::Done));
+    }
+    assert_eq!(kit.phase(kit.schedules()[0].id), Phase::Held);
+    assert!(kit.reader.task(&namespace, "a").unwrap().unwrap().missing);
+    assert!(!kit.reader.task(&namespace, "b").unwrap().unwrap().missing);
+    assert_eq!(kit.push(here()).relinked, names(&["a"]));
+    assert_eq!(kit.phase(kit.schedules()[0].id), Phase::Ready);
+}

@@ -1,0 +1,174 @@
+//! Live files: what a `serve` was given is looked at again and again and pushed when it has changed.
+//!
+//! A broken edit is told and changes nothing. A file that vanishes from a folder takes its tasks with it (they become
+//! missing); a file or folder that was named and vanishes as a whole changes nothing, since editors replace files and
+//! mounts come and go: a file with `tasks: []` takes them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ostler_model::definition::Timetable;
+use ostler_service::{Actor, Service};
+
+use crate::{
+    error::CliError,
+    sources::{Look, Source},
+};
+
+/// How often files are looked at. A change counts when two looks agree on it, so that nothing is read half-written.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// One source with what is known of it.
+pub struct LiveSource {
+    source: Source,
+    /// As it was when it was last read.
+    known: Look,
+    /// As it was at the last look.
+    seen: Option<Look>,
+    /// What of it is pushed: origin and namespace of each file.
+    pushed: BTreeMap<String, Timetable>,
+    vanished: bool,
+    due: Duration,
+}
+
+impl LiveSource {
+    /// Reads a source for the first time; what is wrong ends the command.
+    pub fn open(source: Source) -> Result<Self, CliError> {
+        let (loaded, known) = source.load()?;
+        let pushed = by_origin(loaded.timetables);
+        Ok(Self { source, known, seen: None, pushed, vanished: false, due: Duration::ZERO })
+    }
+
+    /// What it holds.
+    pub fn timetables(&self) -> impl Iterator<Item = &Timetable> {
+        self.pushed.values()
+    }
+
+    /// Looks, and pushes what has changed.
+    fn look(&mut self, service: &Service, actor: &Actor) {
+        if self.source.is_local() {
+            match self.source.look() {
+                Ok(look) => {
+                    self.vanished = false;
+                    let is_new = look != self.known;
+                    let is_steady = self.seen.as_ref() == Some(&look);
+                    self.seen = Some(look);
+                    if !(is_new && is_steady) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.vanished, true) {
+                        tracing::error!(source = %self.source, %error, "definitions cannot be looked at; what was pushed stays");
+                    }
+                    return;
+                }
+            }
+        }
+        self.read(service, actor);
+    }
+
+    fn read(&mut self, service: &Service, actor: &Actor) {
+        match self.source.load() {
+            Ok((_, look)) if look == self.known => {}
+            Ok((loaded, look)) => {
+                self.known = look;
+                let now = by_origin(loaded.timetables);
+                let gone = self.pushed.iter().filter(|(origin, _)| !now.contains_key(*origin));
+                let emptied: Vec<_> = gone
+                    .map(|(_, t)| Timetable { tasks: Vec::new(), presets: Vec::new(), ..t.clone() })
+                    .collect();
+                for timetable in now.values().chain(&emptied) {
+                    push(service, actor, timetable);
+                }
+                self.pushed = now;
+            }
+            Err(error) => {
+                // Told once: not again until it has changed once more.
+                if let Some(seen) = &self.seen {
+                    self.known = seen.clone();
+                }
+                let found =
+                    error.diagnostics.as_ref().map_or_else(String::new, |d| format!("\n{}", d.render(false)));
+                tracing::error!(
+                    source = %self.source,
+                    "the change was not taken, what was pushed stays: {}{found}",
+                    error.message
+                );
+            }
+        }
+    }
+}
+
+fn by_origin(timetables: Vec<Timetable>) -> BTreeMap<String, Timetable> {
+    timetables.into_iter().map(|t| (t.origin.clone(), t)).collect()
+}
+
+/// Makes the definitions of one file what the file says.
+pub fn push(service: &Service, actor: &Actor, timetable: &Timetable) {
+    match service.push(actor, timetable) {
+        Ok(pushed) => {
+            let is_same = pushed.added.is_empty()
+                && pushed.changed.is_empty()
+                && pushed.missing.is_empty()
+                && pushed.relinked.is_empty();
+            if !is_same {
+                tracing::warn!(
+                    origin = %timetable.origin,
+                    added = ?pushed.added,
+                    changed = ?pushed.changed,
+                    missing = ?pushed.missing,
+                    back = ?pushed.relinked,
+                    "definitions have changed"
+                );
+            }
+        }
+        Err(error) => tracing::error!(origin = %timetable.origin, %error, "definitions were not stored"),
+    }
+}
+
+/// Looks at sources until it is told to stop. Runs on a thread of its own: it reads files and documents.
+pub fn watch(
+    mut sources: Vec<LiveSource>,
+    poll: Duration,
+    service: Service,
+    actor: Actor,
+) -> std::io::Result<Watch> {
+    sources.retain(|s| s.source.is_local() || matches!(s.source, Source::Web { .. }));
+    let stop = Arc::new(AtomicBool::new(sources.is_empty()));
+    let stopped = stop.clone();
+    let thread = std::thread::Builder::new().name("ostler-files".into()).spawn(move || {
+        let mut at = Duration::ZERO;
+        while !stopped.load(Ordering::Acquire) {
+            for source in &mut sources {
+                if source.source.is_local() || at >= source.due {
+                    source.look(&service, &actor);
+                    source.due = at + poll;
+                }
+            }
+            std::thread::park_timeout(LOOK_EVERY);
+            at += LOOK_EVERY;
+        }
+    })?;
+    Ok(Watch { stop, thread })
+}
+
+/// A watch at work.
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Watch {
+    /// Ends it. A document that is being fetched is not waited for.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+    }
+}

@@ -1,0 +1,168 @@
+//! The client for callers that wait.
+
+use std::{future::Future, time::Duration};
+
+use ostler_api::{
+    Api, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff, ErrorKind, EventsPage,
+    Explanation, Held, ListPage, LogPage, LogRequest, NamespaceView, NewToken, NodeView, PageRequest,
+    PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy, RetryReport, RunQuery, RunView,
+    ScheduleView, ServerInfo, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TransitionView,
+};
+use ostler_model::{Uid, definition::Timetable};
+use tokio::runtime::Runtime;
+
+use crate::{Client, Server};
+
+type Answer<T> = Result<T, ApiError>;
+
+/// A server as an [`Api`]. Not to be called from within an asynchronous runtime's own threads.
+pub struct Blocking {
+    client: Client,
+    runtime: Runtime,
+}
+
+impl Blocking {
+    /// A client of a server. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The URL is none, or there are no threads to be had.
+    pub fn new(server: &Server) -> Result<Self, ApiError> {
+        let client = Client::new(server)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|e| ApiError::new(ErrorKind::Unreachable, format!("no threads: {e}")))?;
+        Ok(Self { client, runtime })
+    }
+
+    fn wait<T>(&self, asked: impl Future<Output = Answer<T>>) -> Answer<T> {
+        self.runtime.block_on(asked)
+    }
+}
+
+impl Api for Blocking {
+    fn info(&self) -> Answer<ServerInfo> {
+        self.wait(self.client.info())
+    }
+
+    fn stats(&self) -> Answer<StatsView> {
+        self.wait(self.client.stats())
+    }
+
+    fn nodes(&self) -> Answer<Vec<NodeView>> {
+        self.wait(self.client.nodes())
+    }
+
+    fn namespaces(&self, page: &PageRequest) -> Answer<ListPage<NamespaceView>> {
+        self.wait(self.client.namespaces(page))
+    }
+
+    fn resolve_namespace(&self, text: &str) -> Answer<String> {
+        self.wait(self.client.resolve_namespace(text))
+    }
+
+    fn resolve_task(&self, text: &str) -> Answer<TaskRef> {
+        self.wait(self.client.resolve_task(text))
+    }
+
+    fn tasks(&self, namespace: Option<&str>, page: &PageRequest) -> Answer<ListPage<TaskView>> {
+        self.wait(self.client.tasks(namespace, page))
+    }
+
+    fn task(&self, task: &TaskRef) -> Answer<TaskView> {
+        self.wait(self.client.task(task))
+    }
+
+    fn delete_task(&self, task: &TaskRef, expected: Option<&str>) -> Answer<TaskView> {
+        self.wait(self.client.delete_task(task, expected))
+    }
+
+    fn presets(&self, namespace: Option<&str>, page: &PageRequest) -> Answer<ListPage<PresetView>> {
+        self.wait(self.client.presets(namespace, page))
+    }
+
+    fn schedules(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<ScheduleView>> {
+        self.wait(self.client.schedules(task, page))
+    }
+
+    fn hold_namespace(&self, namespace: &str, on: bool) -> Answer<Held> {
+        self.wait(self.client.hold_namespace(namespace, on))
+    }
+
+    fn hold_task(&self, task: &TaskRef, on: bool) -> Answer<Held> {
+        self.wait(self.client.hold_task(task, on))
+    }
+
+    fn hold_schedule(&self, task: &TaskRef, schedule: Option<&str>, on: bool) -> Answer<Held> {
+        self.wait(self.client.hold_schedule(task, schedule, on))
+    }
+
+    fn push(&self, timetable: &Timetable, at: &DefinitionsAt) -> Answer<PushReport> {
+        self.wait(self.client.push(timetable, at))
+    }
+
+    fn diff(&self, timetable: &Timetable, at: &DefinitionsAt) -> Answer<Diff> {
+        self.wait(self.client.diff(timetable, at))
+    }
+
+    fn start(&self, request: StartRequest) -> Answer<Started> {
+        self.wait(self.client.start(&request))
+    }
+
+    fn start_many(&self, requests: Vec<StartRequest>) -> Answer<Vec<Started>> {
+        self.wait(self.client.start_many(requests))
+    }
+
+    fn runs(&self, query: &RunQuery, page: &PageRequest) -> Answer<ListPage<RunView>> {
+        self.wait(self.client.runs(query, page))
+    }
+
+    fn run(&self, id: Uid) -> Answer<RunView> {
+        self.wait(self.client.run(id))
+    }
+
+    fn history(&self, id: Uid, limit: u32) -> Answer<Vec<TransitionView>> {
+        self.wait(self.client.history(id, limit))
+    }
+
+    fn why(&self, id: Uid) -> Answer<Explanation> {
+        self.wait(self.client.why(id))
+    }
+
+    fn logs(&self, id: Uid, request: &LogRequest, wait: Duration) -> Answer<LogPage> {
+        self.wait(self.client.logs(id, request, wait))
+    }
+
+    fn cancel(&self, which: &BulkFilter) -> Answer<CancelReport> {
+        self.wait(self.client.cancel(which))
+    }
+
+    fn rerun(&self, id: Uid, how: &RerunRequest) -> Answer<Started> {
+        self.wait(self.client.rerun(id, how))
+    }
+
+    fn rerun_many(&self, which: &BulkFilter, how: &RerunRequest) -> Answer<RetryReport> {
+        self.wait(self.client.rerun_many(which, how))
+    }
+
+    fn events(&self, after: Option<&str>, limit: u32, wait: Duration) -> Answer<EventsPage> {
+        self.wait(self.client.events(after, limit, wait))
+    }
+
+    fn prune(&self, policy: &RetentionPolicy) -> Answer<PruneReport> {
+        self.wait(self.client.prune(policy))
+    }
+
+    fn create_token(&self, token: &NewToken) -> Answer<CreatedToken> {
+        self.wait(self.client.create_token(token))
+    }
+
+    fn tokens(&self) -> Answer<Vec<TokenView>> {
+        self.wait(self.client.tokens())
+    }
+
+    fn revoke_token(&self, name: &str) -> Answer<TokenView> {
+        self.wait(self.client.revoke_token(name))
+    }
+}

@@ -1,0 +1,118 @@
+//! The feed: one reader of the outbox for all who follow it.
+//!
+//! Events are read once and handed to followers as finished text, through a ring of bounded size. A follower that is
+//! too slow for the ring reads from the store where it left off; it holds nobody up, and nothing is kept for it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use ostler_api::EventView;
+use ostler_embedded::Local;
+use tokio::sync::{broadcast, watch};
+
+/// Events that a follower may be behind before it has to read the store itself.
+const RING: usize = 4096;
+
+/// How often the outbox is looked at without having been told: processes beside this one write, too.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Events read at a time.
+pub(crate) const PAGE: u32 = 1000;
+
+/// An event on its way to followers.
+#[derive(Clone)]
+pub(crate) struct Fed {
+    /// Its number.
+    pub(crate) seq: i64,
+    /// The text of a server-sent event.
+    pub(crate) text: Bytes,
+}
+
+/// Tells of what has changed.
+pub struct Feed {
+    changed: watch::Sender<u64>,
+    events: broadcast::Sender<Fed>,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self { changed: watch::channel(0).0, events: broadcast::channel(RING).0 }
+    }
+}
+
+impl Feed {
+    /// Something was committed.
+    pub fn touch(&self) {
+        self.changed.send_modify(|n| *n = n.wrapping_add(1));
+    }
+
+    /// Waits until something was committed, or for as long as it takes to look anyway.
+    pub(crate) async fn changed(&self) {
+        let mut changed = self.changed.subscribe();
+        let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+    }
+
+    /// Events from now on.
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Fed> {
+        self.events.subscribe()
+    }
+
+    /// How many follow.
+    pub(crate) fn followers(&self) -> usize {
+        self.events.receiver_count()
+    }
+
+    /// Reads the outbox for as long as somebody follows it, until it is dropped.
+    pub async fn run(self: Arc<Self>, local: Local) {
+        let mut changed = self.changed.subscribe();
+        let mut cursor: Option<String> = None;
+        loop {
+            let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+            if self.events.receiver_count() == 0 {
+                cursor = None;
+                continue;
+            }
+            let (feed, local, from) = (self.clone(), local.clone(), cursor.clone());
+            let read = tokio::task::spawn_blocking(move || feed.read(&local, from)).await;
+            match read {
+                Ok(Ok(next)) => cursor = Some(next),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "events cannot be read for those who follow them");
+                    cursor = None;
+                }
+                Err(error) => tracing::error!(%error, "events were not read"),
+            }
+        }
+    }
+
+    /// Hands on what there is after a cursor; without one, begins with the last there is now.
+    fn read(&self, local: &Local, from: Option<String>) -> Result<String, ostler_service::ServiceError> {
+        let (service, actor) = (local.service(), local.actor());
+        let mut cursor = match from {
+            Some(cursor) => cursor,
+            None => format!("e{}", service.stats(actor)?.last_event),
+        };
+        loop {
+            let page = service.events(actor, Some(&cursor), PAGE)?;
+            for event in page.items {
+                // Nobody there is no error.
+                let _ = self.events.send(Fed { seq: number(&event.cursor), text: text_of(&event) });
+            }
+            cursor = page.next;
+            if page.complete {
+                return Ok(cursor);
+            }
+        }
+    }
+}
+
+/// The number of an event's cursor.
+pub(crate) fn number(cursor: &str) -> i64 {
+    cursor.strip_prefix('e').and_then(|n| n.parse().ok()).unwrap_or_default()
+}
+
+/// An event as server-sent text (WHATWG HTML, section 9.2).
+pub(crate) fn text_of(event: &EventView) -> Bytes {
+    let data = serde_json::to_string(event).unwrap_or_default();
+    Bytes::from(format!("id: {}\nevent: {}\ndata: {data}\n\n", event.cursor, event.kind))
+}

@@ -1,0 +1,454 @@
+//! Operations: a route with the types of its path, query, body and answer, from which its description is made.
+
+use std::time::Duration;
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{RawPathParams, RawQuery, State, rejection::RawPathParamsRejection},
+    http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header},
+    response::IntoResponse,
+    routing::{MethodFilter, MethodRouter, on},
+};
+use ostler_api::{ApiError, ErrorKind, VERSION};
+use ostler_embedded::Local;
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use crate::{App, Feed, body::Read, document::Described, problem::Told};
+
+/// Header by which a start that is sent again is known.
+pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// What describes an operation beyond its types.
+#[derive(Clone)]
+pub(crate) struct Operation {
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) id: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) tag: &'static str,
+    pub(crate) status: StatusCode,
+    pub(crate) has_etag: bool,
+    pub(crate) takes_if_match: bool,
+    pub(crate) takes_key: bool,
+}
+
+impl Operation {
+    fn new(method: Method, path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self {
+            method,
+            path,
+            id,
+            summary,
+            tag: path.split('/').nth(1).filter(|t| !t.is_empty()).unwrap_or("system"),
+            status: StatusCode::OK,
+            has_etag: false,
+            takes_if_match: false,
+            takes_key: false,
+        }
+    }
+
+    pub(crate) fn get(path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new(Method::GET, path, id, summary)
+    }
+
+    pub(crate) fn post(path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new(Method::POST, path, id, summary)
+    }
+
+    pub(crate) fn put(path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new(Method::PUT, path, id, summary)
+    }
+
+    pub(crate) fn delete(path: &'static str, id: &'static str, summary: &'static str) -> Self {
+        Self::new(Method::DELETE, path, id, summary)
+    }
+
+    /// It makes something.
+    pub(crate) fn creates(mut self) -> Self {
+        self.status = StatusCode::CREATED;
+        self
+    }
+
+    /// Its answer has an `ETag`.
+    pub(crate) fn etag(mut self) -> Self {
+        self.has_etag = true;
+        self
+    }
+
+    /// It takes `If-Match`.
+    pub(crate) fn if_match(mut self) -> Self {
+        self.takes_if_match = true;
+        self
+    }
+
+    /// It takes `Idempotency-Key`.
+    pub(crate) fn keyed(mut self) -> Self {
+        self.takes_key = true;
+        self
+    }
+}
+
+/// A request, read and checked.
+pub(crate) struct Call<P, Q, B> {
+    /// Answers as whoever asks.
+    pub(crate) api: Local,
+    pub(crate) path: P,
+    pub(crate) query: Q,
+    pub(crate) body: B,
+    pub(crate) headers: HeaderMap,
+    pub(crate) app: App,
+}
+
+impl<P, Q, B> Call<P, Q, B> {
+    /// The entity tag that the caller expects, without its quotes. `*` fits whatever is there.
+    pub(crate) fn if_match(&self) -> Result<Option<String>, ApiError> {
+        let Some(value) = self.headers.get(header::IF_MATCH) else { return Ok(None) };
+        let text = value.to_str().unwrap_or_default().trim();
+        if text == "*" {
+            return Ok(None);
+        }
+        text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).map(|t| Some(t.to_owned())).ok_or_else(
+            || ApiError::bad_input("`If-Match` is `\"...\"` as an answer's `ETag` gave it, or `*`"),
+        )
+    }
+
+    /// The key by which a start that is sent again is known.
+    pub(crate) fn idempotency_key(&self) -> Result<Option<String>, ApiError> {
+        let Some(value) = self.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+        match value.to_str() {
+            Ok(text) if (1..=255).contains(&text.trim().len()) => Ok(Some(text.trim().to_owned())),
+            _ => Err(ApiError::bad_input("`Idempotency-Key` has 1 to 255 ASCII characters")),
+        }
+    }
+}
+
+/// What a body may be.
+pub(crate) trait FromBody: Sized + Send + 'static {
+    /// How it is described; `None`: there is none.
+    fn describe(generator: &mut schemars::SchemaGenerator) -> Option<Map<String, Value>>;
+
+    /// Reads it.
+    fn read(bytes: &[u8], headers: &HeaderMap) -> Result<Self, ApiError>;
+}
+
+impl FromBody for () {
+    fn describe(_: &mut schemars::SchemaGenerator) -> Option<Map<String, Value>> {
+        None
+    }
+
+    fn read(_: &[u8], _: &HeaderMap) -> Result<Self, ApiError> {
+        Ok(())
+    }
+}
+
+/// A body of JSON.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Serialize + JsonSchema + Send + 'static> FromBody for Json<T> {
+    fn describe(generator: &mut schemars::SchemaGenerator) -> Option<Map<String, Value>> {
+        let schema = generator.subschema_for::<T>();
+        let content = serde_json::json!({ "application/json": { "schema": schema } });
+        content.as_object().cloned()
+    }
+
+    fn read(bytes: &[u8], headers: &HeaderMap) -> Result<Self, ApiError> {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if kind.split(';').next().unwrap_or_default().trim() != "application/json" {
+            // A page of another origin can send a form without being asked; it cannot send JSON.
+            let message = format!("the body is to be sent as `Content-Type: application/json`, not `{kind}`");
+            return Err(ApiError::new(ErrorKind::UnsupportedType, message));
+        }
+        let wrong = |e: serde_json::Error| ApiError::bad_input(format!("the body does not read: {e}"));
+        // Read once more as what it is: serde takes a list of the fields' values for an object, which nobody means and
+        // the document does not say.
+        let value: Value = serde_json::from_slice(bytes).map_err(wrong)?;
+        let body: T = serde_json::from_slice(bytes).map_err(wrong)?;
+        let understood = serde_json::to_value(&body).map_err(wrong)?;
+        match list_for_object("", &value, &understood) {
+            None => Ok(Self(body)),
+            Some(path) => {
+                let place = if path.is_empty() { "the body".to_owned() } else { format!("`{}`", &path[1..]) };
+                Err(ApiError::bad_input(format!("the body does not read: {place} is a list, not an object")))
+            }
+        }
+    }
+}
+
+/// Where a list was taken for an object.
+fn list_for_object(path: &str, sent: &Value, understood: &Value) -> Option<String> {
+    match (sent, understood) {
+        (Value::Array(_), Value::Object(_)) => Some(path.to_owned()),
+        (Value::Array(sent), Value::Array(understood)) => sent
+            .iter()
+            .zip(understood)
+            .enumerate()
+            .find_map(|(i, (a, b))| list_for_object(&format!("{path}.{i}"), a, b)),
+        (Value::Object(sent), Value::Object(understood)) => sent.iter().find_map(|(key, a)| {
+            let path = format!("{path}.{key}");
+            match understood.get(key) {
+                Some(b) => list_for_object(&path, a, b),
+                // A list with something in it is written back; what is not was an object at rest.
+                None => a.as_array().is_some_and(|list| !list.is_empty()).then_some(path),
+            }
+        }),
+        _ => None,
+    }
+}
+
+/// What an answer may be.
+pub(crate) trait IntoAnswer: Send + 'static {
+    type View: Serialize + JsonSchema;
+
+    /// The view with its entity tag.
+    fn parts(self) -> (Self::View, Option<String>);
+}
+
+/// A view with its entity tag.
+pub(crate) struct Tagged<T>(pub(crate) T, pub(crate) String);
+
+impl<T: Serialize + JsonSchema + Send + 'static> IntoAnswer for Tagged<T> {
+    type View = T;
+
+    fn parts(self) -> (T, Option<String>) {
+        (self.0, Some(self.1))
+    }
+}
+
+/// A view without one.
+pub(crate) struct Plain<T>(pub(crate) T);
+
+impl<T: Serialize + JsonSchema + Send + 'static> IntoAnswer for Plain<T> {
+    type View = T;
+
+    fn parts(self) -> (T, Option<String>) {
+        (self.0, None)
+    }
+}
+
+/// Routes with their descriptions.
+pub(crate) struct Routes {
+    pub(crate) router: Router<App>,
+    pub(crate) described: Described,
+}
+
+impl Routes {
+    pub(crate) fn new() -> Self {
+        Self { router: Router::new(), described: Described::new() }
+    }
+
+    /// Adds an operation that is carried out where blocking is allowed.
+    pub(crate) fn add<P, Q, B, A>(
+        mut self,
+        operation: Operation,
+        carry_out: impl Fn(Call<P, Q, B>) -> Result<A, ApiError> + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: DeserializeOwned + JsonSchema + Send + 'static,
+        Q: DeserializeOwned + JsonSchema + Send + 'static,
+        B: FromBody,
+        A: IntoAnswer,
+    {
+        self.described.operation::<P, Q, B, A::View>(&operation);
+        let described = operation.clone();
+        let handler = move |state: State<App>,
+                            caller: Extension<Local>,
+                            path: Result<RawPathParams, RawPathParamsRejection>,
+                            query: RawQuery,
+                            headers: HeaderMap,
+                            body: Body| {
+            let (operation, carry_out) = (described.clone(), carry_out.clone());
+            async move {
+                let answered = async {
+                    let call = read(state.0, caller.0, &path, query.0, headers, body).await?;
+                    let wanted = call.0.headers.get(header::IF_NONE_MATCH).cloned();
+                    let (call, part) = call;
+                    let answer = blocking(move || carry_out(call)).await?;
+                    drop(part);
+                    Ok::<_, ApiError>(answer_of(&operation, wanted.as_ref(), answer))
+                };
+                answered.await.unwrap_or_else(|error| Told(error).into_response())
+            }
+        };
+        self.mount(&operation, on(filter(&operation.method), handler))
+    }
+
+    /// Adds an operation that is carried out without blocking.
+    pub(crate) fn add_async<P, Q, V, F>(
+        mut self,
+        operation: Operation,
+        carry_out: impl Fn(Call<P, Q, ()>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: DeserializeOwned + JsonSchema + Send + 'static,
+        Q: DeserializeOwned + JsonSchema + Send + 'static,
+        V: Answered,
+        F: Future<Output = Result<V, ApiError>> + Send + 'static,
+    {
+        self.described.answered::<P, Q, V>(&operation);
+        let handler = move |state: State<App>,
+                            caller: Extension<Local>,
+                            path: Result<RawPathParams, RawPathParamsRejection>,
+                            query: RawQuery,
+                            headers: HeaderMap| {
+            let carry_out = carry_out.clone();
+            async move {
+                let answered = async {
+                    let (call, _) = read(state.0, caller.0, &path, query.0, headers, Body::empty()).await?;
+                    carry_out(call).await.map(Answered::respond)
+                };
+                answered.await.unwrap_or_else(|error| Told(error).into_response())
+            }
+        };
+        self.mount(&operation, on(filter(&operation.method), handler))
+    }
+
+    fn mount(mut self, operation: &Operation, handler: MethodRouter<App>) -> Self {
+        self.router = self.router.route(&format!("/api/{VERSION}{}", operation.path), handler);
+        self
+    }
+
+    /// The document of all that was added.
+    pub(crate) fn document(self) -> Value {
+        self.described.finish()
+    }
+}
+
+/// An answer of an operation that is carried out without blocking.
+pub(crate) trait Answered: Send + 'static {
+    /// The media type and schema of its body.
+    fn describe(generator: &mut schemars::SchemaGenerator) -> (&'static str, Value);
+
+    fn respond(self) -> Response<Body>;
+}
+
+impl<T: Serialize + JsonSchema + Send + 'static> Answered for Plain<T> {
+    fn describe(generator: &mut schemars::SchemaGenerator) -> (&'static str, Value) {
+        ("application/json", generator.subschema_for::<T>().to_value())
+    }
+
+    fn respond(self) -> Response<Body> {
+        json(StatusCode::OK, &self.0)
+    }
+}
+
+/// Runs a function where blocking is allowed. A panic of it is an error of this request and of no other.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request was not carried out");
+        Err(ApiError::new(
+            ErrorKind::Store,
+            "the request was not carried out: a defect, which the log describes",
+        ))
+    })
+}
+
+/// Asks again and again, from where the look before came to, until the answer is worth giving or the time is up.
+/// Looks happen when something was committed, and now and then.
+pub(crate) async fn held_back<T, F>(
+    wait: Duration,
+    feed: &Feed,
+    mut from: Option<String>,
+    ask: impl Fn(Option<String>) -> F,
+) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<Look<T>, ApiError>>,
+{
+    let until = tokio::time::Instant::now() + wait;
+    loop {
+        let look = ask(from).await?;
+        if look.is_worth || tokio::time::Instant::now() >= until {
+            return Ok(look.found);
+        }
+        from = Some(look.next);
+        feed.changed().await;
+    }
+}
+
+/// What one look found, whether that is worth an answer, and where the next begins.
+pub(crate) struct Look<T> {
+    pub(crate) found: T,
+    pub(crate) is_worth: bool,
+    pub(crate) next: String,
+}
+
+fn filter(method: &Method) -> MethodFilter {
+    match *method {
+        Method::POST => MethodFilter::POST,
+        Method::PUT => MethodFilter::PUT,
+        Method::DELETE => MethodFilter::DELETE,
+        _ => MethodFilter::GET,
+    }
+}
+
+async fn read<P: DeserializeOwned, Q: DeserializeOwned, B: FromBody>(
+    app: App,
+    api: Local,
+    path: &Result<RawPathParams, RawPathParamsRejection>,
+    query: Option<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(Call<P, Q, B>, Option<Read>), ApiError> {
+    let path = path_of(path)?;
+    let query = serde_urlencoded::from_str(query.as_deref().unwrap_or_default())
+        .map_err(|e| ApiError::bad_input(format!("the query does not read: {e}")))?;
+    let read = app.budget.read(body).await?;
+    let body = B::read(&read.bytes, &headers)?;
+    Ok((Call { api, path, query, body, headers, app }, Some(read)))
+}
+
+/// The parameters of a path, as texts by name.
+fn path_of<P: DeserializeOwned>(
+    params: &Result<RawPathParams, RawPathParamsRejection>,
+) -> Result<P, ApiError> {
+    let params = params.as_ref().map_err(|e| ApiError::bad_input(format!("the path does not read: {e}")))?;
+    let mut texts: Map<String, Value> = Map::new();
+    for (name, text) in params {
+        texts.insert(name.to_owned(), Value::String(text.to_owned()));
+    }
+    serde_json::from_value(Value::Object(texts)).map_err(|e| ApiError::bad_input(e.to_string()))
+}
+
+fn answer_of<A: IntoAnswer>(
+    operation: &Operation,
+    wanted: Option<&HeaderValue>,
+    answer: A,
+) -> Response<Body> {
+    let (view, tag) = answer.parts();
+    let Some(tag) = tag else { return json(operation.status, &view) };
+    let tag = format!("\"{tag}\"");
+    let is_known =
+        wanted.and_then(|w| w.to_str().ok()).is_some_and(|w| w.split(',').any(|t| t.trim() == tag));
+    let mut response = if is_known {
+        let mut same = Response::new(Body::empty());
+        *same.status_mut() = StatusCode::NOT_MODIFIED;
+        same
+    } else {
+        json(operation.status, &view)
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// An answer of JSON.
+pub(crate) fn json(status: StatusCode, view: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(view) {
+        Ok(body) => {
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = status;
+            let kind = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(error) => {
+            let message = format!("the answer cannot be written: {error}");
+            Told(ApiError::new(ErrorKind::Store, message)).into_response()
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The system itself.
+
+use ostler_api::{
+    Api, ApiError, ListPage, NamespaceView, PruneReport, RetentionPolicy, ServerInfo, StatsView,
+    wire::{PageParams, ResolveParams, Resolved},
+};
+
+use super::{Nothing, OneNamespace};
+use crate::operation::{Call, Json, Operation, Plain, Routes};
+
+pub(crate) fn add(routes: Routes) -> Routes {
+    routes
+        .add(
+            Operation::get("", "info", "What answers, and as whom it knows the caller"),
+            |call: Call<Nothing, Nothing, ()>| Ok(Plain::<ServerInfo>(call.api.info()?)),
+        )
+        .add_async(
+            Operation::get("/openapi.json", "openapi", "This document"),
+            |_: Call<Nothing, Nothing, ()>| async { Ok(Plain(crate::openapi())) },
+        )
+        .add(
+            Operation::get("/stats", "stats", "Numbers about the store"),
+            |call: Call<Nothing, Nothing, ()>| Ok(Plain::<StatsView>(call.api.stats()?)),
+        )
+        .add(
+            Operation::get("/nodes", "nodes", "Processes that use the store or did lately"),
+            |call: Call<Nothing, Nothing, ()>| Ok(Plain(call.api.nodes()?)),
+        )
+        .add(
+            Operation::post("/prune", "prune", "Take one bounded batch of what is beyond a policy"),
+            |call: Call<Nothing, Nothing, Json<RetentionPolicy>>| {
+                Ok(Plain::<PruneReport>(call.api.prune(&call.body.0)?))
+            },
+        )
+        .add(
+            Operation::get("/resolve", "resolve", "What a name as people spell it stands for"),
+            |call: Call<Nothing, ResolveParams, ()>| match (call.query.namespace, call.query.task) {
+                (Some(text), None) => {
+                    Ok(Plain(Resolved { namespace: call.api.resolve_namespace(&text)?, task: None }))
+                }
+                (None, Some(text)) => {
+                    let task = call.api.resolve_task(&text)?;
+                    Ok(Plain(Resolved { namespace: task.namespace, task: Some(task.task) }))
+                }
+                _ => Err(ApiError::bad_input("say `namespace` or `task`, one of them")),
+            },
+        )
+        .add(
+            Operation::get("/namespaces", "namespaces", "Namespaces by name"),
+            |call: Call<Nothing, PageParams, ()>| {
+                Ok(Plain::<ListPage<NamespaceView>>(call.api.namespaces(&call.query.page())?))
+            },
+        )
+        .add(
+            Operation::post(
+                "/namespaces/{namespace}/pause",
+                "pause_namespace",
+                "Hold back all of a namespace",
+            ),
+            |call: Call<OneNamespace, Nothing, ()>| {
+                Ok(Plain(call.api.hold_namespace(&call.path.namespace, true)?))
+            },
+        )
+        .add(
+            Operation::post("/namespaces/{namespace}/resume", "resume_namespace", "Let a namespace go"),
+            |call: Call<OneNamespace, Nothing, ()>| {
+                Ok(Plain(call.api.hold_namespace(&call.path.namespace, false)?))
+            },
+        )
+}

@@ -1,0 +1,5 @@
+-- Tokens of callers over the network. The secret itself is nowhere.
+CREATE TABLE token (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, prefix TEXT NOT NULL, scopes TEXT NOT NULL,
+  created_by TEXT NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER, revoked_at INTEGER) STRICT;
+CREATE UNIQUE INDEX token_name ON token (name) WHERE revoked_at IS NULL;
