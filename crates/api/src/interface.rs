@@ -5,10 +5,11 @@ use std::time::Duration;
 use ostler_model::{Uid, definition::Timetable};
 
 use crate::{
-    ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff, EventsPage, Explanation, Held,
-    ListPage, LogPage, LogRequest, NamespaceView, NewToken, NodeView, PageRequest, PresetView, PruneReport,
-    PushReport, RerunRequest, RetentionPolicy, RetryReport, RunQuery, RunView, ScheduleView, ServerInfo,
-    StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TransitionView,
+    Accepted, Answered, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff, EventsPage,
+    Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NewToken, NodeView,
+    PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy, RetryReport, RunQuery,
+    RunView, ScheduleView, ServerInfo, SignalRequest, StartRequest, Started, StatsView, TaskRef, TaskView,
+    TokenView, TransitionView, TriggerView, Verdict,
 };
 
 type Answer<T> = Result<T, ApiError>;
@@ -84,6 +85,18 @@ pub trait Api: Send + Sync {
     /// The task is not there.
     fn schedules(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<ScheduleView>>;
 
+    /// A page of triggers, oldest first.
+    ///
+    /// # Errors
+    /// The task is not there.
+    fn triggers(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<TriggerView>>;
+
+    /// Hands a trigger of a task an event by hand.
+    ///
+    /// # Errors
+    /// It is not there, or is held back.
+    fn fire(&self, task: &TaskRef, trigger: &str, request: &FireRequest) -> Answer<Accepted>;
+
     /// Holds back a namespace, or lets it go.
     ///
     /// # Errors
@@ -96,7 +109,7 @@ pub trait Api: Send + Sync {
     /// It is not there.
     fn hold_task(&self, task: &TaskRef, on: bool) -> Answer<Held>;
 
-    /// Holds back a schedule of a task (all of them when none is named), or lets it go.
+    /// Holds back a schedule or trigger of a task (all of them when none is named), or lets it go.
     ///
     /// # Errors
     /// It is not there, or has ended.
@@ -161,6 +174,18 @@ pub trait Api: Send + Sync {
     /// # Errors
     /// One of those named is not there; nothing is asked then.
     fn cancel(&self, which: &BulkFilter) -> Answer<CancelReport>;
+
+    /// Sends a run a signal; one that no step waits for yet, but one will, is kept.
+    ///
+    /// # Errors
+    /// The run is not there or has ended, or no step of it waits for that signal.
+    fn signal(&self, id: Uid, request: &SignalRequest) -> Answer<Answered>;
+
+    /// Approves or rejects what a run waits for.
+    ///
+    /// # Errors
+    /// The run is not there or has ended, nothing of it waits for an approval, or several do and none is named.
+    fn decide(&self, id: Uid, verdict: &Verdict) -> Answer<Answered>;
 
     /// Runs again what an ended run did.
     ///

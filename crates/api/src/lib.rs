@@ -22,6 +22,7 @@ mod runs;
 mod schedules;
 mod system;
 mod tokens;
+mod triggers;
 pub mod wire;
 
 pub use definitions::{
@@ -40,6 +41,7 @@ pub use runs::{
 pub use schedules::{FiringView, FiringsPage, ScheduleView};
 pub use system::{NodeView, PruneReport, RetentionPolicy, ServerInfo, StatsView};
 pub use tokens::{CreatedToken, NewToken, Permission, Scope, ScopeError, TokenView};
+pub use triggers::{Accepted, Answered, FireRequest, SignalRequest, TriggerView, Verdict};
 
 /// The version of the HTTP interface, as it stands in its paths.
 pub const VERSION: &str = "v1";

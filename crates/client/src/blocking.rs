@@ -3,10 +3,11 @@
 use std::{future::Future, time::Duration};
 
 use ostler_api::{
-    Api, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff, ErrorKind, EventsPage,
-    Explanation, Held, ListPage, LogPage, LogRequest, NamespaceView, NewToken, NodeView, PageRequest,
-    PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy, RetryReport, RunQuery, RunView,
-    ScheduleView, ServerInfo, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TransitionView,
+    Accepted, Answered, Api, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff,
+    ErrorKind, EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView,
+    NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy,
+    RetryReport, RunQuery, RunView, ScheduleView, ServerInfo, SignalRequest, StartRequest, Started,
+    StatsView, TaskRef, TaskView, TokenView, TransitionView, TriggerView, Verdict,
 };
 use ostler_model::{Uid, definition::Timetable};
 use tokio::runtime::Runtime;
@@ -86,6 +87,14 @@ impl Api for Blocking {
         self.wait(self.client.schedules(task, page))
     }
 
+    fn triggers(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<TriggerView>> {
+        self.wait(self.client.triggers(task, page))
+    }
+
+    fn fire(&self, task: &TaskRef, trigger: &str, request: &FireRequest) -> Answer<Accepted> {
+        self.wait(self.client.fire(task, trigger, request))
+    }
+
     fn hold_namespace(&self, namespace: &str, on: bool) -> Answer<Held> {
         self.wait(self.client.hold_namespace(namespace, on))
     }
@@ -136,6 +145,14 @@ impl Api for Blocking {
 
     fn cancel(&self, which: &BulkFilter) -> Answer<CancelReport> {
         self.wait(self.client.cancel(which))
+    }
+
+    fn signal(&self, id: Uid, request: &SignalRequest) -> Answer<Answered> {
+        self.wait(self.client.signal(id, request))
+    }
+
+    fn decide(&self, id: Uid, verdict: &Verdict) -> Answer<Answered> {
+        self.wait(self.client.decide(id, verdict))
     }
 
     fn rerun(&self, id: Uid, how: &RerunRequest) -> Answer<Started> {

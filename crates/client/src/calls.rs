@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use ostler_api::{
-    ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff, EventsPage, Explanation, Held,
-    ListPage, LogPage, LogRequest, NamespaceView, NewToken, NodeView, PageRequest, PresetView, PruneReport,
-    PushReport, RerunRequest, RetentionPolicy, RetryReport, RunQuery, RunView, ScheduleView, ServerInfo,
-    StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TransitionView,
+    Accepted, Answered, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff, EventsPage,
+    Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NewToken, NodeView,
+    PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy, RetryReport, RunQuery,
+    RunView, ScheduleView, ServerInfo, SignalRequest, StartRequest, Started, StatsView, TaskRef, TaskView,
+    TokenView, TransitionView, TriggerView, Verdict,
     bodies::{RetryMany, StartMany},
     wire::{
         Bounded, EventsParams, HistoryParams, LogsParams, MAX_WAIT_S, NamespaceParams, PageParams,
@@ -96,6 +97,36 @@ impl Client {
             limit: Some(Bounded(page.limit)),
         };
         self.find("/schedules", &params).await
+    }
+
+    /// A page of triggers, oldest first.
+    pub async fn triggers(
+        &self,
+        task: Option<&TaskRef>,
+        page: &PageRequest,
+    ) -> Answer<ListPage<TriggerView>> {
+        let params = TaskParams {
+            task: task.map(ToString::to_string),
+            after: page.after.clone(),
+            limit: Some(Bounded(page.limit)),
+        };
+        self.find("/triggers", &params).await
+    }
+
+    /// Hands a trigger of a task an event by hand.
+    pub async fn fire(&self, task: &TaskRef, trigger: &str, request: &FireRequest) -> Answer<Accepted> {
+        let path = format!("/triggers/{}/{}/{}/fire", part(&task.namespace), part(&task.task), part(trigger));
+        self.post(&path, request).await
+    }
+
+    /// Sends a run a signal; one that no step waits for yet, but one will, is kept.
+    pub async fn signal(&self, id: Uid, request: &SignalRequest) -> Answer<Answered> {
+        self.post(&format!("/runs/{id}/signals"), request).await
+    }
+
+    /// Approves or rejects what a run waits for.
+    pub async fn decide(&self, id: Uid, verdict: &Verdict) -> Answer<Answered> {
+        self.post(&format!("/runs/{id}/approval"), verdict).await
     }
 
     /// Holds back a namespace, or lets it go.

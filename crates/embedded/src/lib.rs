@@ -233,11 +233,7 @@ impl Embedded {
             shared: owner,
             slots: options.slots,
             salt: queries.salt(),
-            machines: vec![
-                Arc::new(machines::Run),
-                Arc::new(machines::Flow),
-                Arc::new(machines::Schedule { presets: Arc::new(move |ns, name| presets.preset(ns, name)) }),
-            ],
+            machines: machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
             tasks: tasks.clone(),
             entropy: Arc::new(SeededEntropy::from_os()),
             reruns_lost: Arc::new(move |uses| executors.get(uses).is_some_and(|e| e.reruns_lost())),

@@ -6,10 +6,11 @@ use std::{
 };
 
 use ostler_api::{
-    Api, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff, EventsPage, Explanation,
-    Held, ListPage, LogPage, LogRequest, NamespaceView, NewToken, NodeView, PageRequest, PresetView,
-    PruneReport, PushReport, RerunRequest, RetentionPolicy, RetryReport, RunQuery, RunView, ScheduleView,
-    ServerInfo, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TransitionView,
+    Accepted, Answered, Api, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff,
+    EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NewToken,
+    NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy, RetryReport,
+    RunQuery, RunView, ScheduleView, ServerInfo, SignalRequest, StartRequest, Started, StatsView, TaskRef,
+    TaskView, TokenView, TransitionView, TriggerView, Verdict,
 };
 use ostler_clock::SeededEntropy;
 use ostler_executors::RunLogs;
@@ -136,6 +137,15 @@ impl Api for Local {
         Ok(self.service.schedules(&self.actor, task.as_ref(), page.after.as_deref(), page.limit)?)
     }
 
+    fn triggers(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<TriggerView>> {
+        let task = task.map(|t| (t.namespace.clone(), t.task.clone()));
+        Ok(self.service.triggers(&self.actor, task.as_ref(), page.after.as_deref(), page.limit)?)
+    }
+
+    fn fire(&self, task: &TaskRef, trigger: &str, request: &FireRequest) -> Answer<Accepted> {
+        Ok(self.service.fire(&self.actor, (&task.namespace, &task.task, trigger), request.clone())?)
+    }
+
     fn hold_namespace(&self, namespace: &str, on: bool) -> Answer<Held> {
         let touched = self.service.hold(&self.actor, namespace, None, on)?;
         Ok(Held { paused: on, touched })
@@ -205,6 +215,14 @@ impl Api for Local {
 
     fn cancel(&self, which: &BulkFilter) -> Answer<CancelReport> {
         Ok(self.service.cancel_many(&self.actor, which)?)
+    }
+
+    fn signal(&self, id: Uid, request: &SignalRequest) -> Answer<Answered> {
+        Ok(self.service.signal(&self.actor, id, request)?)
+    }
+
+    fn decide(&self, id: Uid, verdict: &Verdict) -> Answer<Answered> {
+        Ok(self.service.decide(&self.actor, id, verdict)?)
     }
 
     fn rerun(&self, id: Uid, how: &RerunRequest) -> Answer<Started> {

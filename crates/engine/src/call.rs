@@ -43,7 +43,8 @@ impl Known {
                 run["due"] = json!(due.to_string());
             }
             Some(Cause::Actor { actor }) => run["actor"] = json!(actor),
-            Some(Cause::Event { name, body }) => {
+            Some(Cause::Event { trigger, name, body }) => {
+                run["trigger"] = json!(trigger);
                 names.insert("event".into(), json!({ "name": name, "body": body }));
             }
             _ => {}

@@ -67,6 +67,9 @@ pub struct FlowFields {
     /// Its parts by key: `fetch`, or `fetch[2]` for a combination.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, Part>,
+    /// Signals that came before a part waits for them: name and what they carry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<(String, String)>,
     /// It works off its handlers: how the steps ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<RunState>,
@@ -124,6 +127,92 @@ pub struct ScheduleFields {
     /// Why it does not fire any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// Fields of a trigger.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TriggerFields {
+    /// Its id within the task.
+    pub trigger: String,
+    /// How often it has fired.
+    #[serde(default, skip_serializing_if = "is_zero64")]
+    pub fired: u64,
+    /// Events that did not count.
+    #[serde(default, skip_serializing_if = "is_zero64")]
+    pub ignored: u64,
+    /// Deliveries that had come before.
+    #[serde(default, skip_serializing_if = "is_zero64")]
+    pub replays: u64,
+    /// When it last fired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Micros>,
+    /// Events that wait for no more to come (`debounce`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batched: Option<Batched>,
+    /// Events that were too many for one commit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Incoming>,
+    /// Marks of the last deliveries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deliveries: Vec<String>,
+    /// Files as they were when last looked at; `None` before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<BTreeMap<String, FileMark>>,
+    /// When silence has lasted too long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Micros>,
+    /// When silence was last broken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_heard: Option<Micros>,
+    /// Silence has lasted too long, and that has been told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
+    /// Why it does not fire any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// An event on its way to a trigger.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Incoming {
+    /// What it is: `run`, `silence`, `webhook`, `file`.
+    pub name: String,
+    /// By which a replay is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<String>,
+    /// What it carries.
+    pub body: Value,
+}
+
+/// Events that wait for no more to come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batched {
+    /// When they have waited long enough, unless another comes.
+    pub until: Micros,
+    /// How many there were.
+    pub count: u64,
+    /// The last of them.
+    pub last: Incoming,
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileMark {
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written, in microseconds since 1970.
+    pub modified: Micros,
+}
+
+/// What a look at the files of a trigger found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenFiles {
+    /// Files that are there, at the first look all of them, later those that are new or have changed.
+    #[serde(default)]
+    pub files: BTreeMap<String, FileMark>,
+    /// Files that are not there any more.
+    #[serde(default)]
+    pub gone: Vec<String>,
 }
 
 /// What a part tells its flow, or a run its schedule, at its end.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     Task,
     fields::{self, FlowFields, RunFields, ScheduleFields},
+    machines::WAIT,
     task::InputError,
     time::micros,
 };
@@ -127,7 +128,7 @@ pub fn plan(task: &Task, wish: Wish<'_>, now: Timestamp) -> Result<NewMachine, S
     };
     let is_flow = task.def.is_flow();
     let fields = if is_flow {
-        fields::write(&FlowFields { run, parts: wish.done, ended: None })
+        fields::write(&FlowFields { run, parts: wish.done, ..FlowFields::default() })
     } else {
         fields::write(&run)
     };
@@ -138,7 +139,7 @@ pub fn plan(task: &Task, wish: Wish<'_>, now: Timestamp) -> Result<NewMachine, S
         task: task.row,
         definition: task.definition,
         fields,
-        light: is_flow,
+        light: is_flow || task.def.steps[0].uses == WAIT,
         priority: policy.priority.unwrap_or_default().rank(),
         due_at: micros(wish.due),
         state: if skipped { RunState::Skipped.code() } else { 0 },
@@ -154,6 +155,35 @@ pub fn plan(task: &Task, wish: Wish<'_>, now: Timestamp) -> Result<NewMachine, S
         },
         ..NewMachine::default()
     })
+}
+
+/// A run that is only a record: it never ticks.
+#[must_use]
+pub fn record(
+    task: &Task,
+    state: RunState,
+    cause: Cause,
+    reason: &str,
+    error: Option<TypedError>,
+    now: Timestamp,
+) -> NewMachine {
+    let fields = RunFields {
+        cause: Some(cause),
+        reason: (state == RunState::Skipped).then(|| reason.to_owned()),
+        error,
+        ..RunFields::default()
+    };
+    NewMachine {
+        kind: if task.def.is_flow() { Kind::FLOW.0 } else { Kind::RUN.0 },
+        namespace: task.namespace.to_string(),
+        task: task.row,
+        definition: task.definition,
+        fields: fields::write(&fields),
+        state: state.code(),
+        due_at: micros(now),
+        event: EventBody::new(state.word(), &json!({ "reason": reason })),
+        ..NewMachine::default()
+    }
 }
 
 /// A schedule of a task that is not one of its definition: it lives until it is cancelled or never due again.

@@ -8,7 +8,7 @@ use std::{
 use ostler_calendar::{CalendarError, Calendars, Trigger};
 use ostler_model::{
     TaskDef,
-    definition::{ScheduleDef, StepDef},
+    definition::{ScheduleDef, StepDef, TriggerDef},
 };
 use ostler_schema::{Fault, FaultKind, Schema};
 use serde_json::{Map, Value};
@@ -99,6 +99,12 @@ impl Task {
     #[must_use]
     pub fn schedule(&self, id: &str) -> Option<&ScheduleDef> {
         self.def.schedules.iter().find(|s| s.id == *id)
+    }
+
+    /// One of its triggers.
+    #[must_use]
+    pub fn trigger_def(&self, id: &str) -> Option<&TriggerDef> {
+        self.def.triggers.iter().find(|t| t.id == *id)
     }
 
     /// The step that a part of a flow carries out, by its key (`fetch`, `fetch[2]`), handlers included.

@@ -21,6 +21,14 @@ impl Kind {
     pub const FLOW: Self = Self(2);
     /// A schedule.
     pub const SCHEDULE: Self = Self(3);
+    /// A trigger.
+    pub const TRIGGER: Self = Self(4);
+
+    /// It belongs to its task's definition and starts runs, rather than being one.
+    #[must_use]
+    pub fn is_starter(self) -> bool {
+        matches!(self, Self::SCHEDULE | Self::TRIGGER)
+    }
 
     /// The word for it.
     #[must_use]
@@ -29,6 +37,7 @@ impl Kind {
             Self::RUN => "run",
             Self::FLOW => "flow",
             Self::SCHEDULE => "schedule",
+            Self::TRIGGER => "trigger",
             _ => "machine",
         }
     }
@@ -261,9 +270,12 @@ pub enum Cause {
         /// Who asked for it.
         actor: String,
     },
-    /// Something outside said so.
+    /// A trigger had an event.
     Event {
-        /// What it was.
+        /// The trigger, as in `task/run1`.
+        #[serde(default)]
+        trigger: String,
+        /// What it was: `run`, `silence`, `webhook`, `file`.
         name: String,
         /// What it carried.
         body: Value,

@@ -18,6 +18,7 @@ mod body;
 mod document;
 mod feed;
 mod health;
+mod hooks;
 mod listen;
 mod metrics;
 mod operation;
@@ -35,6 +36,7 @@ pub use listen::{ListenError, Listener};
 pub use metrics::Metrics;
 use ostler_clock::SeededEntropy;
 use ostler_embedded::Local;
+use ostler_execution::Secrets;
 use ostler_timetable::LoadOptions;
 
 use crate::body::Budget;
@@ -50,6 +52,8 @@ pub struct Config {
     pub access: Access,
     /// What definitions are read with.
     pub load: LoadOptions,
+    /// Give the values of secrets, by which requests to webhooks are checked.
+    pub secrets: Arc<dyn Secrets>,
     /// Tells of changes.
     pub feed: Arc<Feed>,
     /// Counts.
@@ -68,6 +72,7 @@ pub(crate) struct Inner {
     pub(crate) local: Local,
     pub(crate) access: Access,
     pub(crate) load: LoadOptions,
+    pub(crate) secrets: Arc<dyn Secrets>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Readiness,
@@ -89,6 +94,7 @@ pub fn router(config: Config) -> Router {
         local: config.local,
         access: config.access,
         load: config.load,
+        secrets: config.secrets,
         feed: config.feed,
         metrics: config.metrics,
         readiness: config.readiness,
@@ -98,6 +104,7 @@ pub fn router(config: Config) -> Router {
     let api = routes::all();
     api.router
         .merge(health::routes())
+        .merge(hooks::routes())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(middleware::from_fn_with_state(app.clone(), access::check))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use ostler_api::{Change, Diff, ListPage, NamespaceView, PresetView, PushReport, ScheduleCounts, TaskView};
 use ostler_engine::time::timestamp;
-use ostler_model::{TaskDef, definition::Timetable, digest::digest};
-use ostler_store::{Command, Cursor, Hold, Push, PushTask, Pushed, Reply, StoreError, TaskRow};
+use ostler_model::{Kind, TaskDef, definition::Timetable, digest::digest};
+use ostler_store::{Command, Cursor, Hold, Push, PushStarter, PushTask, Pushed, Reply, StoreError, TaskRow};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -355,7 +355,7 @@ fn expect_digest(row: &TaskRow, expected: Option<&str>) -> Result<(), ServiceErr
 }
 
 fn push_report(timetable: &Timetable, pushed: Pushed) -> PushReport {
-    let (made, changed, ended) = pushed.schedules;
+    let (made, changed, ended) = pushed.starters;
     PushReport {
         namespace: timetable.namespace.to_string(),
         origin: timetable.origin.clone(),
@@ -406,18 +406,32 @@ fn to_push(timetable: &Timetable, actor: &str, complete: bool) -> Result<Push, S
     let mut tasks = Vec::with_capacity(timetable.tasks.len());
     for def in &timetable.tasks {
         let body = as_json(def)?;
-        let mut schedules = Vec::with_capacity(def.schedules.len());
+        let mut starters = Vec::with_capacity(def.schedules.len() + def.triggers.len());
         for schedule in &def.schedules {
             // What decides when it is due: a change of anything else must not reschedule it (ledger C6).
             let timing = json!([schedule.trigger, def.timezone, def.calendars, schedule.enabled]);
-            schedules.push((schedule.id.to_string(), digest(&timing)));
+            starters.push(PushStarter {
+                name: schedule.id.to_string(),
+                kind: Kind::SCHEDULE.0,
+                digest: digest(&timing),
+                listens: None,
+            });
+        }
+        for trigger in &def.triggers {
+            let listens = trigger.source.listens_to(timetable.namespace.as_str());
+            starters.push(PushStarter {
+                name: trigger.id.to_string(),
+                kind: Kind::TRIGGER.0,
+                digest: digest(&json!([trigger.source, trigger.debounce, trigger.enabled])),
+                listens: listens.map(|(namespace, task)| (namespace.to_owned(), task.to_owned())),
+            });
         }
         tasks.push(PushTask {
             name: def.id.to_string(),
             digest: digest(&counted(&body)),
             body: body.to_string(),
             enabled: def.enabled,
-            schedules: complete.then_some(schedules),
+            starters: complete.then_some(starters),
         });
     }
     let mut presets = BTreeMap::new();

@@ -19,8 +19,10 @@ mod readers;
 mod retention;
 mod runs;
 mod schedules;
+mod signals;
 mod system;
 mod tokens;
+mod triggers;
 mod views;
 mod why;
 
@@ -36,6 +38,7 @@ use ostler_model::{MachineId, Uid, definition::PresetDef};
 use ostler_store::{Command, Queries, Reply, StoreError, Writer};
 pub use readers::Readers;
 pub use schedules::{explain_trigger, preview};
+pub use triggers::Watched;
 
 /// The use cases over one store.
 #[derive(Clone)]

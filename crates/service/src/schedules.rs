@@ -110,7 +110,7 @@ impl Service {
         }
     }
 
-    /// Holds back one schedule, or lets it go.
+    /// Holds back one schedule or trigger, or all of a task, or lets them go.
     ///
     /// # Errors
     /// It is not there, or has ended.
@@ -138,8 +138,19 @@ impl Service {
                 break;
             }
         }
+        // A task has few triggers.
+        let triggers = self.triggers(actor, Some(task), None, 1000)?;
+        for view in triggers.items.iter().filter(|v| v.ended.is_none()) {
+            if schedule.is_none_or(|s| s == view.trigger) {
+                found = true;
+                touched += self.hold_what(Hold::Machine(self.machine_of(view.id)?), on)?;
+            }
+        }
         if !found {
-            let which = schedule.map_or_else(|| "no schedule".to_owned(), |s| format!("no schedule `{s}`"));
+            let which = schedule.map_or_else(
+                || "no schedule or trigger".to_owned(),
+                |s| format!("no schedule or trigger `{s}`"),
+            );
             return Err(ServiceError::NotFound(format!("task `{}:{}` has {which}", task.0, task.1)));
         }
         Ok(touched)

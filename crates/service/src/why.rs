@@ -3,7 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use ostler_api::Explanation;
 use ostler_engine::{
-    fields::{self, FlowFields, ScheduleFields},
+    Tasks,
+    fields::{self, FlowFields, ScheduleFields, TriggerFields},
+    machines::{WAIT, signal_of},
     time::timestamp,
 };
 use ostler_model::{Cause, Kind, RunState, Span, Uid};
@@ -20,7 +22,11 @@ impl Service {
     pub fn why(&self, actor: &Actor, id: Uid) -> Result<Explanation, ServiceError> {
         let row = self.machine_row(id)?;
         self.authorise(actor, Verb::View, Some(&row.namespace))?;
-        if row.kind == Kind::SCHEDULE { self.why_schedule(&row) } else { self.why_run(&row, 0) }
+        match row.kind {
+            Kind::SCHEDULE => self.why_schedule(&row),
+            Kind::TRIGGER => self.why_trigger(&row),
+            _ => self.why_run(&row, 0),
+        }
     }
 
     fn why_run(&self, row: &MachineRow, depth: u32) -> Result<Explanation, ServiceError> {
@@ -104,6 +110,71 @@ impl Service {
     }
 }
 
+impl Service {
+    fn why_trigger(&self, row: &MachineRow) -> Result<Explanation, ServiceError> {
+        let state: TriggerFields =
+            fields::read(&row.fields).map_err(|e| ServiceError::BadInput(e.message))?;
+        let mut story = Story {
+            service: self,
+            now: self.now(),
+            because: Vec::new(),
+            hints: Vec::new(),
+            facts: json!({}),
+        };
+        let task = self.tasks.task(row.definition);
+        let def = task.as_ref().and_then(|t| t.trigger_def(&state.trigger));
+        let word = if row.state != 0 {
+            story.say(format!("it has ended: {}", state.reason.as_deref().unwrap_or("its task let it go")));
+            "ended"
+        } else if row.tick.as_ref().is_some_and(|t| t.phase == Phase::Held) {
+            story.held(row)?;
+            "held"
+        } else {
+            if let Some(def) = def {
+                story.say(format!("it fires {}", def.source.describe()));
+            }
+            if let Some(batched) = &state.batched {
+                let at = story.moment(timestamp(batched.until));
+                story.say(format!("{} events wait for no more to come: it fires {at}", batched.count));
+            }
+            if let Some(deadline) = state.deadline {
+                let at = story.moment(timestamp(deadline));
+                story.say(format!("unless such a run ends before, it fires {at}"));
+            }
+            if state.silent {
+                story.say(
+                    "silence has lasted too long and was told; the next such run makes it listen again"
+                        .into(),
+                );
+            }
+            story.nobody_at_work()?;
+            "waiting"
+        };
+        story.say(format!(
+            "it has fired {} times, ignored {} events and known {} deliveries again",
+            state.fired, state.ignored, state.replays
+        ));
+        let last = self.read(|q| q.history(row.id, 20))?;
+        let ignored = last.iter().rev().find(|e| e.kind == "ignored" || e.body.contains("\"ignored\""));
+        if let Some(reasons) = ignored.and_then(|e| serde_json::from_str::<Value>(&e.body).ok()) {
+            let reasons: Vec<_> =
+                reasons["ignored"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            if let Some(last) = reasons.last() {
+                story.say(format!("the last event that it ignored: {last}"));
+            }
+        }
+        story.facts["fields"] = serde_json::from_str(&row.fields).unwrap_or_default();
+        Ok(Explanation {
+            id: self.uid(row.id),
+            what: format!("trigger {}:{}/{}", row.namespace, row.task, state.trigger),
+            state: word.into(),
+            because: story.because,
+            hints: story.hints,
+            facts: story.facts,
+        })
+    }
+}
+
 struct Story<'a> {
     service: &'a Service,
     now: Timestamp,
@@ -135,7 +206,13 @@ impl Story<'_> {
                 format!("it exists because schedule `{schedule}` was due at {due}")
             }
             Some(Cause::Rerun { of, actor }) => format!("it exists because {actor} ran {of} again"),
-            Some(Cause::Event { name, .. }) => format!("it exists because of event `{name}`"),
+            Some(Cause::Event { trigger, name, body }) => {
+                let of = match body["run"].as_str() {
+                    Some(run) => format!(" of run {run}"),
+                    None => String::new(),
+                };
+                format!("it exists because trigger `{trigger}` had an event `{name}`{of}")
+            }
             Some(Cause::Step { step }) => format!("it is step `{step}` of a flow"),
             None => "it is a step of a flow".to_owned(),
         };
@@ -332,6 +409,33 @@ impl Story<'_> {
         Ok(())
     }
 
+    /// A step that waits says for what, and how to answer.
+    fn waits_for_an_answer(&mut self, row: &MachineRow) -> Result<bool, ServiceError> {
+        let task = self.service.pinned_task(row.definition)?;
+        let step = row.parent.and(row.child_key.as_deref()).and_then(|key| task.step(key));
+        let step = step.unwrap_or(&task.def.steps[0]);
+        if step.uses != WAIT {
+            return Ok(false);
+        }
+        let id = self.service.uid(row.id);
+        match step.with.get("approval").and_then(Value::as_str) {
+            Some(question) => {
+                self.say(format!("it waits for somebody to approve: {question}"));
+                self.hints.push(format!("ostler approve {id}"));
+                self.hints.push(format!("ostler reject {id}"));
+            }
+            None => {
+                let name = signal_of(step).unwrap_or_default();
+                self.say(format!("it waits for signal `{name}`"));
+                self.hints.push(format!("ostler signal {id} {name}"));
+            }
+        }
+        if let Some(tick) = row.tick.as_ref().filter(|t| t.due_at != NEVER) {
+            self.say(format!("its time is up {}", self.moment(timestamp(tick.due_at))));
+        }
+        Ok(true)
+    }
+
     fn waiting(&mut self, row: &MachineRow, all: &FlowFields, depth: u32) -> Result<(), ServiceError> {
         let Some(tick) = &row.tick else { return Ok(()) };
         if tick.phase == Phase::Held {
@@ -358,6 +462,9 @@ impl Story<'_> {
                     self.say(format!("step {key} is {}: {because}", inner.state));
                 }
             }
+            return Ok(());
+        }
+        if self.waits_for_an_answer(row)? {
             return Ok(());
         }
         if let Some(error) = &all.run.error {

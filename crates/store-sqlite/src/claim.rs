@@ -258,18 +258,25 @@ impl Tx<'_> {
     }
 }
 
+/// Row of the task whose ends this machine's end is one of: parts of flows and what starts runs are none.
+pub(crate) fn heard(kind: Kind, parent: Option<MachineId>, task: i64) -> i64 {
+    if parent.is_some() || kind.is_starter() { 0 } else { task }
+}
+
 fn claimed(
     r: &Row<'_>,
     namespace: std::sync::Arc<str>,
     home: Option<NodeId>,
     (lane, light): (i64, bool),
 ) -> rusqlite::Result<(Claimed, i64)> {
+    let (kind, parent) = (Kind(r.get(5)?), r.get::<_, Option<i64>>(11)?.map(MachineId));
+    let task = r.get(6)?;
     let row = Claimed {
         id: MachineId(r.get(0)?),
-        kind: Kind(r.get(5)?),
+        kind,
         light,
         namespace,
-        task: r.get(6)?,
+        task,
         definition: r.get(7)?,
         step: r.get::<_, i64>(8)? as u64,
         fence: r.get::<_, i64>(1)? as u64 + 1,
@@ -278,12 +285,17 @@ fn claimed(
         started_at: r.get(10)?,
         lost: r.get(3)?,
         refused: false,
-        parent: r.get::<_, Option<i64>>(11)?.map(MachineId),
+        parent,
         child_key: r.get(12)?,
         watcher: r.get::<_, Option<i64>>(13)?.map(MachineId),
         home,
         mail: Vec::new(),
-        receipt: Receipt { lane, last_event: r.get(14)?, unique: r.get(15)? },
+        receipt: Receipt {
+            lane,
+            last_event: r.get(14)?,
+            unique: r.get(15)?,
+            task: heard(kind, parent, task),
+        },
     };
     Ok((row, r.get(4)?))
 }

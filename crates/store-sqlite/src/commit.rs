@@ -4,12 +4,12 @@ use ostler_model::{Kind, MachineId};
 use ostler_store::{Commit, CommitOutcome, Next, StoreError};
 use rusqlite::params;
 
-use crate::{Tx, hold, names::Lane};
+use crate::{Tx, claim::heard, hold, names::Lane};
 
 /// By primary keys.
 pub(crate) const FIND: &str =
     "SELECT m.step, t.fence, t.node, t.phase, t.held, t.woken, t.lane, m.last_event, m.watcher, m.kind,
-    m.started_at, m.unique_key IS NOT NULL
+    m.started_at, m.unique_key IS NOT NULL, m.parent, m.task
   FROM tick t CROSS JOIN machine m ON m.id=t.machine WHERE t.machine=?1";
 
 /// Three statements, since a column that is set costs the upkeep of its indexes, changed or not.
@@ -38,6 +38,8 @@ struct Found {
     kind: Kind,
     begun: bool,
     unique: bool,
+    /// Row of the task whose ends its end is one of.
+    task: i64,
 }
 
 impl Tx<'_> {
@@ -90,7 +92,7 @@ impl Tx<'_> {
         let alone = commit.start.is_empty() && commit.send.is_empty() && commit.read_mail.is_none();
         let (id, receipt) = (commit.id.0, commit.receipt);
         let claim = params![id, commit.node.0, commit.fence as i64, commit.step as i64];
-        if !alone || self.run(GONE, claim)? == 0 {
+        if !alone || self.is_heard(receipt.task)? || self.run(GONE, claim)? == 0 {
             return Ok(false);
         }
         let event = self.event(commit.id, commit.step as i64 + 1, receipt.last_event, &commit.event)?;
@@ -117,6 +119,7 @@ impl Tx<'_> {
                 kind: Kind(r.get(9)?),
                 begun: r.get::<_, Option<i64>>(10)?.is_some(),
                 unique: r.get(11)?,
+                task: heard(Kind(r.get(9)?), r.get::<_, Option<i64>>(12)?.map(MachineId), r.get(13)?),
             })
         })
     }
@@ -126,6 +129,7 @@ impl Tx<'_> {
         self.run("DELETE FROM tick WHERE machine=?1", [id])?;
         let lane = self.lane(found.lane)?;
         self.give_back(&lane, id)?;
+        self.tell_end(commit.id, found.task)?;
         // Its own letters may have come to itself while it ended.
         if found.woken > 0 || !commit.send.is_empty() {
             self.run("DELETE FROM mail WHERE machine=?1", [id])?;

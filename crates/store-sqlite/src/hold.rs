@@ -30,10 +30,10 @@ const CLEAR: &str = "UPDATE tick SET held=held&~?2,
 /// What a pause can hold. The scans are over what lives: history is not looked at.
 pub(crate) const PAUSABLE_OF_NAMESPACE: &str =
     "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine
-  WHERE m.parent IS NULL AND (m.kind=3 OR m.started_at IS NULL) AND t.held&?1=0 AND m.ns=?2";
+  WHERE m.parent IS NULL AND (m.kind IN (3, 4) OR m.started_at IS NULL) AND t.held&?1=0 AND m.ns=?2";
 pub(crate) const PAUSABLE_OF_TASK: &str =
     "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine
-  WHERE m.parent IS NULL AND (m.kind=3 OR m.started_at IS NULL) AND t.held&?1=0 AND m.task=?2";
+  WHERE m.parent IS NULL AND (m.kind IN (3, 4) OR m.started_at IS NULL) AND t.held&?1=0 AND m.task=?2";
 
 const PAUSED_OF_NAMESPACE: &str =
     "SELECT t.machine FROM tick t CROSS JOIN machine m ON m.id=t.machine WHERE t.held&?1<>0 AND m.ns=?2";
@@ -42,7 +42,7 @@ const PAUSED_OF_TASK: &str =
 
 /// What still holds a machine after a commit: a pause does not stop what has begun.
 pub(crate) fn still(held: i64, kind: Kind, begun: bool) -> i64 {
-    if begun && kind != Kind::SCHEDULE { held & BY_HAND } else { held }
+    if begun && !kind.is_starter() { held & BY_HAND } else { held }
 }
 
 impl Tx<'_> {
@@ -89,8 +89,8 @@ impl Tx<'_> {
     pub(crate) fn let_go(&mut self, machine: i64, by: i64) -> Result<bool, StoreError> {
         let left: Option<i64> = self.row(CLEAR, [machine, by, self.now], |r| r.get(0))?;
         if left == Some(0) {
-            let kind = self.number("SELECT kind FROM machine WHERE id=?1", [machine])?;
-            if kind == i64::from(Kind::SCHEDULE.0) {
+            let kind = self.row("SELECT kind FROM machine WHERE id=?1", [machine], |r| r.get(0))?;
+            if kind.is_some_and(|kind| Kind(kind).is_starter()) {
                 self.send(MachineId(machine), &Letter::Resumed)?;
             }
         }

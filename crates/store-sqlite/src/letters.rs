@@ -1,10 +1,15 @@
 //! Letters: what machines are told, and being woken by it.
 
+use std::collections::HashMap;
+
 use ostler_model::MachineId;
 use ostler_store::{Letter, MailTo, StoreError};
 use rusqlite::{Connection, params};
 
 use crate::{Tx, error::told, names::Lane};
+
+const LISTENERS: &str = "SELECT t.id, l.machine FROM listener l
+    JOIN namespace n ON n.name=l.ns JOIN task t ON t.ns=n.id AND t.name=l.task ORDER BY l.machine";
 
 impl Tx<'_> {
     /// Puts a letter into a mailbox and wakes its owner; false when that has ended.
@@ -70,6 +75,49 @@ impl Tx<'_> {
             )?,
         };
         ids.into_iter().try_for_each(|id| self.send(MachineId(id), letter).map(drop))
+    }
+
+    /// Whether anybody is told of the ends of a task's runs.
+    pub(crate) fn is_heard(&mut self, task: i64) -> Result<bool, StoreError> {
+        if task == 0 {
+            return Ok(false);
+        }
+        if self.names.listeners.is_none() {
+            let mut listeners: HashMap<i64, Vec<i64>> = HashMap::new();
+            for (task, machine) in self.rows(LISTENERS, [], |r| Ok((r.get(0)?, r.get(1)?)))? {
+                listeners.entry(task).or_default().push(machine);
+            }
+            self.names.listeners = Some(listeners);
+        }
+        Ok(self.names.listeners.as_ref().is_some_and(|l| l.contains_key(&task)))
+    }
+
+    /// Tells those who listen to a task that a run of it has ended. What is held back hears nothing: events that come
+    /// meanwhile do not count.
+    pub(crate) fn tell_end(&mut self, run: MachineId, task: i64) -> Result<(), StoreError> {
+        if !self.is_heard(task)? {
+            return Ok(());
+        }
+        let machines = self.names.listeners.as_ref().and_then(|l| l.get(&task)).cloned().unwrap_or_default();
+        let sql = "SELECT n.name, t.name, m.state, m.fields FROM machine m
+                     JOIN task t ON t.id=m.task JOIN namespace n ON n.id=m.ns WHERE m.id=?1";
+        let ended = self.row(sql, [run.0], |r| {
+            Ok(Letter::RunEnded {
+                run,
+                namespace: r.get(0)?,
+                task: r.get(1)?,
+                state: r.get(2)?,
+                fields: r.get(3)?,
+            })
+        })?;
+        let Some(letter) = ended else { return Ok(()) };
+        for machine in machines {
+            let held = self.row("SELECT phase FROM tick WHERE machine=?1", [machine], |r| r.get(0))?;
+            if held != Some(3) {
+                self.send(MachineId(machine), &letter)?;
+            }
+        }
+        Ok(())
     }
 
     /// Letters that wait for a machine, and whether one of them is a cancellation.

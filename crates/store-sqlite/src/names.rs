@@ -21,6 +21,8 @@ pub(crate) struct Names {
     limits: HashMap<(i64, i64, String), Limit>,
     /// Why starts of a task of a namespace wait.
     held: HashMap<(i64, i64), i64>,
+    /// Machines that are told of ends, by the row of the task; `None`: not looked up yet.
+    pub(crate) listeners: Option<HashMap<i64, Vec<i64>>>,
     data_version: i64,
     pub(crate) last_id: i64,
     pub(crate) last_seq: i64,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{EventBody, Letter, NewMachine, Push, PushTask, Pushed, StoreError};
+use ostler_store::{EventBody, Letter, NewMachine, Push, PushStarter, PushTask, Pushed, StoreError};
 use rusqlite::{Row, params};
 
 use crate::{Tx, hold::BY_TASK};
@@ -12,6 +12,7 @@ impl Tx<'_> {
     pub(crate) fn push(&mut self, push: &Push) -> Result<Pushed, StoreError> {
         let ns = self.namespace(&push.namespace)?;
         self.names.forget_holds();
+        self.names.listeners = None;
         self.run(
             "UPDATE namespace SET origin=?2, actor=?3, ephemeral=?4, seen_at=?5 WHERE id=?1
                AND (origin<>?2 OR actor<>?3 OR ephemeral<>?4 OR seen_at<?5-60000000)",
@@ -79,10 +80,10 @@ impl Tx<'_> {
                 self.run("UPDATE definition SET replaced_at=NULL WHERE id=?1", [definition])?;
             }
         }
-        if let Some(schedules) = &task.schedules {
+        if let Some(starters) = &task.starters {
             let held = !task.enabled || known.as_ref().is_some_and(|k| k.paused);
             let owner = Owner { row, definition, namespace: &push.namespace, held };
-            self.push_schedules(&owner, schedules, pushed)?;
+            self.push_starters(&owner, starters, pushed)?;
         }
         Ok(())
     }
@@ -99,16 +100,17 @@ impl Tx<'_> {
         }
     }
 
-    fn push_schedules(
+    fn push_starters(
         &mut self,
         task: &Owner<'_>,
-        schedules: &[(String, String)],
+        starters: &[PushStarter],
         pushed: &mut Pushed,
     ) -> Result<(), StoreError> {
         let sql = "SELECT name, digest, machine FROM schedule WHERE task=?1";
         let known = self.rows(sql, [task.row], |r| Ok((r.get(0)?, (r.get(1)?, r.get(2)?))))?;
         let mut known: BTreeMap<String, (String, i64)> = known.into_iter().collect();
-        for (name, digest) in schedules {
+        for starter in starters {
+            let PushStarter { name, digest, .. } = starter;
             match known.remove(name) {
                 Some((same, machine)) if self.lives(machine)? => {
                     let sql = "UPDATE machine SET definition=?2 WHERE id=?1 AND definition<>?2";
@@ -117,7 +119,8 @@ impl Tx<'_> {
                         let sql = "UPDATE schedule SET digest=?3 WHERE task=?1 AND name=?2";
                         self.run(sql, params![task.row, name, digest])?;
                         self.send(MachineId(machine), &Letter::Redefined)?;
-                        pushed.schedules.1 += 1;
+                        self.listen(machine, starter)?;
+                        pushed.starters.1 += 1;
                     }
                     if task.held {
                         self.hold_back(machine, BY_TASK)?;
@@ -128,7 +131,8 @@ impl Tx<'_> {
                 // It has ended by itself; the same words do not bring it back, others do.
                 Some((same, _)) if same == *digest => {}
                 _ => {
-                    let machine = self.new_schedule(task, name)?;
+                    let machine = self.new_starter(task, starter)?;
+                    self.listen(machine, starter)?;
                     self.run(
                         "INSERT INTO schedule (task, name, digest, machine) VALUES (?1, ?2, ?3, ?4)
                          ON CONFLICT (task, name) DO UPDATE SET digest=?3, machine=?4",
@@ -137,15 +141,16 @@ impl Tx<'_> {
                     if task.held {
                         self.hold_back(machine, BY_TASK)?;
                     }
-                    pushed.schedules.0 += 1;
+                    pushed.starters.0 += 1;
                 }
             }
         }
         for (name, (_, machine)) in known {
-            let reason = "its task does not have this schedule any more".to_owned();
+            let reason = "its task does not have it any more".to_owned();
+            self.run("DELETE FROM listener WHERE machine=?1", [machine])?;
             self.run("DELETE FROM schedule WHERE task=?1 AND name=?2", params![task.row, name])?;
             self.send(MachineId(machine), &Letter::Cancel { reason })?;
-            pushed.schedules.2 += 1;
+            pushed.starters.2 += 1;
         }
         Ok(())
     }
@@ -154,17 +159,32 @@ impl Tx<'_> {
         Ok(self.row("SELECT 1 FROM tick WHERE machine=?1", [machine], |_| Ok(()))?.is_some())
     }
 
-    fn new_schedule(&mut self, task: &Owner<'_>, name: &str) -> Result<i64, StoreError> {
+    /// Who is told of the ends of another task's runs.
+    fn listen(&self, machine: i64, starter: &PushStarter) -> Result<(), StoreError> {
+        match &starter.listens {
+            Some((ns, task)) => {
+                let sql = "INSERT OR REPLACE INTO listener (machine, ns, task) VALUES (?1, ?2, ?3)";
+                self.run(sql, params![machine, ns, task])?
+            }
+            None => self.run("DELETE FROM listener WHERE machine=?1", [machine])?,
+        };
+        Ok(())
+    }
+
+    fn new_starter(&mut self, task: &Owner<'_>, starter: &PushStarter) -> Result<i64, StoreError> {
+        let name = &starter.name;
+        // The key by which its fields say which one of the task's it is.
+        let word = Kind(starter.kind).word();
         let machine = NewMachine {
-            kind: Kind::SCHEDULE.0,
+            kind: starter.kind,
             namespace: task.namespace.to_owned(),
             task: task.row,
             definition: task.definition,
-            fields: serde_json::json!({ "schedule": name }).to_string(),
+            fields: serde_json::json!({ word: name }).to_string(),
             light: true,
             priority: 1,
             due_at: self.now,
-            child_key: Some(name.to_owned()),
+            child_key: Some(name.clone()),
             event: EventBody { kind: "created".into(), body: String::new() },
             ..NewMachine::default()
         };

@@ -4,7 +4,7 @@ use ostler_model::{Kind, MachineId};
 use ostler_store::{Claimed, EventBody, NewMachine, NodeId, Receipt, StartOutcome, StoreError};
 use rusqlite::params;
 
-use crate::Tx;
+use crate::{Tx, claim::heard};
 
 /// A new machine's first step.
 const FIRST_STEP: i64 = 1;
@@ -56,7 +56,9 @@ impl Tx<'_> {
                 machine.fields,
             ],
         )?;
+        let heard = heard(Kind(machine.kind), machine.parent, machine.task);
         if ended {
+            self.tell_end(id, heard)?;
             return Ok((StartOutcome::Started(id), None));
         }
         let lane = self.lane_for(ns, machine)?;
@@ -112,7 +114,12 @@ impl Tx<'_> {
                 watcher: machine.watcher,
                 home: machine.home,
                 mail: Vec::new(),
-                receipt: Receipt { lane, last_event: event, unique: machine.unique_key.is_some() },
+                receipt: Receipt {
+                    lane,
+                    last_event: event,
+                    unique: machine.unique_key.is_some(),
+                    task: heard,
+                },
             }),
         };
         Ok((StartOutcome::Started(id), claimed))

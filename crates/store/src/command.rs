@@ -121,9 +121,22 @@ pub struct PushTask {
     pub body: String,
     /// Whether its runs and schedules are let go.
     pub enabled: bool,
-    /// Its schedules: id, and the digest of what decides when they are due. `None` leaves schedules as they are: a
-    /// command that only runs a file does not touch what a `serve` fires.
-    pub schedules: Option<Vec<(String, String)>>,
+    /// What starts it. `None` leaves that as it is: a command that only runs a file does not touch what a `serve`
+    /// fires.
+    pub starters: Option<Vec<PushStarter>>,
+}
+
+/// A schedule or trigger to push.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushStarter {
+    /// Its id, unique among those of the task.
+    pub name: String,
+    /// What sort of machine it is.
+    pub kind: u8,
+    /// Digest of what decides when it fires.
+    pub digest: String,
+    /// The task, with its namespace, whose ends it is told ([`Letter::RunEnded`]).
+    pub listens: Option<(String, String)>,
 }
 
 /// What a push changed.
@@ -139,8 +152,8 @@ pub struct Pushed {
     pub missing: Vec<String>,
     /// Names of tasks that were missing and are back.
     pub relinked: Vec<String>,
-    /// Schedules made, changed and ended.
-    pub schedules: (u32, u32, u32),
+    /// Schedules and triggers made, changed and ended.
+    pub starters: (u32, u32, u32),
     /// Definition ids of all tasks pushed.
     pub definitions: BTreeMap<String, i64>,
 }
@@ -351,6 +364,9 @@ pub struct Receipt {
     pub last_event: i64,
     /// It has a unique key.
     pub unique: bool,
+    /// Row of its task, when it is no part: somebody may listen to its end.
+    #[serde(default)]
+    pub task: i64,
 }
 
 /// What one machine tells another.
@@ -377,6 +393,19 @@ pub enum Letter {
     Redefined,
     /// You were held back and are let go.
     Resumed,
+    /// A run of the task that you listen to has ended. The store sends it with the commit that ends the run.
+    RunEnded {
+        /// Which.
+        run: MachineId,
+        /// Its namespace.
+        namespace: String,
+        /// Its task.
+        task: String,
+        /// Its final state.
+        state: i64,
+        /// JSON of its fields.
+        fields: String,
+    },
     /// A named signal from outside.
     Signal {
         /// Its name.

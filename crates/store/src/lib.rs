@@ -21,7 +21,8 @@ mod writer;
 
 pub use command::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
-    Next, OnFull, Prune, Pruned, Push, PushTask, Pushed, RateLimit, Receipt, Reply, Rescued, StartOutcome,
+    Next, OnFull, Prune, Pruned, Push, PushStarter, PushTask, Pushed, RateLimit, Receipt, Reply, Rescued,
+    StartOutcome,
 };
 pub use error::StoreError;
 pub use query::{Cursor, EventPage, Page, Queries, RunFilter};

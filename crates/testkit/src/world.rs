@@ -500,11 +500,7 @@ fn new_node(
         shared: true,
         slots,
         salt: store.queries().expect("queries").salt(),
-        machines: vec![
-            Arc::new(machines::Run),
-            Arc::new(machines::Flow),
-            Arc::new(machines::Schedule { presets: Arc::new(move |ns, name| presets.preset(ns, name)) }),
-        ],
+        machines: machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
         tasks: tasks.clone(),
         entropy: entropy.clone(),
         reruns_lost: Arc::new(|uses| matches!(uses, "http" | "sql")),

@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 
 use ostler_model::{
-    TaskDef,
-    definition::{Expect, Missed, Policy, PresetDef, Retry, ScheduleDef, StepDef, Timetable},
+    RunState, TaskDef,
+    definition::{
+        EventSource, Expect, Missed, Policy, PresetDef, Retry, ScheduleDef, StepDef, Timetable, TriggerDef,
+    },
     trigger::{Dialect, Interval, Pace, Rhythm},
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{emit, lower::PROPERTY_KEYWORDS};
+use crate::{
+    emit,
+    lower::{PROPERTY_KEYWORDS, TRIGGER_WORDS},
+};
 
 /// A timetable as YAML. Reading it gives an equal timetable, apart from where it comes from (`origin`, `source`) and
 /// from the namespace of one that named none.
@@ -92,9 +97,13 @@ fn task(task: &TaskDef, zone: Option<&str>) -> Value {
     put(&mut entries, "policy", policy(&task.policy));
     put(&mut entries, "activation", activation(&task.activation));
     let schedules: Vec<Value> = task.schedules.iter().enumerate().map(|(i, s)| schedule(s, i)).collect();
-    if !schedules.is_empty() {
-        put(&mut entries, "on", json!({ "schedule": schedules }));
+    let mut on = Entries::new();
+    put(&mut on, "schedule", schedules.into());
+    for word in TRIGGER_WORDS {
+        let of_word = task.triggers.iter().filter(|t| t.source.word() == word).enumerate();
+        put(&mut on, word, of_word.map(|(i, t)| trigger(t, i)).collect::<Vec<_>>().into());
     }
+    put(&mut entries, "on", on.into());
     put(&mut entries, "expect", expect(&task.expect));
     match task.steps.as_slice() {
         [only] if is_short(only) => entries.extend(step(only, None, false)),
@@ -333,6 +342,48 @@ fn schedule(schedule: &ScheduleDef, index: usize) -> Value {
         put(&mut entries, "enabled", false.into());
     }
     put(&mut entries, "activation", activation(&schedule.activation));
+    Value::Object(entries)
+}
+
+fn trigger(trigger: &TriggerDef, index: usize) -> Value {
+    let mut entries = Entries::new();
+    if trigger.id.as_str() != format!("{}{}", trigger.source.word(), index + 1) {
+        put(&mut entries, "id", plain(&trigger.id));
+    }
+    let ends = |entries: &mut Entries, states: &Vec<RunState>| {
+        if *states != [RunState::Succeeded] {
+            put(entries, "state", plain(states));
+        }
+    };
+    match &trigger.source {
+        EventSource::Run { task, states } => {
+            put(&mut entries, "task", task.as_str().into());
+            ends(&mut entries, states);
+        }
+        EventSource::Silence { task, states, after } => {
+            put(&mut entries, "task", task.as_str().into());
+            ends(&mut entries, states);
+            put(&mut entries, "after", plain(after));
+        }
+        EventSource::Webhook { secret: Some(secret) } => {
+            put(&mut entries, "secret", format!("${{{{ secrets.{secret} }}}}").into());
+        }
+        EventSource::Webhook { secret: None } => put(&mut entries, "unsigned", true.into()),
+        EventSource::File { path, settle, existing } => {
+            put(&mut entries, "path", path.as_str().into());
+            put(&mut entries, "settle", plain(settle));
+            if *existing {
+                put(&mut entries, "existing", true.into());
+            }
+        }
+    }
+    put(&mut entries, "if", plain(&trigger.condition));
+    put(&mut entries, "preset", plain(&trigger.preset));
+    put(&mut entries, "inputs", trigger.inputs.clone().into());
+    put(&mut entries, "debounce", plain(&trigger.debounce));
+    if !trigger.enabled {
+        put(&mut entries, "enabled", false.into());
+    }
     Value::Object(entries)
 }
 

@@ -389,10 +389,60 @@ fn on() -> Value {
                     { "type": "array", "items": { "$ref": "#/$defs/schedule" } },
                 ],
             },
+            "run": one_or_many(trigger_on_run("When a run of another task has ended.", false)),
+            "silence": one_or_many(trigger_on_run("When no run of a task has ended so for too long.", true)),
+            "webhook": one_or_many(trigger("At a request to /hooks/NAMESPACE/TASK/ID.", json!({
+                "secret": described("string", "By which requests are signed: ${{ secrets.NAME }}."),
+                "unsigned": described("boolean", "Whoever reaches the address may start the task."),
+            }), &[])),
+            "file": one_or_many(json!({ "anyOf": [
+                { "type": "string", "description": "A path; `*`, `?` and `**` are wild." },
+                trigger("When a file is new or has changed.", json!({
+                    "path": described("string", "A path; `*`, `?` and `**` are wild."),
+                    "settle": reference("duration", "A file counts when it has been as it is for so long; 1s."),
+                    "existing": described("boolean", "Files that are there already count too."),
+                }), &["path"]),
+            ] })),
             "start": described("boolean", "Each time a `serve` starts."),
             "reboot": described("boolean", "As `start`."),
         })),
     )
+}
+
+fn trigger(description: &str, own: Value, required: &[&str]) -> Value {
+    let mut properties = props(json!({
+        "id": { "$ref": "#/$defs/name" },
+        "if": { "type": ["string", "boolean"], "description": "Over `event`; an event for which it is false is ignored." },
+        "preset": reference("name", "The preset that is run."),
+        "inputs": described("object", "Inputs of the runs; may look up `event`."),
+        "debounce": reference("duration", "Fire once, when no event has come for so long."),
+        "enabled": described("boolean", "Fires at all."),
+    }));
+    properties.extend(props(own));
+    let mut entry = map(description, properties);
+    if !required.is_empty() {
+        entry["required"] = json!(required);
+    }
+    entry
+}
+
+fn trigger_on_run(description: &str, is_silence: bool) -> Value {
+    let ends = words(
+        &["succeeded", "failed", "timed_out", "cancelled", "skipped", "any"],
+        "The ends that count; succeeded.",
+    );
+    let mut own = json!({
+        "task": described("string", "`task` or `namespace:task`."),
+        "state": one_or_many(ends.clone()),
+        "states": one_or_many(ends.clone()),
+        "outcome": one_or_many(ends),
+    });
+    if !is_silence {
+        let by_name = described("string", "The task: `task` or `namespace:task`.");
+        return json!({ "anyOf": [by_name, trigger(description, own, &["task"])] });
+    }
+    own["after"] = reference("duration", "How long is too long.");
+    trigger(description, own, &["task", "after"])
 }
 
 fn schedule() -> Value {

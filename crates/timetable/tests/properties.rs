@@ -462,6 +462,40 @@ fn chained(mut steps: Vec<StepDef>, prefix: &str, default_ids: bool, edges: &[bo
     steps
 }
 
+fn listener() -> impl Strategy<Value = TriggerDef> {
+    let states = || select(vec![vec![RunState::Succeeded], vec![RunState::Failed, RunState::TimedOut]]);
+    let name = || select(vec!["other".to_owned(), "far:other".to_owned()]);
+    let source = prop_oneof![
+        (name(), states()).prop_map(|(task, states)| EventSource::Run { task, states }),
+        (name(), states()).prop_map(|(task, states)| EventSource::Silence {
+            task,
+            states,
+            after: Span::from_secs(90)
+        }),
+        option::of(Just("KEY".to_owned())).prop_map(|secret| EventSource::Webhook { secret }),
+        any::<bool>().prop_map(|existing| EventSource::File {
+            path: "in/*.csv".into(),
+            settle: Span::from_millis(1500),
+            existing
+        }),
+    ];
+    (
+        source,
+        option::of(Just("event.body.x == 1".to_owned())),
+        option::of(Just(Span::from_secs(5))),
+        any::<bool>(),
+    )
+        .prop_map(|(source, condition, debounce, enabled)| TriggerDef {
+            id: "t".parse().unwrap(),
+            source,
+            condition,
+            preset: None,
+            inputs: Map::new(),
+            debounce,
+            enabled,
+        })
+}
+
 fn task() -> impl Strategy<Value = TaskDef> {
     let meta = (
         text().prop_filter("a name", |t| !t.is_empty()),
@@ -479,14 +513,15 @@ fn task() -> impl Strategy<Value = TaskDef> {
         json!({ "type": "object", "properties": { "s": {} , "type": { "type": "string" } }, "required": ["type"], "additionalProperties": true }),
         json!({ "type": "object", "properties": { "s": { "x-hint": 1 } }, "required": [], "additionalProperties": false }),
     ]);
-    (meta, steps, inputs, policy(), activation(), vec(schedule(), 0..3), expect()).prop_map(
+    let starters = (vec(schedule(), 0..3), vec(listener(), 0..4));
+    (meta, steps, inputs, policy(), activation(), starters, expect()).prop_map(
         |(
             (name, description, enabled, owner, tags, zone),
             (steps, good, bad, default_ids, edges),
             inputs,
             policy,
             activation,
-            mut schedules,
+            (mut schedules, mut triggers),
             expect,
         )| {
             for (i, schedule) in schedules.iter_mut().enumerate() {
@@ -500,6 +535,22 @@ fn task() -> impl Strategy<Value = TaskDef> {
                     schedule.inputs.remove("type");
                 }
             }
+            let mut places = BTreeMap::new();
+            for (i, trigger) in triggers.iter_mut().enumerate() {
+                let word = trigger.source.word();
+                let place = places.entry(word).or_insert(0);
+                *place += 1;
+                let id = if default_ids { format!("{word}{place}") } else { format!("t-{i}") };
+                trigger.id = id.parse().unwrap();
+                trigger.inputs = Map::from_iter([("s".to_owned(), json!("${{ event.body.x ?? '' }}"))]);
+                if inputs["properties"].get("type").is_some() {
+                    trigger.inputs.insert("type".to_owned(), json!("y"));
+                }
+            }
+            // The order of a file is by source.
+            triggers.sort_by_key(|t| {
+                ["run", "silence", "webhook", "file"].iter().position(|w| *w == t.source.word())
+            });
             let edges = if edges.len() < steps.len() { vec![] } else { edges };
             TaskDef {
                 id: "x".parse().unwrap(),
@@ -521,6 +572,7 @@ fn task() -> impl Strategy<Value = TaskDef> {
                     BTreeMap::new()
                 },
                 schedules,
+                triggers,
                 steps: chained(steps, "step", default_ids, &edges),
                 on_success: chained(good, "success", default_ids, &[]),
                 on_failure: chained(bad, "failure", !default_ids, &[]),

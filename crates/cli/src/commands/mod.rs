@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod answers;
 mod calendar;
 mod check;
 mod completions;
@@ -19,6 +20,7 @@ mod schedules;
 mod serve;
 mod tasks;
 mod tokens;
+mod triggers;
 mod why;
 
 use std::path::PathBuf;
@@ -108,6 +110,15 @@ pub enum Command {
     /// List, preview, replay, pause and resume schedules
     #[command(subcommand)]
     Schedules(schedules::Schedules),
+    /// List, fire, pause and resume triggers
+    #[command(subcommand)]
+    Triggers(triggers::Triggers),
+    /// Send a run a signal
+    Signal(answers::Signal),
+    /// Approve what a run waits for
+    Approve(answers::Decision),
+    /// Reject what a run waits for
+    Reject(answers::Decision),
     /// List, pause and resume namespaces
     #[command(subcommand)]
     Namespaces(namespaces::Namespaces),
@@ -149,6 +160,10 @@ pub fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Command::Tasks(command) => command.run(global),
         Command::Presets(command) => command.run(global),
         Command::Schedules(command) => command.run(global),
+        Command::Triggers(command) => command.run(global),
+        Command::Signal(command) => command.run(global),
+        Command::Approve(command) => command.run(global, true),
+        Command::Reject(command) => command.run(global, false),
         Command::Namespaces(command) => command.run(global),
         Command::Events(command) => command.run(global),
         Command::Logs(command) => command.run(global),

@@ -1,5 +1,6 @@
 //! `ostler serve`: the owner of a store, in the foreground.
 
+mod file_triggers;
 mod listen;
 mod live_files;
 
@@ -15,7 +16,7 @@ use ostler_model::Span;
 use ostler_service::QueueLimit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::live_files::LiveSource;
+use self::{file_triggers::FileTriggers, live_files::LiveSource};
 use super::Global;
 use crate::{
     context,
@@ -113,6 +114,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
     let ended = runtime.block_on(async {
         let watched = listen::Watched::new()?;
         let onlooker = watched.clone();
+        let secrets = context::secrets()?;
         let mut running = embedded.start_node(NodeOptions {
             role: Role::Owner,
             slots: *slots,
@@ -123,7 +125,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
                 tell(notice);
             }),
             lines: None,
-            secrets: context::secrets()?,
+            secrets: secrets.clone(),
         })?;
         let mut signals = signals();
         let (service, teller) = (running.service.clone(), actor.clone());
@@ -133,7 +135,9 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             }
         });
         let local = embedded.local_with(running.service.clone(), actor.clone());
-        let http = listener.zip(access).map(|(l, access)| listen::start(l, access, local.clone(), &watched));
+        let http = listener
+            .zip(access)
+            .map(|(l, access)| listen::start(l, access, local.clone(), &watched, secrets));
         if !global.output.is_machine() {
             let address = http.as_ref().map_or_else(String::new, |h| format!(" at http://{}", h.address));
             eprintln!("serving {}{address}; Ctrl-C or SIGTERM ends it", embedded.place());
@@ -144,6 +148,8 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
         let watch =
             live_files::watch(sources, serving.poll.as_duration(), running.service.clone(), actor.clone())
                 .map_err(|e| CliError::new(STORE, "process", format!("files cannot be watched: {e}")))?;
+        let file_triggers = FileTriggers::start(running.service.clone())
+            .map_err(|e| CliError::new(STORE, "process", format!("files cannot be watched: {e}")))?;
         let handle = running.handle.clone();
         let ended = tokio::select! {
             ended = running.wait() => ended,
@@ -168,6 +174,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             }
         };
         watch.stop();
+        drop(file_triggers);
         watched.readiness.stopping("the node has stopped");
         if let Some(http) = http {
             http.stop().await;

@@ -12,7 +12,11 @@ use ostler_model::{
 use ostler_store::{Claimed, EventBody, Letter, MailTo, NewMachine};
 use serde_json::{Map, Value, json};
 
-use super::run::{cancel_letter, unreadable};
+use super::{
+    WAIT,
+    run::{cancel_letter, unreadable},
+    signal_of,
+};
 use crate::{
     Task,
     call::{self, Known},
@@ -23,6 +27,9 @@ use crate::{
 
 /// Parts started in one commit at most; the rest follow in the next tick.
 const STARTS_A_TICK: usize = 500;
+
+/// Signals that are kept until somebody waits for them.
+const SIGNALS: usize = 100;
 
 /// The machine of flows.
 pub struct Flow;
@@ -128,6 +135,11 @@ impl Tick<'_> {
                     reason: None,
                 };
                 heard.push(key.clone());
+            }
+            if let Letter::Signal { name, body } = letter
+                && self.fields.signals.len() < SIGNALS
+            {
+                self.fields.signals.push((name.clone(), body.clone()));
             }
         }
         for key in &heard {
@@ -253,6 +265,7 @@ impl Tick<'_> {
                         task: self.row.task,
                         definition: self.row.definition,
                         fields: fields::write(&run),
+                        light: step.uses == WAIT,
                         priority: self.policy.priority.unwrap_or_default().rank(),
                         due_at: micros(self.world.now),
                         parent: Some(self.row.id),
@@ -399,7 +412,24 @@ impl Tick<'_> {
         self.stay(false, Vec::new())
     }
 
-    fn stay(self, first: bool, heard: Vec<String>) -> Decision {
+    /// Hands signals that came before anybody waited for them to the parts that do now.
+    fn hand_on_signals(&mut self) {
+        let parts = &self.fields.parts;
+        let sent = &mut self.change.send;
+        let task = self.task;
+        self.fields.signals.retain(|(name, body)| {
+            let waits = |(key, part): &(&String, &Part)| {
+                part.state.is_none() && task.step(key).and_then(signal_of).as_ref() == Some(name)
+            };
+            let Some((key, _)) = parts.iter().find(waits) else { return true };
+            let letter = Letter::Signal { name: name.clone(), body: body.clone() };
+            sent.push((MailTo::Child(key.clone()), letter));
+            false
+        });
+    }
+
+    fn stay(mut self, first: bool, heard: Vec<String>) -> Decision {
+        self.hand_on_signals();
         let until = if self.change.full {
             Some(self.world.now)
         } else {

@@ -11,6 +11,7 @@ use ostler_model::{
 use ostler_store::{Claimed, EventBody, Letter, MailTo};
 use serde_json::json;
 
+use super::WAIT;
 use crate::{
     Task,
     call::{self, Known},
@@ -71,13 +72,13 @@ pub(super) fn unreadable(error: TypedError) -> Decision {
     Decision::Commit(Box::new(Change::new(Outcome::Panic(RunState::Failed, Box::new(error)), event)))
 }
 
-struct Tick<'a> {
-    row: &'a Claimed,
-    fields: RunFields,
-    world: &'a World<'a>,
+pub(super) struct Tick<'a> {
+    pub(super) row: &'a Claimed,
+    pub(super) fields: RunFields,
+    pub(super) world: &'a World<'a>,
     step: Option<&'a StepDef>,
     task: Option<&'a Arc<Task>>,
-    policy: Policy,
+    pub(super) policy: Policy,
 }
 
 impl<'a> Tick<'a> {
@@ -91,6 +92,9 @@ impl<'a> Tick<'a> {
         }
         if self.row.refused {
             return self.cut_short(RunState::Skipped, "its concurrency limit was full".into());
+        }
+        if let Some(step) = self.step.filter(|s| s.uses == WAIT) {
+            return self.wait(step);
         }
         if self.row.lost {
             return self.lost("the node that ran it died or lost its lease");
@@ -137,7 +141,7 @@ impl<'a> Tick<'a> {
     }
 
     /// When the run as a whole must end, and the words for it.
-    fn overall_stop(&self) -> Option<(Timestamp, String)> {
+    pub(super) fn overall_stop(&self) -> Option<(Timestamp, String)> {
         let started = self.row.started_at.map_or(self.world.now, timestamp);
         let total =
             self.policy.timeout.total.map(|t| (after(started, t), format!("it took longer than {t} in all")));
@@ -252,7 +256,12 @@ impl<'a> Tick<'a> {
         self.end(state, None, None)
     }
 
-    fn end(mut self, state: RunState, error: Option<TypedError>, started: Option<Timestamp>) -> Decision {
+    pub(super) fn end(
+        mut self,
+        state: RunState,
+        error: Option<TypedError>,
+        started: Option<Timestamp>,
+    ) -> Decision {
         let expect = match self.row.parent {
             Some(_) => self.step.map(|s| s.expect.clone()),
             None => match (self.task, self.step) {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::run::{cancel_letter, unreadable};
 use crate::{
     Task,
-    fields::{self, RunFields, ScheduleFields},
+    fields::{self, ScheduleFields},
     machine::{Change, Decision, Input, Machine, Outcome, World},
     start::{self, Wish},
     time::{micros, timestamp},
@@ -290,11 +290,13 @@ impl Tick<'_> {
             Err(error) => {
                 // The firing is on record as a failed run: inputs that no longer fit must not stop the schedule.
                 let error = TypedError::from(error);
-                self.batch.start.push(self.record(
+                self.batch.start.push(start::record(
+                    self.task,
                     RunState::Failed,
-                    &error.message,
                     cause,
-                    Some(error.clone()),
+                    &error.message.clone(),
+                    Some(error),
+                    self.world.now,
                 ));
                 self.batch.fired.push(nominal);
             }
@@ -313,27 +315,6 @@ impl Tick<'_> {
         }
     }
 
-    /// A run that is only a record.
-    fn record(&self, state: RunState, reason: &str, cause: Cause, error: Option<TypedError>) -> NewMachine {
-        let fields = RunFields {
-            cause: Some(cause),
-            reason: (state == RunState::Skipped).then(|| reason.to_owned()),
-            error,
-            ..RunFields::default()
-        };
-        NewMachine {
-            kind: if self.task.def.is_flow() { Kind::FLOW.0 } else { Kind::RUN.0 },
-            namespace: self.row.namespace.to_string(),
-            task: self.row.task,
-            definition: self.row.definition,
-            fields: fields::write(&fields),
-            state: state.code(),
-            due_at: micros(self.world.now),
-            event: EventBody::new(state.word(), &json!({ "reason": reason })),
-            ..NewMachine::default()
-        }
-    }
-
     fn commit(mut self, first: bool, next: Option<Timestamp>) -> Decision {
         for (count, from, last, reason) in std::mem::take(&mut self.batch.passed) {
             let reason = match count {
@@ -342,7 +323,7 @@ impl Tick<'_> {
             };
             let cause =
                 Cause::Schedule { schedule: format!("{}/{}", self.task.def.id, self.def.id), due: last };
-            let record = self.record(RunState::Skipped, &reason, cause, None);
+            let record = start::record(self.task, RunState::Skipped, cause, &reason, None, self.world.now);
             self.batch.start.push(record);
         }
         self.fields.next = next.map(micros);

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Policy, ScheduleDef, StepDef};
+use super::{Policy, ScheduleDef, StepDef, TriggerDef};
 use crate::{Name, RunState, trigger::CalendarDef};
 
 /// All definitions of one file (or folder), lowered and checked.
@@ -71,6 +71,9 @@ pub struct TaskDef {
     /// Its schedules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schedules: Vec<ScheduleDef>,
+    /// Its triggers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<TriggerDef>,
     /// At least one. With one, the task is a plain run; with several, a flow.
     pub steps: Vec<StepDef>,
     /// Run after the last step when the task succeeded.

@@ -7,6 +7,7 @@ mod schedules;
 mod system;
 mod tasks;
 mod tokens;
+mod triggers;
 
 use ostler_model::Uid;
 use schemars::JsonSchema;
@@ -21,6 +22,7 @@ pub(crate) fn all() -> Routes {
     let routes = definitions::add(routes);
     let routes = tasks::add(routes);
     let routes = schedules::add(routes);
+    let routes = triggers::add(routes);
     let routes = runs::add(routes);
     let routes = events::add(routes);
     tokens::add(routes)

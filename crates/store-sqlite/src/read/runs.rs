@@ -125,6 +125,7 @@ fn condition(state: RunState) -> &'static str {
 }
 
 const SCHEDULES: &str = " INDEXED BY machine_schedule";
+const TRIGGERS: &str = " INDEXED BY machine_trigger";
 
 impl View<'_> {
     pub(super) fn machine(&self, id: MachineId) -> Result<Option<MachineRow>, StoreError> {
@@ -184,10 +185,11 @@ impl View<'_> {
     }
 }
 
-/// Schedules are few and have an index of their own; of other kinds a task has many.
+/// Schedules and triggers are few and have indexes of their own; of other kinds a task has many.
 fn of_kind(kind: Kind, of_task: bool) -> String {
     let (along, only) = match (kind, of_task) {
         (Kind::SCHEDULE, _) => (SCHEDULES, "m.kind=3 AND ?3=3 AND (?4 IS NULL OR m.task=?4)"),
+        (Kind::TRIGGER, _) => (TRIGGERS, "m.kind=4 AND ?3=4 AND (?4 IS NULL OR m.task=?4)"),
         (_, true) => (" INDEXED BY machine_task", "m.kind=?3 AND m.task=?4 AND m.parent IS NULL"),
         (_, false) => (" NOT INDEXED", "m.kind=?3 AND ?4 IS NULL"),
     };
@@ -211,6 +213,7 @@ pub(super) fn statements() -> Vec<(String, &'static str)> {
         (of("", "m.id=?1"), "SEARCH m USING INTEGER PRIMARY KEY (rowid=?)"),
         (of_kind(Kind::SCHEDULE, false), "SEARCH m USING INDEX machine_schedule (kind=? AND rowid>?)"),
         (of_kind(Kind::SCHEDULE, true), "SEARCH m USING INDEX machine_schedule (kind=? AND rowid>?)"),
+        (of_kind(Kind::TRIGGER, false), "SEARCH m USING INDEX machine_trigger (kind=? AND rowid>?)"),
         (of_kind(Kind::RUN, true), "SEARCH m USING INDEX machine_task (task=? AND rowid>?)"),
         (of_kind(Kind::RUN, false), "SEARCH m USING INTEGER PRIMARY KEY (rowid>?)"),
     ];

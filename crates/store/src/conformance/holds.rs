@@ -1,7 +1,7 @@
 //! Pauses.
 
 use super::*;
-use crate::{Hold, Phase, Push, PushTask};
+use crate::{Hold, Phase, Push, PushStarter, PushTask};
 
 pub(super) fn task(name: &str, digest: &str, schedules: &[(&str, &str)]) -> PushTask {
     PushTask {
@@ -9,7 +9,17 @@ pub(super) fn task(name: &str, digest: &str, schedules: &[(&str, &str)]) -> Push
         digest: digest.into(),
         body: format!("{{\"digest\":\"{digest}\"}}"),
         enabled: true,
-        schedules: Some(schedules.iter().map(|(id, digest)| ((*id).into(), (*digest).into())).collect()),
+        starters: Some(
+            schedules
+                .iter()
+                .map(|(id, digest)| PushStarter {
+                    name: (*id).into(),
+                    kind: ostler_model::Kind::SCHEDULE.0,
+                    digest: (*digest).into(),
+                    listens: None,
+                })
+                .collect(),
+        ),
     }
 }
 

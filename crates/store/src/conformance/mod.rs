@@ -15,6 +15,7 @@ mod events;
 mod holds;
 mod letters;
 mod limits;
+mod listeners;
 mod model;
 mod nodes;
 mod pushes;
@@ -28,6 +29,7 @@ pub use events::*;
 pub use holds::*;
 pub use letters::*;
 pub use limits::*;
+pub use listeners::*;
 pub use model::*;
 pub use nodes::*;
 use ostler_model::{MachineId, RunState};
@@ -93,6 +95,8 @@ macro_rules! conformance_suite {
             a_forgotten_task_is_missing_until_it_is_pushed_again
             a_revoked_token_frees_its_name_and_stays_on_record
             presets_come_and_go
+            who_listens_is_told_of_each_end_with_its_commit
+            who_is_held_back_hears_nothing
             the_claims_of_a_dead_node_are_lost_and_found
             a_dead_holder_cannot_commit
             what_belonged_to_a_dead_guest_goes_to_all

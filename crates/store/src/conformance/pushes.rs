@@ -61,13 +61,13 @@ pub fn a_push_of_the_same_changes_nothing(make: Make<'_>) {
     kit.now += SECOND;
     let again = kit.push(all());
     assert_eq!(again.unchanged, names(&["a", "b"]));
-    assert_eq!((again.schedules, again.added, again.changed), ((0, 0, 0), vec![], vec![]));
+    assert_eq!((again.starters, again.added, again.changed), ((0, 0, 0), vec![], vec![]));
     assert_eq!(seen(&kit), before);
 }
 
 pub fn schedules_follow_their_task(make: Make<'_>) {
     let mut kit = Kit::new(make);
-    assert_eq!(kit.push(push(vec![task("a", "1", &[("s", "1"), ("t", "1")])])).schedules, (2, 0, 0));
+    assert_eq!(kit.push(push(vec![task("a", "1", &[("s", "1"), ("t", "1")])])).starters, (2, 0, 0));
     let [s, t] = [0, 1].map(|n| kit.schedules()[n].clone());
     assert_eq!((s.child_key.as_deref(), s.task.as_str(), s.definition), (Some("s"), "a", t.definition));
     assert!(s.fields.contains(r#""schedule":"s""#), "{}", s.fields);
@@ -75,13 +75,13 @@ pub fn schedules_follow_their_task(make: Make<'_>) {
         kit.stay(&row, START + 100 * SECOND);
     }
     // Another definition with the same schedules: they are pinned to it and not disturbed.
-    assert_eq!(kit.push(push(vec![task("a", "2", &[("s", "1"), ("t", "1")])])).schedules, (0, 0, 0));
+    assert_eq!(kit.push(push(vec![task("a", "2", &[("s", "1"), ("t", "1")])])).starters, (0, 0, 0));
     let now = kit.row(s.id);
     assert_ne!(now.definition, s.definition);
     assert_eq!(now.tick.unwrap().letters, 0);
     // One changes, one goes, one comes.
     let pushed = kit.push(push(vec![task("a", "3", &[("s", "2"), ("u", "1")])]));
-    assert_eq!(pushed.schedules, (1, 1, 1));
+    assert_eq!(pushed.starters, (1, 1, 1));
     let rows = kit.claim(9);
     let letter =
         |id| rows.iter().find(|r| r.id == id).unwrap().mail.first().map(|(_, letter)| letter.clone());
@@ -89,8 +89,8 @@ pub fn schedules_follow_their_task(make: Make<'_>) {
     assert!(matches!(letter(t.id), Some(Letter::Cancel { .. })));
     assert_eq!(rows.len(), 3);
     // Words about a run only leave schedules alone.
-    let only = PushTask { schedules: None, ..task("a", "4", &[]) };
-    assert_eq!(kit.push(push(vec![only])).schedules, (0, 0, 0));
+    let only = PushTask { starters: None, ..task("a", "4", &[]) };
+    assert_eq!(kit.push(push(vec![only])).starters, (0, 0, 0));
 }
 
 pub fn a_missing_task_holds_its_schedules_until_it_is_back(make: Make<'_>) {

@@ -19,6 +19,8 @@ pub(crate) enum Place<'a> {
     Key,
     /// `if`.
     Condition,
+    /// `if` and `inputs` of a trigger: worked out before there is a run, from the event.
+    Event,
     /// A value of `env`.
     Env,
     /// Settings, keyword arguments, standard input: may hold secrets.
@@ -58,9 +60,9 @@ pub(crate) struct Facts {
     pub(crate) has_matrix: bool,
 }
 
-const RUN: [&str; 6] = ["id", "task", "namespace", "schedule", "due", "actor"];
-const RUN_OF_HANDLER: [&str; 8] =
-    ["id", "task", "namespace", "schedule", "due", "actor", "state", "failed_step"];
+const RUN: [&str; 7] = ["id", "task", "namespace", "schedule", "due", "actor", "trigger"];
+const RUN_OF_HANDLER: [&str; 9] =
+    ["id", "task", "namespace", "schedule", "due", "actor", "trigger", "state", "failed_step"];
 const STEP: [&str; 4] = ["outputs", "outcome", "conclusion", "error"];
 
 impl Names<'_> {
@@ -99,6 +101,11 @@ impl Names<'_> {
 
     /// Checks a condition; gives its source without `${{ }}`, or `None` for one that is always true.
     pub(crate) fn condition(&self, cx: &Context<'_>, node: &Node) -> Option<String> {
+        self.condition_at(cx, node, Place::Condition)
+    }
+
+    /// The same for a condition that stands elsewhere.
+    pub(crate) fn condition_at(&self, cx: &Context<'_>, node: &Node, place: Place<'_>) -> Option<String> {
         let text = match &node.kind {
             Kind::Bool(true, _) => return None,
             Kind::Bool(false, _) => return Some("false".into()),
@@ -121,7 +128,7 @@ impl Names<'_> {
             }
         };
         for reference in expr.references() {
-            self.check_reference(cx, node, text, &reference, Place::Condition);
+            self.check_reference(cx, node, text, &reference, place);
         }
         let trimmed = text.trim();
         let inner = trimmed.strip_prefix("${{").and_then(|s| s.strip_suffix("}}")).unwrap_or(trimmed);
@@ -152,6 +159,7 @@ impl Names<'_> {
         }
         let known: &[&str] = match place {
             Place::Key => &["inputs", "task"],
+            Place::Event => &["event"],
             Place::Condition => &["inputs", "steps", "run", "event"],
             Place::Env => &["inputs", "steps", "matrix", "run", "event", "secrets"],
             Place::With => &["inputs", "steps", "matrix", "run", "event", "env", "secrets"],
@@ -190,6 +198,7 @@ impl Names<'_> {
             ("secrets", _) => "a secret goes into `env`, `with`, `kwargs` or `stdin` only",
             ("env", Place::Env) => "values of `env` cannot look up other values of `env`",
             ("env", Place::Condition) => "`env` belongs to the step, which has not begun",
+            (_, Place::Event) => "a trigger knows its event only: `event.name` and `event.body`",
             (_, Place::Key) => "a key is worked out before the run begins, from its inputs",
             _ => {
                 return Wrong::new(format!("`{root}` is not known here")).help(suggest(
@@ -325,6 +334,7 @@ impl Names<'_> {
         let when = match name {
             "schedule" | "due" => "only in runs that a schedule started",
             "actor" => "only in runs that someone started by hand",
+            "trigger" => "only in runs that a trigger started",
             _ => return None,
         };
         (!reference.optional).then(|| {

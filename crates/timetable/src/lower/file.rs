@@ -86,7 +86,7 @@ pub(crate) fn lower(cx: &Context<'_>, root: &Node, origin: &Origin) -> Option<Ti
     let lowered = tasks(cx, &mut fields, &house);
     let presets = presets(cx, &mut fields, &lowered, &house.zone);
     fields.finish(cx);
-    check_schedules(cx, &lowered, &presets);
+    check_starters(cx, &lowered, &presets);
     let ephemeral = meta.namespace.is_none();
     Some(Timetable {
         namespace: meta.namespace.unwrap_or_else(|| origin.ephemeral.clone()),
@@ -277,14 +277,15 @@ fn preset(
     Some((preset, span))
 }
 
-/// Holds schedules against the presets they name, and checks that required inputs are given.
-fn check_schedules(cx: &Context<'_>, tasks: &[Lowered<'_>], presets: &[PresetDef]) {
+/// Holds schedules and triggers against the presets they name, and checks that required inputs are given.
+fn check_starters(cx: &Context<'_>, tasks: &[Lowered<'_>], presets: &[PresetDef]) {
     for lowered in tasks {
         for pending in &lowered.pending {
-            let Some(schedule) = lowered.task.schedules.iter().find(|s| s.id == pending.schedule) else {
-                continue;
-            };
-            let mut given = vec![&schedule.inputs];
+            let (schedules, triggers) = (&lowered.task.schedules, &lowered.task.triggers);
+            let of_schedule = schedules.iter().find(|s| s.id == pending.starter).map(|s| &s.inputs);
+            let of_trigger = || triggers.iter().find(|t| t.id == pending.starter).map(|t| &t.inputs);
+            let Some(inputs) = of_schedule.or_else(of_trigger) else { continue };
+            let mut given = vec![inputs];
             if let Some((name, node)) = &pending.preset {
                 match presets.iter().find(|p| p.id == *name) {
                     Some(preset) if preset.task == lowered.task.id => given.push(&preset.inputs),
@@ -305,8 +306,11 @@ fn check_schedules(cx: &Context<'_>, tasks: &[Lowered<'_>], presets: &[PresetDef
             }
             let missing = schemas::missing_inputs(lowered.task.inputs.as_ref(), &given);
             if !missing.is_empty() {
-                let message =
-                    format!("the schedule does not give what the task requires: {}", missing.join(", "));
+                let message = format!(
+                    "`{}` does not give what the task requires: {}",
+                    pending.starter,
+                    missing.join(", ")
+                );
                 let help = format!("write `inputs: {{ {}: … }}`, or give the input a default", missing[0]);
                 cx.error(Problem::new("input", &pending.span, message).help(help));
             }

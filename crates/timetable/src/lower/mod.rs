@@ -18,6 +18,7 @@ mod script;
 mod settings;
 mod step;
 mod task;
+mod trigger;
 mod work;
 
 pub(crate) use context::Context;
@@ -25,6 +26,7 @@ pub(crate) use file::{Origin, looks_like_definitions, lower};
 pub(crate) use schemas::KEYWORDS as PROPERTY_KEYWORDS;
 pub(crate) use script::lower_script;
 pub(crate) use settings::Settings;
+pub(crate) use trigger::WORDS as TRIGGER_WORDS;
 
 /// The keys of an executor's settings that a step may name at its own level.
 pub(crate) const EXECUTOR_ALIASES: [(&str, &str); 2] =

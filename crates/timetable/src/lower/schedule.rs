@@ -1,16 +1,16 @@
-//! `on.schedule`: triggers and what happens to late and overlapping firings.
+//! `on` and `on.schedule`: triggers and what happens to late and overlapping firings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_calendar::{CalendarError, Calendars, Trigger, check_cron, differs_between_dialects};
 use ostler_model::{
     Name, Span, TriggerSpec,
-    definition::{Missed, MissedPolicy, Overlap, ScheduleDef},
+    definition::{Missed, MissedPolicy, Overlap, ScheduleDef, TriggerDef},
     trigger::{CalendarDef, Dialect, Dst, Fold, Gap, Interval, Pace, Rhythm},
 };
 use serde_json::{Map, Value};
 
-use super::{Context, expressions::Names, fields::Fields, parts, policy, schemas};
+use super::{Context, expressions::Names, fields::Fields, parts, policy, schemas, trigger};
 use crate::{
     diagnostic::{Problem, suggest},
     node::{Kind, Node},
@@ -25,9 +25,9 @@ pub(crate) struct Terms<'a> {
     pub(crate) task: &'a Name,
 }
 
-/// A schedule that still has to be held against the presets of the file.
+/// A schedule or trigger that still has to be held against the presets of the file.
 pub(crate) struct Pending<'n> {
-    pub(crate) schedule: Name,
+    pub(crate) starter: Name,
     pub(crate) span: std::ops::Range<usize>,
     pub(crate) preset: Option<(Name, &'n Node)>,
 }
@@ -52,34 +52,38 @@ fn spec(rhythm: Rhythm, timezone: Option<String>) -> TriggerSpec {
     }
 }
 
-/// `on`: its schedules.
-pub(crate) fn on<'n>(
-    cx: &Context<'_>,
-    node: &'n Node,
-    terms: &Terms<'_>,
-) -> (Vec<ScheduleDef>, Vec<Pending<'n>>) {
-    let mut schedules: Vec<ScheduleDef> = Vec::new();
-    let mut pending = Vec::new();
+/// What `on` says.
+#[derive(Default)]
+pub(crate) struct Starters<'n> {
+    pub(crate) schedules: Vec<ScheduleDef>,
+    pub(crate) triggers: Vec<TriggerDef>,
+    pub(crate) pending: Vec<Pending<'n>>,
+}
+
+/// `on`: schedules and triggers.
+pub(crate) fn on<'n>(cx: &Context<'_>, node: &'n Node, terms: &Terms<'_>) -> Starters<'n> {
+    let mut found = Starters::default();
     if let Kind::Text(text) = &node.kind {
         let problem = Problem::new("wrong-type", &node.span, format!("`on` is a map, not the text `{text}`"));
         cx.error(problem.help("write `on: { schedule: [{ cron: \"0 7 * * *\" }] }`"));
-        return (schedules, pending);
+        return found;
     }
-    let Some(mut fields) = Fields::of(cx, node, "on", "`on`") else { return (schedules, pending) };
+    let Some(mut fields) = Fields::of(cx, node, "on", "`on`") else { return found };
     let mut entries: Vec<&Node> = Vec::new();
     if let Some(node) = fields.take(cx, &["schedule"]) {
         entries = cx.items(node);
     }
     let start = fields.take(cx, &["start", "reboot"]).filter(|n| cx.flag(n, "start") == Some(true));
+    let triggers: Vec<_> = trigger::WORDS
+        .into_iter()
+        .filter_map(|word| fields.take(cx, &[word]).map(|node| trigger::triggers(cx, word, node, terms)))
+        .flatten()
+        .collect();
     fields.finish(cx);
     let mut add = |read: Option<(ScheduleDef, Pending<'n>)>| {
         let Some((schedule, later)) = read else { return };
-        if schedules.iter().any(|s| s.id == schedule.id) {
-            let message = format!("two schedules of the task have the id `{}`", schedule.id);
-            cx.error(Problem::new("duplicate-id", &later.span, message).help("give them different ids"));
-        }
-        schedules.push(schedule);
-        pending.push(later);
+        found.schedules.push(schedule);
+        found.pending.push(later);
     };
     let count = entries.len();
     for (i, entry) in entries.into_iter().enumerate() {
@@ -87,10 +91,19 @@ pub(crate) fn on<'n>(
     }
     if let Some(node) = start {
         let id = Name::from_any(&format!("s{}", count + 1));
-        let later = Pending { schedule: id.clone(), span: node.span.clone(), preset: None };
+        let later = Pending { starter: id.clone(), span: node.span.clone(), preset: None };
         add(Some((plain(id, spec(Rhythm::Reboot, None)), later)));
     }
-    (schedules, pending)
+    for (trigger, later) in triggers {
+        found.triggers.push(trigger);
+        found.pending.push(later);
+    }
+    let mut seen = BTreeSet::new();
+    for later in found.pending.iter().filter(|p| !seen.insert(p.starter.clone())) {
+        let message = format!("two schedules or triggers of the task have the id `{}`", later.starter);
+        cx.error(Problem::new("duplicate-id", &later.span, message).help("give them different ids"));
+    }
+    found
 }
 
 fn plain(id: Name, trigger: TriggerSpec) -> ScheduleDef {
@@ -117,7 +130,7 @@ fn schedule<'n>(
     // A bare text is a cron expression.
     if let Kind::Text(_) = &node.kind {
         let trigger = spec(cron(cx, node, terms.dialect)?, None);
-        let later = Pending { schedule: default_id(), span: node.span.clone(), preset: None };
+        let later = Pending { starter: default_id(), span: node.span.clone(), preset: None };
         check(cx, &trigger, terms, &Places { rhythm: node, timezone: None, calendars: vec![] });
         return Some((plain(default_id(), trigger), later));
     }
@@ -183,7 +196,7 @@ fn schedule<'n>(
         terms,
         &Places { rhythm: rhythm_node, timezone: timezone_node, calendars: calendar_nodes },
     );
-    let later = Pending { schedule: id.clone(), span, preset: preset.clone() };
+    let later = Pending { starter: id.clone(), span, preset: preset.clone() };
     let schedule = ScheduleDef {
         id,
         trigger,

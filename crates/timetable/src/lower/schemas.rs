@@ -382,22 +382,30 @@ fn find_ref<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     }
 }
 
-/// Checks given inputs against a task's schema, with the schema's defaults filled in.
+/// Checks given inputs, which are constants, against a task's schema, with the schema's defaults filled in.
 pub(crate) fn check_inputs(cx: &Context<'_>, node: &Node, schema: Option<&Value>, whose: &str) {
     let Kind::Map(entries) = &node.kind else { return };
-    let properties = schema.and_then(|s| s.get("properties")).and_then(Value::as_object);
-    let is_open =
-        schema.is_some_and(|s| s.get("additionalProperties").is_none_or(|a| a != &Value::Bool(false)));
-    for (key, value) in entries {
-        if !is_open && !properties.is_some_and(|p| p.contains_key(&key.text)) {
-            let known = properties.into_iter().flat_map(|p| p.keys()).map(String::as_str).collect::<Vec<_>>();
-            let problem = Problem::new("input", &key.span, format!("{whose} has no input `{}`", key.text));
-            cx.error(problem.help(suggest(&key.text, known.iter().copied(), "it takes no inputs")));
-        }
+    for (_, value) in entries {
         if let Some(text) = expression_in(value) {
             let message =
                 format!("`{text}` is not worked out here: inputs of schedules and presets are constants");
             cx.error(Problem::new("input", &value.span, message));
+        }
+    }
+    check_templates(cx, node, schema, whose);
+}
+
+/// The same for inputs that may hold expressions: what those will give is checked when it is known.
+pub(crate) fn check_templates(cx: &Context<'_>, node: &Node, schema: Option<&Value>, whose: &str) {
+    let Kind::Map(entries) = &node.kind else { return };
+    let properties = schema.and_then(|s| s.get("properties")).and_then(Value::as_object);
+    let is_open =
+        schema.is_some_and(|s| s.get("additionalProperties").is_none_or(|a| a != &Value::Bool(false)));
+    for (key, _) in entries {
+        if !is_open && !properties.is_some_and(|p| p.contains_key(&key.text)) {
+            let known = properties.into_iter().flat_map(|p| p.keys()).map(String::as_str).collect::<Vec<_>>();
+            let problem = Problem::new("input", &key.span, format!("{whose} has no input `{}`", key.text));
+            cx.error(problem.help(suggest(&key.text, known.iter().copied(), "it takes no inputs")));
         }
     }
     let Some(schema) = schema else { return };
@@ -418,6 +426,9 @@ pub(crate) fn check_inputs(cx: &Context<'_>, node: &Node, schema: Option<&Value>
             continue;
         }
         let place = node.at_pointer(&fault.pointer);
+        if expression_in(place).is_some() {
+            continue;
+        }
         let name = fault.pointer.trim_start_matches('/').replace('/', ".");
         let message = format!("the input `{name}` of {whose} does not fit: {fault}");
         cx.error(Problem::new("input", &place.span, message));

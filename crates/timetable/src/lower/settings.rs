@@ -25,7 +25,13 @@ impl Settings {
             Value::Object(_) => Schema::compile(schema).ok(),
             _ => None,
         };
-        Self { executors: executors.iter().map(|(n, s)| (n.clone(), (s.clone(), compiled(s)))).collect() }
+        let mut executors: BTreeMap<_, _> =
+            executors.iter().map(|(n, s)| (n.clone(), (s.clone(), compiled(s)))).collect();
+        if !executors.is_empty() {
+            let wait = wait();
+            executors.insert("wait".to_owned(), (wait.clone(), compiled(&wait)));
+        }
+        Self { executors }
     }
 
     /// Whether executors are known at all: without any, every name is taken.
@@ -95,6 +101,28 @@ impl Settings {
             }
         }
     }
+}
+
+/// The settings of a step that waits: no executor carries it out.
+fn wait() -> Value {
+    serde_json::json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "signal": {
+                "type": "string", "pattern": "^[A-Za-z0-9_.-]{1,100}$",
+                "description": "The name of the signal that it waits for; what the signal carries becomes its outputs."
+            },
+            "approval": {
+                "type": "string", "minLength": 1,
+                "description": "What somebody is to approve; a rejection fails the step with class `rejected`."
+            },
+            "permission": {
+                "enum": ["run", "change", "admin"],
+                "description": "What whoever answers must be allowed to do in the namespace; `run`."
+            },
+        },
+    })
 }
 
 fn key_span(node: &Node, name: &str) -> Option<std::ops::Range<usize>> {

@@ -17,7 +17,7 @@ use super::{
     parts::{self, Environment},
     retry,
     schemas::Protocols,
-    work::{check_code, check_executor, check_file, lift_run, set, supertask},
+    work::{check_code, check_executor, check_file, check_wait, lift_run, set, supertask},
 };
 use crate::{
     diagnostic::{Problem, suggest},
@@ -327,6 +327,7 @@ fn link(cx: &Context<'_>, drafts: &[Draft<'_>]) -> Needs {
 
 fn finish(cx: &Context<'_>, mut draft: Draft<'_>, needs: Vec<Name>, names: &Names<'_>) -> StepDef {
     check_executor(cx, &draft);
+    check_wait(cx, &draft);
     let run_node = lift_run(cx, &mut draft);
     let run = run_node.as_ref().and_then(|node| {
         names.check(cx, node, Place::Code(&draft.uses));

@@ -13,7 +13,7 @@ use super::{
     expressions::Names,
     fields::Fields,
     parts, policy, schedule,
-    schedule::{Pending, Terms},
+    schedule::{Pending, Starters, Terms},
     schemas::Protocols,
     step::{self, Level},
 };
@@ -116,7 +116,7 @@ pub(crate) fn lower<'n>(
         inputs: inputs.as_ref(),
         task: &id,
     };
-    let (schedules, pending) =
+    let Starters { schedules, triggers, pending } =
         fields.take(cx, &["on"]).map(|n| schedule::on(cx, n, &terms)).unwrap_or_default();
     let Steps { steps, on_success, on_failure } = steps(cx, &mut fields, &level, house, inputs.as_ref());
     let span = fields.span.clone();
@@ -147,6 +147,7 @@ pub(crate) fn lower<'n>(
         policy,
         activation,
         schedules,
+        triggers,
         steps,
         on_success,
         on_failure,

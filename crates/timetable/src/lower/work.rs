@@ -96,6 +96,28 @@ pub(crate) fn lift_run(cx: &Context<'_>, draft: &mut Draft<'_>) -> Option<Node> 
     draft.run.cloned()
 }
 
+/// A step that waits says for what, and not by an expression: who answers must find it in the definition.
+pub(crate) fn check_wait(cx: &Context<'_>, draft: &Draft<'_>) {
+    if draft.uses != "wait" {
+        return;
+    }
+    let get = |key: &str| draft.with.as_ref().and_then(|w| w.get(key));
+    let problem = match (get("signal"), get("approval")) {
+        (Some(node), None) if node.as_text().is_some_and(|t| t.contains("${{")) => {
+            Problem::new("settings", &node.span, "the name of a signal is a constant")
+                .help("write `signal: paid`")
+        }
+        (Some(_), None) | (None, Some(_)) => return,
+        (Some(node), Some(_)) => {
+            Problem::new("settings", &node.span, "a step waits for a `signal` or an `approval`, not both")
+                .help("make it two steps")
+        }
+        (None, None) => Problem::new("settings", &draft.uses_span, "`wait` does not say for what")
+            .help("write `with: { signal: paid }` or `with: { approval: \"Deploy?\" }`"),
+    };
+    cx.error(problem);
+}
+
 /// What the executor needs to have something to do is there.
 pub(crate) fn check_code(cx: &Context<'_>, draft: &Draft<'_>, run: Option<&str>) {
     let has = |key: &str| draft.with.as_ref().is_some_and(|w| w.get(key).is_some());

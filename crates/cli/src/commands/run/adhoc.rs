@@ -93,6 +93,7 @@ fn make(kind: &str, text: &str, step: StepDef) -> Result<Timetable, CliError> {
         policy: Policy::default(),
         activation: ostler_model::definition::Activation::default(),
         schedules: Vec::new(),
+        triggers: Vec::new(),
         steps: vec![step],
         on_success: Vec::new(),
         on_failure: Vec::new(),

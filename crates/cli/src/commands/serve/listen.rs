@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ostler_embedded::Local;
 use ostler_engine::Notice;
+use ostler_execution::Secrets;
 use ostler_server::{Access, Config, Feed, Listener, MAX_BODY, Metrics, Readiness};
 use ostler_service::Service;
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -73,13 +74,20 @@ pub struct Http {
 }
 
 /// Starts to answer.
-pub fn start(listener: Listener, access: Access, local: Local, watched: &Watched) -> Http {
+pub fn start(
+    listener: Listener,
+    access: Access,
+    local: Local,
+    watched: &Watched,
+    secrets: Arc<dyn Secrets>,
+) -> Http {
     let address = listener.address();
     let (stop, stopped) = oneshot::channel();
     let config = Config {
         local: local.clone(),
         access,
         load: context::load_options(),
+        secrets,
         feed: watched.feed.clone(),
         metrics: watched.metrics.clone(),
         readiness: watched.readiness.clone(),
