@@ -1,7 +1,10 @@
 //! Rows of the store as faces see them.
 
 use ostler_api::{ListPage, RunView, StepView};
-use ostler_engine::fields::{self, FlowFields};
+use ostler_engine::{
+    fields::{self, FlowFields},
+    machines::WAIT,
+};
 use ostler_model::{Kind, RunState};
 use ostler_store::{MachineRow, Micros, Page, Phase};
 
@@ -19,10 +22,13 @@ impl Service {
         let all: FlowFields = fields::read(&row.fields).map_err(|e| {
             ostler_store::StoreError::Corrupt(format!("run {}: {}", self.uid(row.id), e.message))
         })?;
+        let living = all.parts.values().any(|part| part.state.is_none());
+        let task = if living { self.pinned_task(row.definition).ok() } else { None };
+        let waits = |key: &str| task.as_ref().and_then(|t| t.step(key)).is_some_and(|s| s.uses == WAIT);
         let steps = all.parts.iter().map(|(key, part)| StepView {
             step: key.clone(),
             id: part.child.map(|c| self.uid(c)),
-            state: part.state.unwrap_or(RunState::Running),
+            state: part.state.unwrap_or(if waits(key) { RunState::Waiting } else { RunState::Running }),
             good: part.good,
             error: part.error.clone(),
             reason: part.reason.clone(),

@@ -14,6 +14,7 @@ use serde_json::Value;
 /// A folder with a store in it.
 pub(crate) struct Shop {
     folder: tempfile::TempDir,
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 /// A process that does not outlive its test, however that ends.
@@ -103,6 +104,12 @@ impl Server {
         self.ask("POST", path, &[("content-type", "application/json")], &body.to_string())
     }
 
+    /// Kills it with SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Ends it with SIGTERM and gives its exit code.
     pub(crate) fn end(mut self) -> i32 {
         let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
@@ -121,7 +128,12 @@ pub(crate) struct Told {
 
 impl Shop {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
+    }
+
+    /// Sets a variable of the environment of what is run from now on.
+    pub(crate) fn set(&mut self, name: &'static str, value: &'static str) {
+        self.variables.push((name, value));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -151,6 +163,7 @@ impl Shop {
             .env("USER", "tester")
             .env("TZ", "UTC")
             .env("OSTLER_STORE", self.store())
+            .envs(self.variables.iter().copied())
             .stdin(Stdio::null());
         command
     }
