@@ -228,7 +228,11 @@ impl Story<'_> {
         };
         let reason = run.reason.as_deref().unwrap_or("no reason is on record");
         match (state, &run.error) {
-            (RunState::Succeeded, _) => self.say(format!("it ended well{attempts}")),
+            (RunState::Succeeded, _) => match &run.reason {
+                // Somebody answered what it waited for.
+                Some(reason) => self.say(format!("it ended well: {reason}")),
+                None => self.say(format!("it ended well{attempts}")),
+            },
             (RunState::Skipped, _) => self.say(format!("it was not run: {reason}")),
             (RunState::Cancelled, _) => self.say(format!("it was ended: {reason}")),
             (_, Some(error)) => {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use ostler_api::RunQuery;
+use ostler_api::{RunQuery, SignalRequest};
 use ostler_clock::{Entropy, SeededEntropy};
 use ostler_model::{Cause, MachineId, RunState, definition::Timetable};
 use ostler_service::Actor;
@@ -27,6 +27,9 @@ const DEFAULT_SEEDS: u64 = 100;
 
 /// Length of the schedule's grid.
 const EVERY: i64 = 7 * 60;
+
+/// Every way to end.
+const FINAL: [&str; 5] = ["succeeded", "failed", "cancelled", "skipped", "timed_out"];
 
 /// How many of `limited` may run at a time.
 const LIMIT: usize = 2;
@@ -61,6 +64,18 @@ fn timetable() -> Timetable {
                     { "id": "c", "uses": "shell", "run": "x", "needs": ["m", "b"], "if": "always()" },
                 ],
                 "on_failure": [step("mourn", "shell", &[])],
+            })),
+            task("asking", json!({
+                "policy": { "idempotent": true, "concurrency": { "limit": 2 } },
+                "steps": [
+                    step("a", "shell", &[]),
+                    { "id": "w", "uses": "wait", "with": { "signal": "go" }, "timeout": "20m", "needs": ["a"] },
+                    step("b", "shell", &["w"]),
+                ],
+            })),
+            task("told", json!({
+                "policy": { "idempotent": true },
+                "triggers": [{ "id": "run1", "source": { "kind": "run", "task": "sql", "states": FINAL } }],
             })),
             task("ticking", json!({
                 "policy": { "idempotent": true },
@@ -106,11 +121,11 @@ fn simulate(seed: u64, aloud: bool) -> Told {
         behaviour.deaf = dice.below(20) == 0;
         behaviour
     });
-    let tasks = ["once", "again", "sql", "limited", "rated", "unique", "flow"];
+    let tasks = ["once", "again", "sql", "limited", "rated", "unique", "flow", "asking"];
     let mut started: BTreeMap<MachineId, &str> = BTreeMap::new();
     let mut told = Told::default();
     for _ in 0..40 + draw.below(60) {
-        let what = draw.below(20);
+        let what = draw.below(22);
         match what {
             0..=7 => {
                 let task = tasks[draw.below(tasks.len() as u64) as usize];
@@ -140,6 +155,15 @@ fn simulate(seed: u64, aloud: bool) -> Told {
                 let by = SignedDuration::from_secs(draw.below(3600) as i64 - 1800);
                 let to = world.now().saturating_add(by).unwrap().max(begin);
                 world.jump_to(to);
+            }
+            15 | 16 => {
+                let asking: Vec<_> = started.iter().filter(|(_, task)| **task == "asking").collect();
+                if !asking.is_empty() {
+                    let id = world.service().uid(*asking[draw.below(asking.len() as u64) as usize].0);
+                    let signal = SignalRequest { name: "go".into(), ..SignalRequest::default() };
+                    // It may have ended, or been told before.
+                    let _ = world.service().signal(&Actor::local("sim"), id, &signal);
+                }
             }
             _ => {
                 let until = world
@@ -183,6 +207,19 @@ fn check(
     for (machine, fences) in fences {
         assert!(fences.windows(2).all(|w| w[0] < w[1]), "fences of {machine:?} do not grow: {fences:?}");
     }
+    // Each end was told once, whatever crashed.
+    let ended = runs.iter().filter(|r| r.task == "sql").map(|r| r.id.to_string());
+    let ended: BTreeSet<String> = ended.collect();
+    let heard: Vec<String> = runs
+        .iter()
+        .filter(|r| r.task == "told")
+        .map(|r| match &r.cause {
+            Some(Cause::Event { body, .. }) => body["run"].as_str().unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(heard.len(), ended.len(), "an end was told twice or not at all");
+    assert_eq!(heard.into_iter().collect::<BTreeSet<_>>(), ended);
     for (id, task) in started {
         let run = world.run(*id);
         told.states.insert(run.state);
@@ -209,7 +246,7 @@ fn check(
                 run.state != RunState::Succeeded || executions > 0,
                 "{task} succeeded without being executed"
             );
-        } else {
+        } else if *task == "flow" {
             let mourned = run.steps.iter().any(|s| s.step == "mourn" && s.state != RunState::Skipped);
             let failed = matches!(run.state, RunState::Failed | RunState::TimedOut);
             assert_eq!(mourned, failed, "the handler of {run:#?}");

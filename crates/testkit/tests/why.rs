@@ -58,6 +58,12 @@ impl Stage {
         self.tell_of(situation, id);
     }
 
+    fn tell_trigger(&mut self, situation: &str, task: &str) {
+        let page = self.world.service().triggers(&Actor::local("test"), None, None, 50).unwrap();
+        let id = page.items.iter().find(|t| t.task == task).unwrap().id;
+        self.tell_of(situation, id);
+    }
+
     fn newest(&self, task: &str) -> MachineId {
         let runs = self.world.runs();
         let run = runs.iter().rfind(|r| r.task == task).unwrap();
@@ -249,9 +255,70 @@ fn schedules() -> String {
     stage.told
 }
 
+fn triggers() -> String {
+    let mut stage = Stage::new(
+        "  - { meta: { id: a }, run: x }
+  - { meta: { id: after }, on: { run: { task: a, if: event.body.outputs == 3 } }, run: x }
+  - { meta: { id: quiet }, on: { run: { task: a, state: any, debounce: 1m } }, run: x }
+  - { meta: { id: alarm }, on: { silence: { task: a, after: 2h } }, run: x }
+  - { meta: { id: hook }, on: { webhook: { secret: '${{ secrets.KEY }}' } }, run: x }
+  - { meta: { id: load }, on: { file: 'in/*.csv' }, run: x }
+  - { meta: { id: rest }, on: { run: a }, run: x }
+",
+    );
+    stage.world.run_for("1s");
+    stage.world.command(Command::Hold { what: Hold::Task("demo".into(), "rest".into()), on: true });
+    stage.start("a");
+    stage.world.run_for("1s");
+    for (situation, task) in [
+        ("a trigger whose condition was false", "after"),
+        ("a trigger that waits for quiet", "quiet"),
+        ("a trigger that waits for silence", "alarm"),
+        ("a webhook", "hook"),
+        ("a trigger on files", "load"),
+        ("a trigger that is held back", "rest"),
+    ] {
+        stage.tell_trigger(situation, task);
+    }
+    stage.world.run_for("3h");
+    stage.tell_trigger("silence has lasted too long", "alarm");
+    let id = stage.newest("quiet");
+    stage.tell("a run that a trigger started", id);
+    let id = stage.newest("alarm");
+    stage.tell("a run that silence started", id);
+    stage.world.push("meta: { type: ostler-timetable, version: 1, namespace: demo }\ntasks:\n  - { meta: { id: hook }, run: x }\n");
+    stage.world.run_for("1s");
+    stage.tell_trigger("a trigger that its task does not have any more", "hook");
+    stage.told
+}
+
+fn answers() -> String {
+    let mut stage = Stage::new(
+        "  - { meta: { id: signal }, uses: wait, with: { signal: paid } }
+  - { meta: { id: approval }, uses: wait, with: { approval: Release it? }, policy: { timeout: 1h } }
+  - { meta: { id: flow }, steps: [{ id: ok, uses: wait, with: { approval: Is it good? } }] }
+",
+    );
+    let ids = ["signal", "approval", "flow"].map(|task| stage.start(task));
+    stage.world.run_for("1m");
+    for (situation, id) in ["it waits for a signal", "it waits for an approval", "a flow that waits for one"]
+        .into_iter()
+        .zip(ids)
+    {
+        stage.tell(situation, id);
+    }
+    let uid = stage.world.service().uid(ids[0]);
+    let signal = ostler_api::SignalRequest { name: "paid".into(), ..Default::default() };
+    stage.world.service().signal(&Actor::local("test"), uid, &signal).unwrap();
+    stage.world.run_for("2h");
+    stage.tell("the signal came", ids[0]);
+    stage.tell("no answer came in time", ids[1]);
+    stage.told
+}
+
 #[test]
 fn why_has_a_text_for_everything() {
-    insta::assert_snapshot!([ends(), waits(), losses(), schedules()].join("\n"));
+    insta::assert_snapshot!([ends(), waits(), losses(), schedules(), triggers(), answers()].join("\n"));
 }
 
 #[test]

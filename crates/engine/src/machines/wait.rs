@@ -67,7 +67,11 @@ impl Tick<'_> {
         let limit = self.policy.timeout.attempt.map(|limit| after(begun, limit));
         let until = earliest([limit, self.overall_stop().map(|(at, _)| at)]);
         if until.is_some_and(|until| until <= now) {
-            let error = TypedError::new("timeout", format!("no answer to `{name}` came in time"));
+            let words = match step.with.contains_key("signal") {
+                true => format!("signal `{name}` did not come in time"),
+                false => "nobody approved or rejected it in time".to_owned(),
+            };
+            let error = TypedError::new("timeout", words);
             return self.end(RunState::TimedOut, Some(error), Some(begun));
         }
         let event = EventBody::new("waiting", &json!({ "signal": name }));
