@@ -29,8 +29,8 @@ const WRAPPERS: &[(&str, &[&str], usize)] = &[
 
 /// Words that say something about what follows, and are not what the line is about.
 const PREPARATIONS: &[&str] = &[
-    "cd", "pushd", "test", "[", "[[", "command", "type", "which", "set", "export", "source", ".", ":", "true", "umask",
-    "ulimit", "mkdir", "if", "fi", "while", "for", "done", "sleep", "unset", "}", ")", "",
+    "cd", "pushd", "test", "[", "[[", "command", "type", "which", "set", "export", "source", ".", ":",
+    "true", "umask", "ulimit", "mkdir", "if", "fi", "while", "for", "done", "sleep", "unset", "}", ")", "",
 ];
 
 const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "su"];
@@ -53,9 +53,12 @@ fn find(command: &str, depth: usize) -> Option<String> {
         if PREPARATIONS.contains(&base) {
             continue;
         }
-        let found = within(base, rest, depth).unwrap_or_else(|| without_suffix(base).to_owned());
-        // An `echo` that feeds a pipe is the answer only when there is no other.
-        if matches!(base, "echo" | "printf" | "cat" | "yes") && depth == DEPTH {
+        let inner = within(base, rest, depth);
+        // An `echo` that feeds a pipe and a line of Perl that waits are the answer only when there is no other.
+        let is_help =
+            matches!(base, "echo" | "printf" | "cat" | "yes") || inner.is_none() && is_interpreter(base);
+        let found = inner.unwrap_or_else(|| without_suffix(base).to_owned());
+        if is_help {
             first = first.or(Some(found));
             continue;
         }
@@ -95,12 +98,12 @@ fn unwrapped(words: &[String]) -> Option<(&str, &[String])> {
 
 /// What a shell, an interpreter or `run-parts` runs.
 fn within(base: &str, rest: &[String], depth: usize) -> Option<String> {
-    let is_python = base.starts_with("python") || base.starts_with("pypy");
+    let is_python = is_python(base);
     if base == "run-parts" {
         let folder = rest.iter().rfind(|w| !w.starts_with('-'))?;
         return Some(folder.trim_end_matches('/').rsplit('/').next()?.to_owned()).filter(|f| !f.is_empty());
     }
-    if !is_python && !SHELLS.contains(&base) && !INTERPRETERS.contains(&base) {
+    if !is_interpreter(base) {
         return None;
     }
     let mut words = rest.iter();
@@ -121,12 +124,21 @@ fn within(base: &str, rest: &[String], depth: usize) -> Option<String> {
     None
 }
 
+fn is_python(base: &str) -> bool {
+    base.starts_with("python") || base.starts_with("pypy")
+}
+
+fn is_interpreter(base: &str) -> bool {
+    is_python(base) || SHELLS.contains(&base) || INTERPRETERS.contains(&base)
+}
+
 fn base(word: &str) -> &str {
     word.rsplit('/').next().unwrap_or(word)
 }
 
 fn without_suffix(name: &str) -> &str {
-    const SUFFIXES: &[&str] = &[".sh", ".bash", ".py", ".pl", ".rb", ".php", ".js", ".mjs", ".jar", ".R", ".cgi"];
+    const SUFFIXES: &[&str] =
+        &[".sh", ".bash", ".py", ".pl", ".rb", ".php", ".js", ".mjs", ".jar", ".R", ".cgi"];
     SUFFIXES.iter().find_map(|s| name.strip_suffix(s)).filter(|n| !n.is_empty()).unwrap_or(name)
 }
 
@@ -157,12 +169,26 @@ pub(crate) fn has_several_commands(command: &str) -> bool {
     false
 }
 
-/// The simple commands of a line: it is cut where a shell would end one, outside of quotes.
+/// The simple commands of a line: it is cut where a shell would end one, outside of quotes. What stands in `$( )` is
+/// for another command, and left out.
 fn segments(command: &str) -> Vec<String> {
     let mut all = vec![String::new()];
     let mut quote = None;
-    let mut chars = command.chars();
+    let mut chars = command.chars().peekable();
+    let mut substituted = 0u32;
     while let Some(c) = chars.next() {
+        if substituted > 0 || c == '$' && chars.peek() == Some(&'(') {
+            match c {
+                '$' if substituted == 0 => {
+                    chars.next();
+                    substituted = 1;
+                }
+                '(' => substituted += 1,
+                ')' => substituted -= 1,
+                _ => {}
+            }
+            continue;
+        }
         let ends = quote.is_none() && matches!(c, ';' | '|' | '&' | '\n' | '(' | ')' | '{' | '}' | '`');
         match (quote, c) {
             (Some(q), c) if c == q => quote = None,
@@ -220,7 +246,11 @@ mod tests {
     fn the_program_of_a_command_is_found() {
         for (command, name) in [
             ("/usr/local/bin/backup.sh --all", "backup"),
-            ("test -x /usr/bin/certbot -a \\! -d /run/systemd/system && perl -e 'sleep int(rand(43200))' && certbot -q renew", "perl"),
+            (
+                "test -x /usr/bin/certbot -a \\! -d /run/systemd/system && perl -e 'sleep int(rand(43200))' && certbot -q renew",
+                "certbot",
+            ),
+            ("perl -e 'print 1'", "perl"),
             ("cd / && run-parts --report /etc/cron.hourly", "cron.hourly"),
             ("test -x /usr/sbin/anacron || { cd / && run-parts --report /etc/cron.daily; }", "cron.daily"),
             ("nice -n 19 ionice -c3 /opt/sync.py", "sync"),
@@ -228,8 +258,12 @@ mod tests {
             ("bash -lc 'cd /srv && ./nightly.sh'", "nightly"),
             ("flock -n /tmp/l -c /bin/x", "x"),
             ("su - www -c 'php -f /srv/cron.php'", "cron"),
-            ("[ -x /usr/lib/php/sessionclean ] && if [ ! -d /run/systemd/system ]; then /usr/lib/php/sessionclean; fi", "sessionclean"),
+            (
+                "[ -x /usr/lib/php/sessionclean ] && if [ ! -d /run/systemd/system ]; then /usr/lib/php/sessionclean; fi",
+                "sessionclean",
+            ),
             ("echo hi | mail root", "mail"),
+            ("if [ -x /usr/bin/a ] && [ $(date +%d) -le 7 ]; then /usr/bin/a --all; fi", "a"),
             ("echo hi", "echo"),
             ("", ""),
         ] {
@@ -239,7 +273,9 @@ mod tests {
 
     #[test]
     fn several_commands_are_seen() {
-        for (command, several) in [("a && b", false), ("a >x 2>&1", false), ("a &> x", false), ("a; b", true), ("a & b", true)] {
+        for (command, several) in
+            [("a && b", false), ("a >x 2>&1", false), ("a &> x", false), ("a; b", true), ("a & b", true)]
+        {
             assert_eq!(has_several_commands(command), several, "{command}");
         }
     }

@@ -114,7 +114,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn entry(&self, line: u32, text: &str, above: &[&str], document: &mut Document) -> Result<(), ImportError> {
+    fn entry(
+        &self,
+        line: u32,
+        text: &str,
+        above: &[&str],
+        document: &mut Document,
+    ) -> Result<(), ImportError> {
         let mut task = Task { notes: Notes::of(self.file), ..Task::default() };
         let (expression, rest) = split_schedule(text).map_err(|words| self.error(line, words))?;
         let mut schedule = self.schedule(line, &expression, &mut task.notes)?;
@@ -162,7 +168,8 @@ impl Reader<'_> {
     fn schedule(&self, line: u32, expression: &str, notes: &mut Notes) -> Result<Entries, ImportError> {
         let mut entries = Entries::new();
         if expression.eq_ignore_ascii_case("@reboot") {
-            notes.add(line, "cron runs it when the machine starts, Ostler each time an `ostler serve` starts");
+            notes
+                .add(line, "cron runs it when the machine starts, Ostler each time an `ostler serve` starts");
             entries.insert("reboot".into(), true.into());
             return Ok(entries);
         }
@@ -180,7 +187,10 @@ impl Reader<'_> {
                 Ok(_) => break,
                 Err(error) => match without_step(&expression, &error) {
                     Some(other) => {
-                        notes.add(line, format!("`{expression}` is written as `{other}`, which is how cron reads it"));
+                        notes.add(
+                            line,
+                            format!("`{expression}` is written as `{other}`, which is how cron reads it"),
+                        );
                         expression = other;
                     }
                     None => return Err(self.error(line, format!("cron `{expression}`: {error}"))),
@@ -204,10 +214,7 @@ fn variable(text: &str) -> Option<(&str, String)> {
 }
 
 fn unquoted(text: &str) -> &str {
-    ['"', '\'']
-        .into_iter()
-        .find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote))
-        .unwrap_or(text)
+    ['"', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote)).unwrap_or(text)
 }
 
 /// The first word and what follows it.
@@ -228,7 +235,9 @@ fn split_schedule(text: &str) -> Result<(String, &str), String> {
     let mut rest = text;
     while fields.len() < count {
         let Some((field, after)) = cut(rest) else {
-            return Err(format!("`{text}` is neither a variable nor a schedule: a schedule has 5 fields or begins with `@`, and a command follows"));
+            return Err(format!(
+                "`{text}` is neither a variable nor a schedule: a schedule has 5 fields or begins with `@`, and a command follows"
+            ));
         };
         fields.push(field);
         rest = after;
@@ -300,12 +309,18 @@ fn percent(text: &str) -> (String, Option<String>) {
 fn description(above: &[&str]) -> String {
     let is_about = |text: &&str| {
         let words: Vec<&str> = text.split_whitespace().collect();
-        let is_drawing = !text.chars().any(char::is_alphanumeric) || text.starts_with(['|', '.', '*', '+', '┌', '│']);
-        let is_legend = words.iter().any(|w| w.eq_ignore_ascii_case("dom")) && words.iter().any(|w| w.eq_ignore_ascii_case("dow"));
+        let is_drawing =
+            !text.chars().any(char::is_alphanumeric) || text.starts_with(['|', '.', '*', '+', '┌', '│']);
+        let is_legend = words.iter().any(|w| w.eq_ignore_ascii_case("dom"))
+            && words.iter().any(|w| w.eq_ignore_ascii_case("dow"));
         let is_job = words.len() > 5 && check_cron(&words[..5].join(" "), Dialect::Vixie).is_ok()
             || words.len() > 1 && words[0].starts_with('@') && check_cron(words[0], Dialect::Vixie).is_ok();
         !is_drawing && !is_legend && !is_job && variable(text).is_none()
     };
-    let lines: Vec<&str> = above.iter().map(|l| l.trim_matches(|c: char| c == '#' || c.is_whitespace())).filter(is_about).collect();
+    let lines: Vec<&str> = above
+        .iter()
+        .map(|l| l.trim_matches(|c: char| c == '#' || c.is_whitespace()))
+        .filter(is_about)
+        .collect();
     lines.join(" ")
 }

@@ -93,7 +93,9 @@ fn one(
     };
     if let Some(value) = fields.value("dotenv") {
         for path in texts(value) {
-            let words = format!("`dotenv: {path}`: write `env_file`, with a path inside of the folder of the definition file");
+            let words = format!(
+                "`dotenv: {path}`: write `env_file`, with a path inside of the folder of the definition file"
+            );
             reader.notes.add(value.line, words);
         }
     }
@@ -108,10 +110,10 @@ fn one(
     }
     let mut meta = Entries::new();
     let id = document.ids.take(name, "dag");
+    put(&mut meta, "id", id.as_str());
     if id != name {
         put(&mut meta, "name", name);
     }
-    meta.insert("id".into(), id.into());
     meta.append(&mut task.meta);
     task.meta = meta;
     put(&mut task.body, "inputs", inputs.value());
@@ -172,8 +174,13 @@ fn schedules(file: &File, value: &Tree, notes: &mut Notes) -> Result<Vec<Value>,
 /// `$1` and so on: the second value holds their inputs.
 fn params(value: &Tree, variables: &mut Variables, notes: &mut Notes) -> (Inputs, Vec<String>) {
     let mut found: Vec<(Option<String>, Entries, u32)> = Vec::new();
-    let default = |text: &str| Entries::from_iter([("type".to_owned(), json!("string")), ("default".to_owned(), json!(text))]);
-    let word = |word: &str, line: u32| match word.split_once('=').filter(|(name, _)| crate::command::is_variable(name)) {
+    let default = |text: &str| {
+        Entries::from_iter([("type".to_owned(), json!("string")), ("default".to_owned(), json!(text))])
+    };
+    let word = |word: &str, line: u32| match word
+        .split_once('=')
+        .filter(|(name, _)| crate::command::is_variable(name))
+    {
         Some((name, value)) => (Some(name.to_owned()), default(value), line),
         None => (None, default(word), line),
     };
@@ -191,19 +198,27 @@ fn params(value: &Tree, variables: &mut Variables, notes: &mut Notes) -> (Inputs
                 for entry in map {
                     match text(&entry.value).or((entry.value.kind == TreeKind::Null).then_some("")) {
                         Some(text) => found.push((Some(entry.key.clone()), default(text), entry.line)),
-                        None => notes.add(entry.line, format!("the parameter `{}` is not a text and is left out", entry.key)),
+                        None => notes.add(
+                            entry.line,
+                            format!("the parameter `{}` is not a text and is left out", entry.key),
+                        ),
                     }
                 }
             }
             TreeKind::List(_) | TreeKind::Null => {}
-            _ if matches!(value.kind, TreeKind::List(_)) => found.push(word(text(item).unwrap_or_default(), item.line)),
-            _ => found.extend(crate::command::words(text(item).unwrap_or_default()).iter().map(|w| word(w, item.line))),
+            _ if matches!(value.kind, TreeKind::List(_)) => {
+                found.push(word(text(item).unwrap_or_default(), item.line))
+            }
+            _ => found.extend(
+                crate::command::words(text(item).unwrap_or_default()).iter().map(|w| word(w, item.line)),
+            ),
         }
     }
     let mut inputs = Inputs::default();
     let mut positional = Vec::new();
     for (name, property, line) in found {
-        let is_substituted = property.get("default").and_then(Value::as_str).is_some_and(|d| d.contains(['`', '$']));
+        let is_substituted =
+            property.get("default").and_then(Value::as_str).is_some_and(|d| d.contains(['`', '$']));
         if is_substituted {
             notes.add(line, "the default of this parameter is worked out by Dagu; here it is a text");
         }

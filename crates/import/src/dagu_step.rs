@@ -147,7 +147,9 @@ impl Reader<'_> {
             if let Some(value) = fields.value("depends") {
                 for need in texts(value).into_iter().filter(|n| !n.is_empty()) {
                     let words = || format!("there is no step `{need}` to depend on");
-                    let own = by_name.get(need).ok_or_else(|| ImportError::at(&self.file.name, value.line, words()))?;
+                    let own = by_name
+                        .get(need)
+                        .ok_or_else(|| ImportError::at(&self.file.name, value.line, words()))?;
                     needs.push(own.clone());
                 }
             } else if chain && !has_needs && group > 0 {
@@ -163,7 +165,11 @@ impl Reader<'_> {
             steps.push(Step { id, needs, body });
         }
         job::list(steps).map_err(|id| {
-            ImportError::at(&self.file.name, value.line, format!("the step `{id}` depends on itself by way of others"))
+            ImportError::at(
+                &self.file.name,
+                value.line,
+                format!("the step `{id}` depends on itself by way of others"),
+            )
         })
     }
 
@@ -175,7 +181,12 @@ impl Reader<'_> {
     }
 
     /// What a step does; `None` when it cannot be carried over.
-    fn work(&mut self, tree: &Tree, mut fields: Fields<'_>, of: &str) -> Result<Option<Entries>, ImportError> {
+    fn work(
+        &mut self,
+        tree: &Tree,
+        mut fields: Fields<'_>,
+        of: &str,
+    ) -> Result<Option<Entries>, ImportError> {
         let mut body = Entries::new();
         if let Some(command) = text(tree) {
             // A step may be its command alone.
@@ -186,7 +197,8 @@ impl Reader<'_> {
         let executor = fields.take("executor").or_else(|| fields.take("type")).map(|e| &e.value);
         let kind = executor.and_then(|e| text(e).or_else(|| Fields::of(e).value("type").and_then(text)));
         if let Some(kind) = kind.filter(|k| !matches!(*k, "" | "command" | "shell")) {
-            let words = format!("the executor `{kind}`{of} is not one of Ostler's shells: the step is left out");
+            let words =
+                format!("the executor `{kind}`{of} is not one of Ostler's shells: the step is left out");
             self.notes.add(executor.map_or(tree.line, |e| e.line), words);
             return Ok(None);
         }
@@ -197,7 +209,9 @@ impl Reader<'_> {
             }
         }
         if let Some(entry) = fields.take("preconditions").or_else(|| fields.take("precondition")) {
-            let words = format!("`preconditions`{of} are not carried over: the step is switched off (`if: false`) until they stand in it");
+            let words = format!(
+                "`preconditions`{of} are not carried over: the step is switched off (`if: false`) until they stand in it"
+            );
             self.notes.add(entry.line, words);
             put(&mut body, "if", false);
         }
@@ -242,7 +256,10 @@ impl Reader<'_> {
                 let words: Vec<String> = interpreter.iter().flat_map(|w| words(w)).collect();
                 let Some(shell) = interpreted(&words) else {
                     let what = interpreter.join(" ");
-                    self.notes.add(line, format!("`{what}` does not take code as an argument: the script{of} is left out"));
+                    self.notes.add(
+                        line,
+                        format!("`{what}` does not take code as an argument: the script{of} is left out"),
+                    );
                     return Ok(None);
                 };
                 put(&mut body, "with", json!({ "shell": shell }));
@@ -260,7 +277,11 @@ impl Reader<'_> {
             (None, parts) => {
                 let parts: Vec<&str> = parts.iter().copied().chain(args).collect();
                 let is_program = parts.len() > 1 && !parts.iter().any(|p| p.contains(['$', '`']));
-                if is_program && shell.is_none() && !parts[0].trim().contains(char::is_whitespace) && !parts[0].is_empty() {
+                if is_program
+                    && shell.is_none()
+                    && !parts[0].trim().contains(char::is_whitespace)
+                    && !parts[0].is_empty()
+                {
                     put(&mut body, "uses", "exec");
                     body.insert("args".into(), parts.iter().map(|p| Value::String(literal(p))).collect());
                 } else {
@@ -269,7 +290,13 @@ impl Reader<'_> {
                         .iter()
                         .enumerate()
                         // Variables are filled in within double quotes too.
-                        .map(|(i, p)| if i == 0 || !p.contains([' ', '\'', '"']) { (*p).to_owned() } else { format!("\"{}\"", p.replace('"', "\\\"")) })
+                        .map(|(i, p)| {
+                            if i == 0 || !p.contains([' ', '\'', '"']) {
+                                (*p).to_owned()
+                            } else {
+                                format!("\"{}\"", p.replace('"', "\\\""))
+                            }
+                        })
                         .collect();
                     self.run(&mut body, &command.join(" "));
                 }
@@ -292,7 +319,9 @@ impl Reader<'_> {
         let mut fields = Fields::of(value);
         let by_word = texts(value).iter().any(|w| matches!(*w, "failed" | "failure"));
         let failure = fields.value("failure").or_else(|| fields.value("failed"));
-        if by_word || failure.is_some_and(|v| v.kind == TreeKind::Bool(true, text(v).unwrap_or_default().to_owned())) {
+        if by_word
+            || failure.is_some_and(|v| v.kind == TreeKind::Bool(true, text(v).unwrap_or_default().to_owned()))
+        {
             put(body, "continue-on-error", true);
         }
         // A step that was skipped stops nothing in Ostler.
@@ -307,22 +336,30 @@ impl Reader<'_> {
         match limit.and_then(number) {
             Some(limit @ 1..=1_000_000) => put(&mut retry, "attempts", limit + 1),
             Some(i64::MIN..=0) => {}
-            _ => self.notes.add(value.line, format!("the limit of `retryPolicy`{of} is not a number; it is left out")),
+            _ => self
+                .notes
+                .add(value.line, format!("the limit of `retryPolicy`{of} is not a number; it is left out")),
         }
-        let is_growing = fields.value("backoff").is_some_and(|v| !matches!(text(v), Some("false" | "0" | "1")));
+        let is_growing =
+            fields.value("backoff").is_some_and(|v| !matches!(text(v), Some("false" | "0" | "1")));
         put(&mut retry, "backoff", if is_growing { "exponential" } else { "fixed" });
         if let Some(value) = fields.value("intervalSec") {
             let span = seconds(value, "intervalSec", self.notes);
             put(&mut retry, "initial", span.map_or_else(|| "0s".to_owned(), |s| s.to_string()));
         }
         if let Some(longest) = fields.value("maxIntervalSec") {
-            let first = retry.get("initial").and_then(Value::as_str).and_then(|t| t.parse().ok()).unwrap_or(Span::from_secs(1));
+            let first = retry
+                .get("initial")
+                .and_then(Value::as_str)
+                .and_then(|t| t.parse().ok())
+                .unwrap_or(Span::from_secs(1));
             if let Some(span) = seconds(longest, "maxIntervalSec", self.notes).filter(|s| *s >= first) {
                 put(&mut retry, "max", span.to_string());
             }
         }
         if let Some(codes) = fields.value("exitCode") {
-            let codes: Vec<String> = items(codes).into_iter().filter_map(number).map(|n| format!("exit:{n}")).collect();
+            let codes: Vec<String> =
+                items(codes).into_iter().filter_map(number).map(|n| format!("exit:{n}")).collect();
             put(&mut retry, "on", codes);
         }
         fields.rest(&format!(" of `retryPolicy`{of}"), self.notes);

@@ -164,7 +164,11 @@ impl Document {
         let mut out = String::new();
         comment(&mut out, "", &format!("Imported from {}.", self.origin));
         if !notes.is_empty() || self.tasks.iter().any(|t| !t.notes.items.is_empty()) {
-            comment(&mut out, "", "A note says what could not be carried over; remove it when that is settled.");
+            comment(
+                &mut out,
+                "",
+                "A note says what could not be carried over; remove it when that is settled.",
+            );
         }
         for note in &notes {
             comment(&mut out, "", &format!("note: {note}"));
@@ -179,14 +183,15 @@ impl Document {
         }
         let count = self.tasks.len();
         out.push_str(if count == 0 { "tasks: []\n" } else { "tasks:\n" });
-        for (i, task) in self.tasks.into_iter().enumerate() {
+        for (i, mut task) in self.tasks.into_iter().enumerate() {
             if i > 0 {
                 out.push('\n');
             }
-            for note in &task.notes.items {
+            let own = in_order(std::mem::take(&mut task.notes.items));
+            for note in &own {
                 comment(&mut out, "  ", &format!("note: {note}"));
             }
-            notes.extend(task.notes.items.iter().cloned());
+            notes.extend(own);
             // Indenting every line keeps blocks of text what they are.
             for line in ostler_timetable::yaml(&json!([task.value(shared.is_some())])).lines() {
                 if !line.is_empty() {
@@ -200,9 +205,18 @@ impl Document {
     }
 }
 
+/// Notes by line, those of the file that was noted first in front.
+fn in_order(mut notes: Vec<Note>) -> Vec<Note> {
+    let files: Vec<String> = notes.iter().map(|n| n.file.clone()).collect();
+    notes.sort_by_key(|n| (files.iter().position(|f| *f == n.file), n.line));
+    notes
+}
+
 /// One line of comment, whatever the text holds.
 fn comment(out: &mut String, indent: &str, text: &str) {
-    let odd = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}');
+    let odd = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
     let text: String = text.chars().map(|c| if odd(c) { ' ' } else { c }).collect();
     let _ = writeln!(out, "{indent}# {text}");
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    document::{Entries, Notes, is_field},
+    document::{Entries, Notes, is_field, literal},
     inputs::Inputs,
 };
 
@@ -38,8 +38,9 @@ impl Scope<'_> {
         for piece in pieces(text) {
             match piece {
                 Piece::Plain(plain) => out.push_str(plain),
+                Piece::Open(text) => out.push_str(&literal(text)),
                 Piece::Expression(source) => match self.meaning(source, line, notes) {
-                    Some(Meaning::Expression(e, _) | Meaning::Matrix(e)) => out.push_str(&format!("${{{{ {e} }}}}")),
+                    Some(Meaning::Expression(e, _) | Meaning::Matrix(e)) => push(&mut out, &e),
                     Some(Meaning::Text(text)) => out.push_str(&text),
                     Some(Meaning::Variable(name)) => {
                         out.push_str(self.env.get(&name).and_then(|v| v.as_str()).unwrap_or_default());
@@ -58,6 +59,7 @@ impl Scope<'_> {
         for piece in pieces(text) {
             match piece {
                 Piece::Plain(plain) => out.push_str(plain),
+                Piece::Open(text) => out.push_str(&literal(text)),
                 Piece::Expression(source) => match self.meaning(source, line, notes) {
                     Some(Meaning::Expression(e, name)) => {
                         out.push_str(&format!("${{{name}}}"));
@@ -67,7 +69,7 @@ impl Scope<'_> {
                         notes.add(line, words);
                         variables.insert(name, format!("${{{{ {e} }}}}").into());
                     }
-                    Some(Meaning::Matrix(e)) => out.push_str(&format!("${{{{ {e} }}}}")),
+                    Some(Meaning::Matrix(e)) => push(&mut out, &e),
                     Some(Meaning::Variable(name)) => out.push_str(&format!("${{{name}}}")),
                     Some(Meaning::Text(text)) => out.push_str(&text),
                     None => out.push_str(&unknown(source, line, notes)),
@@ -97,7 +99,7 @@ impl Scope<'_> {
                 let expression = format!("steps.{step}.outputs.{name}");
                 Some(Meaning::Expression(expression, variable("STEP", &[id, name])))
             }
-            ["github", "workflow"] => Some(Meaning::Text(crate::document::literal(self.workflow))),
+            ["github", "workflow"] => Some(Meaning::Text(literal(self.workflow))),
             ["github", "run_id"] => Some(Meaning::Expression("run.id".into(), "RUN_ID".into())),
             _ => None,
         }
@@ -112,32 +114,38 @@ fn variable(kind: &str, names: &[&str]) -> String {
 /// An expression that means nothing here, as text.
 fn unknown(source: &str, line: u32, notes: &mut Notes) -> String {
     notes.add(line, format!("`{source}` means nothing to Ostler and stands here as text"));
-    format!("$${{{{ {source} }}}}")
+    format!("$${{{{ {} }}}}", literal(source))
+}
+
+/// Adds an expression of Ostler's. A `$` in front of it would make it text.
+fn push(out: &mut String, expression: &str) {
+    if out.ends_with('$') {
+        out.pop();
+        out.push_str("${{ '$' }}");
+    }
+    out.push_str(&format!("${{{{ {expression} }}}}"));
 }
 
 /// A text between and in `${{ }}`.
 enum Piece<'t> {
     Plain(&'t str),
     Expression(&'t str),
+    /// From a `${{` that has no end.
+    Open(&'t str),
 }
 
 fn pieces(text: &str) -> Vec<Piece<'_>> {
     let mut all = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${{") {
-        let Some((source, tail)) = after.split_once("}}") else { break };
         all.push(Piece::Plain(before));
-        // A second opening within is none of GitHub's: what it was meant to be is shown as it is.
+        let Some((source, tail)) = after.split_once("}}") else {
+            all.push(Piece::Open(&rest[before.len()..]));
+            return all;
+        };
         all.push(Piece::Expression(source.trim()));
         rest = tail;
     }
-    // What has no end is text; `$` before `{{` must not make it more.
-    match rest.find("${{") {
-        Some(at) => {
-            all.push(Piece::Plain(&rest[..at]));
-            all.push(Piece::Expression(rest[at + 3..].trim()));
-        }
-        None => all.push(Piece::Plain(rest)),
-    }
+    all.push(Piece::Plain(rest));
     all
 }

@@ -118,7 +118,10 @@ fn triggers(
                         continue;
                     }
                     if !inputs.add(&input.key, property) {
-                        notes.add(input.line, format!("`{}` cannot be the name of an input and is left out", input.key));
+                        notes.add(
+                            input.line,
+                            format!("`{}` cannot be the name of an input and is left out", input.key),
+                        );
                     }
                 }
                 fields.rest(&format!(" of `{}`", entry.key), notes);
@@ -155,7 +158,13 @@ fn property(value: &Tree, notes: &mut Notes) -> Entries {
     let written = given.and_then(text).unwrap_or_default();
     let (name, default): (_, Value) = match kind {
         "boolean" => ("boolean", (written == "true").into()),
-        "number" => ("number", given.map(json).filter(Value::is_number).unwrap_or_else(|| written.parse::<i64>().unwrap_or(0).into())),
+        "number" => (
+            "number",
+            given
+                .map(json)
+                .filter(Value::is_number)
+                .unwrap_or_else(|| written.parse::<i64>().unwrap_or(0).into()),
+        ),
         _ => ("string", written.into()),
     };
     if !matches!(kind, "string" | "boolean" | "number" | "choice") {
@@ -202,7 +211,10 @@ pub(crate) fn variables(value: &Tree, scope: &Scope<'_>, notes: &mut Notes) -> E
                 let value = scope.value(written, entry.line, notes);
                 env.insert(entry.key.clone(), value.into());
             }
-            None => notes.add(entry.line, format!("the variable `{}` is not a name with a text and is left out", entry.key)),
+            None => notes.add(
+                entry.line,
+                format!("the variable `{}` is not a name with a text and is left out", entry.key),
+            ),
         }
     }
     if entries(value).is_empty() && value.kind != TreeKind::Null {

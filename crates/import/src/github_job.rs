@@ -40,6 +40,8 @@ pub(crate) struct Jobs<'a> {
 
 /// What a job gives to each of its steps.
 struct Level<'t> {
+    /// Other jobs come before it.
+    follows: bool,
     condition: Option<Value>,
     matrix: Option<Value>,
     shell: Option<&'t str>,
@@ -58,13 +60,17 @@ impl Jobs<'_> {
         let mut last: BTreeMap<&str, String> = BTreeMap::new();
         let mut pending: Vec<(&TreeEntry, usize, Vec<&str>)> = Vec::new();
         for entry in all {
-            let mut fields = Fields::of(&entry.value);
-            let needs = fields.value("needs").map(texts).unwrap_or_default();
+            let fields = Fields::of(&entry.value);
+            let needs = Fields::of(&entry.value).value("needs").map(texts).unwrap_or_default();
             let begin = steps.len();
             self.job(entry, fields, defaults, &mut ids, &mut steps, all.len() == 1);
             if steps.len() == begin {
                 // A job of which nothing is left still stands between those before and after it.
-                steps.push(Step { id: ids.take(&format!("{}-job", entry.key), "job"), needs: Vec::new(), body: None });
+                steps.push(Step {
+                    id: ids.take(&format!("{}-job", entry.key), "job"),
+                    needs: Vec::new(),
+                    body: None,
+                });
             }
             last.insert(&entry.key, steps.last().map(|s| s.id.clone()).unwrap_or_default());
             pending.push((entry, begin, needs));
@@ -72,12 +78,17 @@ impl Jobs<'_> {
         for (entry, begin, needs) in pending {
             for need in needs {
                 let words = || format!("there is no job `{need}` that `{}` could need", entry.key);
-                let id = last.get(need).ok_or_else(|| ImportError::at(&self.file.name, entry.line, words()))?;
+                let id =
+                    last.get(need).ok_or_else(|| ImportError::at(&self.file.name, entry.line, words()))?;
                 steps[begin].needs.push(id.clone());
             }
         }
         job::list(steps).map_err(|id| {
-            ImportError::at(&self.file.name, jobs.line, format!("the job of step `{id}` needs itself by way of others"))
+            ImportError::at(
+                &self.file.name,
+                jobs.line,
+                format!("the job of step `{id}` needs itself by way of others"),
+            )
         })
     }
 
@@ -115,18 +126,26 @@ impl Jobs<'_> {
             })
         };
         let list = fields.value("steps").map(items).unwrap_or_default();
+        let working = list.iter().filter(|step| Fields::of(step).value("run").is_some()).count();
         let condition = fields.take("if").and_then(|e| self.condition(&e.value, &of));
-        if list.len() > 1 && condition.as_ref().is_some_and(|c| c != &json!(false)) {
+        if working > 1 && condition.as_ref().is_some_and(|c| c != &json!(false)) {
             self.notes.add(entry.line, format!("the condition{of} is that of each of its steps here"));
         }
         let timeout = fields.value("timeout-minutes").and_then(|v| self.minutes(v, &of));
-        if timeout.is_some() && list.len() > 1 {
-            self.notes.add(entry.line, format!("the timeout{of} bounds each of its steps here, not all of them together"));
+        if timeout.is_some() && working > 1 {
+            self.notes.add(
+                entry.line,
+                format!("the timeout{of} bounds each of its steps here, not all of them together"),
+            );
         }
-        if matrix.is_some() && list.len() > 1 {
-            self.notes.add(entry.line, format!("each step{of} is done for all combinations before the next one begins"));
+        if matrix.is_some() && working > 1 {
+            self.notes.add(
+                entry.line,
+                format!("each step{of} is done for all combinations before the next one begins"),
+            );
         }
         let level = Level {
+            follows: fields.value("needs").is_some(),
             condition,
             matrix,
             shell: default("shell").map(|(shell, _)| shell),
@@ -142,7 +161,10 @@ impl Jobs<'_> {
             let mut fields = Fields::of(tree);
             let own = fields.text("id", self.notes);
             let name = fields.text("name", self.notes).map(|n| scope.value(n, tree.line, self.notes));
-            let short = own.map(str::to_owned).or_else(|| name.as_deref().map(slug)).unwrap_or_else(|| format!("step{}", i + 1));
+            let short = own
+                .map(str::to_owned)
+                .or_else(|| name.as_deref().map(slug))
+                .unwrap_or_else(|| format!("step{}", i + 1));
             let id = ids.take(&if is_only { short } else { format!("{}-{short}", entry.key) }, "step");
             let body = self.step(tree, fields, &level, &scope, name.as_deref().unwrap_or(&id));
             if let Some(own) = own.filter(|_| body.is_some() && level.matrix.is_none() && is_field(&id)) {
@@ -159,10 +181,13 @@ impl Jobs<'_> {
 
     fn runner(&mut self, fields: &mut Fields<'_>, of: &str) {
         let Some(value) = fields.value("runs-on") else { return };
-        let is_plain = |t: &&str| t.starts_with("ubuntu") || matches!(*t, "self-hosted" | "linux" | "Linux" | "X64" | "x64");
+        let is_plain = |t: &&str| {
+            t.starts_with("ubuntu") || matches!(*t, "self-hosted" | "linux" | "Linux" | "X64" | "x64")
+        };
         if texts(value).iter().any(|t| !is_plain(t)) || !entries(value).is_empty() {
             let what = texts(value).join(", ");
-            self.notes.add(value.line, format!("`runs-on: {what}`{of}: Ostler runs it on the node that takes it"));
+            self.notes
+                .add(value.line, format!("`runs-on: {what}`{of}: Ostler runs it on the node that takes it"));
         }
     }
 
@@ -175,7 +200,9 @@ impl Jobs<'_> {
             "false" => Some(false.into()),
             known if CONDITIONS.contains(&known) => Some(known.into()),
             _ => {
-                let words = format!("`if: {written}`{of} is not carried over: it is switched off (`if: false`) until its condition stands in it");
+                let words = format!(
+                    "`if: {written}`{of} is not carried over: it is switched off (`if: false`) until its condition stands in it"
+                );
                 self.notes.add(value.line, words);
                 Some(false.into())
             }
@@ -195,7 +222,10 @@ impl Jobs<'_> {
         match &entry.value.kind {
             TreeKind::Bool(value, _) => *value,
             _ => {
-                self.notes.add(entry.line, format!("`{}`{of} is not `true` or `false` here and is left out", entry.key));
+                self.notes.add(
+                    entry.line,
+                    format!("`{}`{of} is not `true` or `false` here and is left out", entry.key),
+                );
                 false
             }
         }
@@ -220,16 +250,19 @@ impl Jobs<'_> {
             }
         }
         if !is_simple || combinations > COMBINATIONS {
-            let words = format!("the matrix{of} is not made of lists of constants alone: its steps are done once, without it");
+            let words = format!(
+                "the matrix{of} is not made of lists of constants alone: its steps are done once, without it"
+            );
             self.notes.add(matrix.line, words);
             return None;
         }
         let mut value = json!({ "matrix": json(matrix) });
-        match fields.value("max-parallel").and_then(crate::fields::number) {
-            Some(most @ 1..=1_000_000) => value["max-parallel"] = most.into(),
-            _ => {}
+        if let Some(most @ 1..=1_000_000) = fields.value("max-parallel").and_then(crate::fields::number) {
+            value["max-parallel"] = most.into();
         }
-        if let Some(fail_fast) = fields.value("fail-fast").filter(|f| matches!(f.kind, TreeKind::Bool(false, _))) {
+        if let Some(fail_fast) =
+            fields.value("fail-fast").filter(|f| matches!(f.kind, TreeKind::Bool(false, _)))
+        {
             value["fail-fast"] = json(fail_fast);
         }
         scope.matrix = names;
@@ -237,7 +270,14 @@ impl Jobs<'_> {
     }
 
     /// What a step does; `None` when it cannot be carried over.
-    fn step(&mut self, tree: &Tree, mut fields: Fields<'_>, level: &Level<'_>, scope: &Scope<'_>, name: &str) -> Option<Entries> {
+    fn step(
+        &mut self,
+        tree: &Tree,
+        mut fields: Fields<'_>,
+        level: &Level<'_>,
+        scope: &Scope<'_>,
+        name: &str,
+    ) -> Option<Entries> {
         let of = format!(" of step `{name}`");
         if let Some(uses) = fields.take("uses") {
             let action = text(&uses.value).unwrap_or_default();
@@ -260,11 +300,16 @@ impl Jobs<'_> {
         let (code, variables) = scope.code(code, tree.line, self.notes);
         env.extend(variables);
         let mut body = Entries::new();
-        put(&mut body, "if", fields.take("if").map_or_else(|| level.condition.clone(), |e| self.own_condition(e, level, &of)));
+        put(
+            &mut body,
+            "if",
+            fields.take("if").map_or_else(|| level.condition.clone(), |e| self.own_condition(e, level, &of)),
+        );
         put(&mut body, "strategy", level.matrix.clone());
         put(&mut body, "env", env);
         let line = tree.line;
-        let directory = fields.value("working-directory").and_then(|v| Some((text(v)?, v.line))).or(level.directory);
+        let directory =
+            fields.value("working-directory").and_then(|v| Some((text(v)?, v.line))).or(level.directory);
         let directory = directory.map(|(path, line)| scope.value(path, line, self.notes));
         // A secret may not be part of what others can see.
         if directory.as_ref().is_some_and(|d| d.contains("secrets.")) {
@@ -280,12 +325,19 @@ impl Jobs<'_> {
         put(&mut body, "timeout", minutes.and_then(|m| span(m * 60.0)).map(|s| s.to_string()));
         match fields.text("shell", self.notes).or(level.shell) {
             None => {}
-            Some("bash") => put(&mut body, "with", json!({ "shell": ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"] })),
+            Some("bash") => put(
+                &mut body,
+                "with",
+                json!({ "shell": ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"] }),
+            ),
             Some("sh") => put(&mut body, "shell", "sh"),
             Some("python") => put(&mut body, "with", json!({ "shell": ["python3", "-c"] })),
             Some("pwsh") => put(&mut body, "with", json!({ "shell": ["pwsh", "-Command"] })),
             Some(other) => {
-                self.notes.add(line, format!("`shell: {}`{of} is not carried over: the step is left out", literal(other)));
+                self.notes.add(
+                    line,
+                    format!("`shell: {}`{of} is not carried over: the step is left out", literal(other)),
+                );
                 return None;
             }
         }
@@ -297,6 +349,12 @@ impl Jobs<'_> {
     /// A step's own condition, in a job that may have one.
     fn own_condition(&mut self, entry: &TreeEntry, level: &Level<'_>, of: &str) -> Option<Value> {
         let own = self.condition(&entry.value, of);
+        if level.follows && own.as_ref().and_then(Value::as_str).is_some() {
+            let words = format!(
+                "the condition{of} looks at the jobs before it too: it may hold where GitHub would not have begun the job"
+            );
+            self.notes.add(entry.line, words);
+        }
         match &level.condition {
             Some(Value::Bool(false)) => level.condition.clone(),
             _ => own,

@@ -6,9 +6,33 @@ use crate::document::{Entries, is_field};
 
 /// Names at which a map of inputs would be read as a JSON Schema.
 const KEYWORDS: &[&str] = &[
-    "type", "properties", "required", "additionalProperties", "items", "enum", "const", "oneOf", "anyOf", "allOf",
-    "not", "title", "description", "default", "examples", "format", "pattern", "minimum", "maximum", "definitions",
-    "minLength", "maxLength", "patternProperties", "minProperties", "maxProperties", "protocol", "options",
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "enum",
+    "const",
+    "oneOf",
+    "anyOf",
+    "allOf",
+    "not",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "format",
+    "pattern",
+    "minimum",
+    "maximum",
+    "definitions",
+    "minLength",
+    "maxLength",
+    "patternProperties",
+    "minProperties",
+    "maxProperties",
+    "protocol",
+    "options",
 ];
 
 /// The declared inputs.
@@ -42,7 +66,8 @@ impl Inputs {
             return Value::Null;
         }
         if self.properties.keys().any(|name| KEYWORDS.contains(&name.as_str()) || name.starts_with('$')) {
-            let mut schema = json!({ "type": "object", "properties": self.properties, "additionalProperties": false });
+            let mut schema =
+                json!({ "type": "object", "properties": self.properties, "additionalProperties": false });
             if !self.required.is_empty() {
                 schema["required"] = json!(self.required);
             }

@@ -15,7 +15,17 @@ use crate::{
 const IGNORED: &[(&str, &[&str])] = &[
     ("Unit", &["Documentation", "After", "Before", "Wants", "DefaultDependencies", "PartOf"]),
     ("Timer", &["AccuracySec", "FixedRandomDelay", "RemainAfterElapse"]),
-    ("Service", &["StandardOutput", "StandardError", "StandardInput", "SyslogIdentifier", "KillMode", "RemainAfterExit"]),
+    (
+        "Service",
+        &[
+            "StandardOutput",
+            "StandardError",
+            "StandardInput",
+            "SyslogIdentifier",
+            "KillMode",
+            "RemainAfterExit",
+        ],
+    ),
 ];
 
 /// Turns timers into a definition file, one task for each. `find` gives a unit by the timer that starts it and by its
@@ -61,11 +71,8 @@ fn one(
     let mut task = Task { notes, ..Task::default() };
     put(&mut task.meta, "id", document.ids.take(file.stem(), "timer"));
     let mut unit_file = Unit::read(&service)?;
-    let description = [&mut unit_file, &mut timer]
-        .map(|u| u.last("Unit", "Description"))
-        .into_iter()
-        .flatten()
-        .next();
+    let description =
+        [&mut unit_file, &mut timer].map(|u| u.last("Unit", "Description")).into_iter().flatten().next();
     let schedules = schedules(file, &mut timer, &mut task.notes)?;
     for unit in [&mut timer, &mut unit_file] {
         for (section, keys) in IGNORED {
@@ -75,7 +82,8 @@ fn one(
     }
     timer.rest(&mut task.notes);
     let names = Specifiers { unit: &unit };
-    let mut work = Work { file: &service, names, notes: Notes::of(&service.name), unit: unit_file, switched_off: false };
+    let mut work =
+        Work { file: &service, names, notes: Notes::of(&service.name), unit: unit_file, switched_off: false };
     let body = work.body()?;
     if let Some(description) = description {
         let text = work.names.expand(&description.value, description.line, &mut work.notes);
@@ -98,7 +106,8 @@ fn one(
 
 /// A span, or an error at its line. `infinity` is none.
 fn span_of(file: &File, setting: &Setting) -> Result<Option<Span>, ImportError> {
-    span(&setting.value).map_err(|e| ImportError::at(&file.name, setting.line, format!("`{}`: {e}", setting.key)))
+    span(&setting.value)
+        .map_err(|e| ImportError::at(&file.name, setting.line, format!("`{}`: {e}", setting.key)))
 }
 
 fn schedules(file: &File, timer: &mut Unit, notes: &mut Notes) -> Result<Vec<Value>, ImportError> {
@@ -127,7 +136,10 @@ fn schedules(file: &File, timer: &mut Unit, notes: &mut Notes) -> Result<Vec<Val
     for key in ["OnBootSec", "OnStartupSec", "OnActiveSec"] {
         for setting in timer.take("Timer", key) {
             if span_of(file, &setting)?.is_some_and(|s| !s.is_zero()) {
-                let words = format!("`{key}={}`: Ostler starts it when an `ostler serve` starts, without waiting", setting.value);
+                let words = format!(
+                    "`{key}={}`: Ostler starts it when an `ostler serve` starts, without waiting",
+                    setting.value
+                );
                 notes.add(setting.line, words);
             }
             boots = true;
@@ -139,7 +151,10 @@ fn schedules(file: &File, timer: &mut Unit, notes: &mut Notes) -> Result<Vec<Val
     for (key, pace) in [("OnUnitActiveSec", "precise"), ("OnUnitInactiveSec", "spaced")] {
         for setting in timer.take("Timer", key) {
             let Some(every) = span_of(file, &setting)?.filter(|s| s.as_micros() >= 1_000) else {
-                notes.add(setting.line, format!("`{key}={}` is no interval that Ostler can keep", setting.value));
+                notes.add(
+                    setting.line,
+                    format!("`{key}={}` is no interval that Ostler can keep", setting.value),
+                );
                 continue;
             };
             let mut entries = Entries::from_iter([("every".to_owned(), every.to_string().into())]);
@@ -199,7 +214,9 @@ impl Work<'_> {
         if let Some(setting) = self.unit.last("Service", "WorkingDirectory") {
             let path = self.expand(&setting);
             match path.trim_start_matches('-') {
-                "~" => self.notes.add(setting.line, "`WorkingDirectory=~`: write the home directory of the user"),
+                "~" => {
+                    self.notes.add(setting.line, "`WorkingDirectory=~`: write the home directory of the user")
+                }
                 path => put(&mut directory, "working_directory", literal(path)),
             }
         }
@@ -231,16 +248,14 @@ impl Work<'_> {
         let run = self.unit.last("Service", "RuntimeMaxSec");
         // The start of a oneshot service is all of it; that of others is over at once.
         let bound = run.or(start.or(both).filter(|_| is_oneshot));
-        if let Some(timeout) = bound {
-            if let Some(span) = span_of(self.file, &timeout)?.filter(|s| !s.is_zero()) {
-                let text = span.to_string();
-                put(body, "timeout", if steps == 1 { json!(text) } else { json!({ "total": text }) });
-            }
+        let bound = bound.map(|s| span_of(self.file, &s)).transpose()?.flatten();
+        if let Some(span) = bound.filter(|s| !s.is_zero()) {
+            let text = span.to_string();
+            put(body, "timeout", if steps == 1 { json!(text) } else { json!({ "total": text }) });
         }
-        if let Some(stop) = self.unit.last("Service", "TimeoutStopSec") {
-            if let Some(span) = span_of(self.file, &stop)? {
-                put(body, "grace", span.to_string());
-            }
+        let stop = self.unit.last("Service", "TimeoutStopSec");
+        if let Some(span) = stop.map(|s| span_of(self.file, &s)).transpose()?.flatten() {
+            put(body, "grace", span.to_string());
         }
         Ok(())
     }
@@ -251,7 +266,9 @@ impl Work<'_> {
             for word in words(&self.expand(&setting)) {
                 match word.split_once('=').filter(|(name, _)| is_variable(name)) {
                     Some((name, value)) => drop(env.insert(name.to_owned(), literal(value).into())),
-                    None => self.notes.add(setting.line, format!("`{word}` is not the assignment of a variable")),
+                    None => {
+                        self.notes.add(setting.line, format!("`{word}` is not the assignment of a variable"))
+                    }
                 }
             }
         }
@@ -260,14 +277,21 @@ impl Work<'_> {
         for setting in self.unit.take("Service", "EnvironmentFile") {
             let path = self.expand(&setting);
             if let Some(path) = path.strip_prefix('-') {
-                let words = format!("systemd goes on without `{path}` where it is missing; here it must be there");
+                let words =
+                    format!("systemd goes on without `{path}` where it is missing; here it must be there");
                 self.notes.add(setting.line, words);
             }
             let path = path.trim_start_matches('-').to_owned();
-            if path.starts_with('/') && !path.split(['/', '\\']).any(|part| part == "..") && !path.contains("${{") {
+            if path.starts_with('/')
+                && !path.split(['/', '\\']).any(|part| part == "..")
+                && !path.contains("${{")
+            {
                 files.push(path);
             } else {
-                self.notes.add(setting.line, format!("`EnvironmentFile={path}` is not an absolute path and is left out"));
+                self.notes.add(
+                    setting.line,
+                    format!("`EnvironmentFile={path}` is not an absolute path and is left out"),
+                );
             }
         }
         put(body, "env_file", files);
@@ -290,11 +314,16 @@ impl Work<'_> {
                 self.notes.add(user.line, words);
                 put(&mut with, "user", literal(&whole));
             }
-            (None, Some(group)) => self.notes.add(group.line, format!("`Group={}` is not carried over", group.value)),
+            (None, Some(group)) => {
+                self.notes.add(group.line, format!("`Group={}` is not carried over", group.value))
+            }
             (None, None) => {}
         }
         if let Some(umask) = self.unit.last("Service", "UMask") {
-            if !umask.value.is_empty() && umask.value.len() < 5 && umask.value.bytes().all(|b| (b'0'..b'8').contains(&b)) {
+            if !umask.value.is_empty()
+                && umask.value.len() < 5
+                && umask.value.bytes().all(|b| (b'0'..b'8').contains(&b))
+            {
                 put(&mut with, "umask", umask.value);
             } else {
                 self.notes.add(umask.line, format!("`UMask={}` is not carried over", umask.value));
@@ -305,7 +334,10 @@ impl Work<'_> {
             for word in words(&setting.value) {
                 match word.parse::<u8>() {
                     Ok(code) => codes.push(code.into()),
-                    Err(_) => self.notes.add(setting.line, format!("the exit status `{word}` is not a number and is left out")),
+                    Err(_) => self.notes.add(
+                        setting.line,
+                        format!("the exit status `{word}` is not a number and is left out"),
+                    ),
                 }
             }
         }
@@ -319,7 +351,8 @@ impl Work<'_> {
     fn guards(&mut self) {
         let is_guard = |s: &Setting| {
             let word = s.key.as_str();
-            s.key == "ExecCondition" || (s.section == "Unit" && (word.starts_with("Condition") || word.starts_with("Assert")))
+            s.key == "ExecCondition"
+                || (s.section == "Unit" && (word.starts_with("Condition") || word.starts_with("Assert")))
         };
         let (guards, rest) = self.unit.settings.drain(..).partition(is_guard);
         self.unit.settings = rest;
@@ -352,12 +385,17 @@ impl Work<'_> {
         let program = first.trim_start_matches(['-', '@', ':', '+', '!', '|']);
         let prefix = &first[..first.len() - program.len()];
         if program.is_empty() {
-            return Err(ImportError::at(&self.file.name, setting.line, format!("`{}` names no program", setting.key)));
+            return Err(ImportError::at(
+                &self.file.name,
+                setting.line,
+                format!("`{}` names no program", setting.key),
+            ));
         }
         words[0] = program.to_owned();
         if prefix.contains('@') && words.len() > 1 {
             let name = words.remove(1);
-            self.notes.add(setting.line, format!("the program's own name `{name}` (`@`) is not carried over"));
+            self.notes
+                .add(setting.line, format!("the program's own name `{name}` (`@`) is not carried over"));
         }
         if prefix.contains(['+', '!']) {
             self.notes.add(setting.line, "the full privileges (`+`, `!`) are not carried over");
@@ -390,14 +428,16 @@ fn shell_word(word: &str) -> String {
     while let Some(at) = rest.find(['$', '"', '\\', '`']) {
         out.push_str(&rest[..at]);
         let tail = &rest[at..];
-        let name = tail.strip_prefix("${").and_then(|t| t.split_once('}')).filter(|(name, _)| is_variable(name));
+        let name =
+            tail.strip_prefix("${").and_then(|t| t.split_once('}')).filter(|(name, _)| is_variable(name));
         match name {
             Some((name, after)) => {
                 out.push_str(&format!("${{{name}}}"));
                 rest = after;
             }
             None => {
-                let bare = tail.starts_with('$') && tail[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+                let bare = tail.starts_with('$')
+                    && tail[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
                 if !bare {
                     out.push('\\');
                 }

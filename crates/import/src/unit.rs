@@ -226,7 +226,14 @@ mod tests {
 
     #[test]
     fn spans_are_those_of_systemd() {
-        for (text, seconds) in [("90", 90), ("5min 20s", 320), ("1h30m", 5400), ("1d", 86400), ("1.5h", 5400), ("2 weeks", 1_209_600)] {
+        for (text, seconds) in [
+            ("90", 90),
+            ("5min 20s", 320),
+            ("1h30m", 5400),
+            ("1d", 86400),
+            ("1.5h", 5400),
+            ("2 weeks", 1_209_600),
+        ] {
             assert_eq!(span(text).unwrap(), Some(Span::from_secs(seconds)), "{text}");
         }
         assert_eq!(span("infinity").unwrap(), None);

@@ -61,9 +61,9 @@ pub fn read_yaml(text: &[u8], name: &str) -> Result<Tree, Diagnostics> {
     let source = Source::new(name, text);
     match formats::read(&source, Format::Yaml) {
         Ok(node) => Ok(tree(&source, node)),
-        Err(problems) => Err(Diagnostics {
-            items: problems.into_iter().map(|p| Diagnostic::new(&source, p)).collect(),
-        }),
+        Err(problems) => {
+            Err(Diagnostics { items: problems.into_iter().map(|p| Diagnostic::new(&source, p)).collect() })
+        }
     }
 }
 

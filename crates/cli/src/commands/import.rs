@@ -57,7 +57,9 @@ pub enum Import {
         target: Target,
     },
     /// GitHub workflows
-    #[command(after_help = "Examples:\n  ostler import github .github/workflows/*.yml --namespace ci --out ci.yaml")]
+    #[command(
+        after_help = "Examples:\n  ostler import github .github/workflows/*.yml --namespace ci --out ci.yaml"
+    )]
     Github {
         /// The files; `-` for standard input
         #[arg(required = true)]
@@ -126,12 +128,14 @@ impl Target {
         })?;
         // What is written must be what `check` takes.
         let name = self.out.as_ref().map_or_else(|| "imported.yaml".into(), |p| p.display().to_string());
-        load_text(imported.yaml.as_bytes(), &name, Format::Yaml, &context::load_options()).map_err(|found| {
-            CliError {
-                message: "what was imported does not pass `ostler check`, which is a mistake of `ostler import`".into(),
+        load_text(imported.yaml.as_bytes(), &name, Format::Yaml, &context::load_options()).map_err(
+            |found| CliError {
+                message:
+                    "what was imported does not pass `ostler check`, which is a mistake of `ostler import`"
+                        .into(),
                 ..CliError::from(found)
-            }
-        })?;
+            },
+        )?;
         if let Some(path) = &self.out {
             self.create(path, &imported.yaml)?;
         }
@@ -166,7 +170,8 @@ impl Target {
     fn create(&self, path: &Path, text: &str) -> Result<(), CliError> {
         let mut open = std::fs::OpenOptions::new();
         open.write(true);
-        let file = if self.force { open.create(true).truncate(true) } else { open.create_new(true) }.open(path);
+        let file =
+            if self.force { open.create(true).truncate(true) } else { open.create_new(true) }.open(path);
         file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|e| {
             if e.kind() == std::io::ErrorKind::AlreadyExists {
                 return CliError::usage(format!("`{}` is there already", path.display()))

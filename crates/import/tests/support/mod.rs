@@ -33,6 +33,16 @@ pub(crate) fn load(imported: &Imported) -> Timetable {
     }
 }
 
+/// Compares a text with a golden file; with `OSTLER_UPDATE_GOLDEN` set, writes the file instead.
+pub(crate) fn golden(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("OSTLER_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(golden == text, "{name} is now:\n{text}");
+}
+
 /// As [`load`], when there is something to load.
 pub(crate) fn check(imported: Result<Imported, ImportError>) {
     if let Ok(imported) = imported {
