@@ -61,6 +61,16 @@ fn one(
         Some(setting) => (own.expand(&setting.value, setting.line, &mut notes), setting.line),
         None => (default, 0),
     };
+    if unit.contains(['/', '\\']) {
+        let words = format!("`Unit={unit}` is not the name of a unit");
+        return Err(ImportError::at(&file.name, unit_line, words));
+    }
+    if file.stem().ends_with('@') {
+        notes.add(
+            0,
+            "the timer is a template: import it under the name of an instance, or `%i` stands for nothing",
+        );
+    }
     // An instance is described by its template.
     let template = unit.split_once('@').map(|(prefix, _)| format!("{prefix}@.service"));
     let found = find(file, &unit).or_else(|| find(file, &template?));
@@ -80,16 +90,17 @@ fn one(
         }
         unit.settings.retain(|s| s.section != "Install" && !s.section.starts_with("X-"));
     }
+    let mut is_guarded = timer.guards(&mut task.notes);
     timer.rest(&mut task.notes);
     let names = Specifiers { unit: &unit };
-    let mut work =
-        Work { file: &service, names, notes: Notes::of(&service.name), unit: unit_file, switched_off: false };
+    let mut work = Work { file: &service, names, notes: Notes::of(&service.name), unit: unit_file };
+    is_guarded |= work.unit.guards(&mut work.notes);
     let body = work.body()?;
     if let Some(description) = description {
         let text = work.names.expand(&description.value, description.line, &mut work.notes);
         put(&mut task.meta, "description", text);
     }
-    if work.switched_off {
+    if is_guarded {
         put(&mut task.meta, "enabled", false);
     }
     if !schedules.is_empty() {
@@ -189,7 +200,6 @@ struct Work<'a> {
     names: Specifiers<'a>,
     notes: Notes,
     unit: Unit,
-    switched_off: bool,
 }
 
 impl Work<'_> {
@@ -221,7 +231,6 @@ impl Work<'_> {
             }
         }
         let with = self.settings();
-        self.guards();
         if steps.len() == 1 {
             body.extend(directory);
             put(&mut body, "with", with);
@@ -345,26 +354,6 @@ impl Work<'_> {
             put(&mut with, "exit_codes", json!({ "success": codes }));
         }
         with
-    }
-
-    /// Conditions are not carried over; what they guard does not run without them.
-    fn guards(&mut self) {
-        let is_guard = |s: &Setting| {
-            let word = s.key.as_str();
-            s.key == "ExecCondition"
-                || (s.section == "Unit" && (word.starts_with("Condition") || word.starts_with("Assert")))
-        };
-        let (guards, rest) = self.unit.settings.drain(..).partition(is_guard);
-        self.unit.settings = rest;
-        let guards: Vec<Setting> = guards;
-        for guard in guards {
-            let words = format!(
-                "`{}={}` is not carried over: the task is switched off (`enabled: false`) until the condition stands in it",
-                guard.key, guard.value
-            );
-            self.notes.add(guard.line, words);
-            self.switched_off = true;
-        }
     }
 
     /// The steps of one `Exec…` line; a `;` by itself begins another command.

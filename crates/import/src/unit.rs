@@ -89,10 +89,50 @@ impl Unit {
         self.take(section, key).pop()
     }
 
-    /// Notes everything that nobody took.
+    /// Takes the conditions out and notes them. Gives whether what they guard must be switched off: conditions about
+    /// the kind of machine hold or do not hold for good, others may change from run to run.
+    pub(crate) fn guards(&mut self, notes: &mut Notes) -> bool {
+        let is_guard = |s: &Setting| {
+            let is_unit =
+                s.section == "Unit" && (s.key.starts_with("Condition") || s.key.starts_with("Assert"));
+            s.key == "ExecCondition" || is_unit
+        };
+        let (guards, rest): (Vec<_>, Vec<_>) = self.settings.drain(..).partition(is_guard);
+        self.settings = rest;
+        let mut switches_off = false;
+        for guard in guards.into_iter().filter(|g| !g.value.is_empty()) {
+            let written = format!("`{}={}`", guard.key, guard.value);
+            let kind = guard.key.trim_start_matches("Condition").trim_start_matches("Assert");
+            if MACHINE.contains(&kind) || guard.value == "!/etc/initrd-release" {
+                notes.add(
+                    guard.line,
+                    format!("{written} is not carried over: see that it holds on this machine"),
+                );
+                continue;
+            }
+            let words = format!(
+                "{written} is not carried over: the task is switched off (`enabled: false`) until the condition stands in it"
+            );
+            notes.add(guard.line, words);
+            switches_off = true;
+        }
+        switches_off
+    }
+
+    /// Notes everything that nobody took. What confines a service is one note, since there is often much of it.
     pub(crate) fn rest(self, notes: &mut Notes) {
-        for setting in self.settings {
+        let (confines, others): (Vec<_>, Vec<_>) =
+            self.settings.into_iter().partition(|s| CONFINES.iter().any(|word| s.key.starts_with(word)));
+        for setting in others {
             notes.add(setting.line, format!("`{}={}` is not carried over", setting.key, setting.value));
+        }
+        if let Some(first) = confines.first() {
+            let all: Vec<String> =
+                confines.iter().map(|s| format!("`{}={}` (line {})", s.key, s.value, s.line)).collect();
+            notes.add(
+                first.line,
+                format!("what the service is confined to is not carried over: {}", all.join(", ")),
+            );
         }
     }
 }
@@ -103,6 +143,41 @@ impl Setting {
         matches!(self.value.to_ascii_lowercase().as_str(), "1" | "yes" | "y" | "true" | "t" | "on")
     }
 }
+
+/// Conditions about the machine, without `Condition` and `Assert` in front.
+const MACHINE: &[&str] = &[
+    "ACPower",
+    "Architecture",
+    "CPUFeature",
+    "Capability",
+    "ControlGroupController",
+    "Firmware",
+    "Host",
+    "KernelCommandLine",
+    "KernelVersion",
+    "Security",
+    "Virtualization",
+];
+
+/// How settings begin that confine a service.
+const CONFINES: &[&str] = &[
+    "Ambient",
+    "CapabilityBounding",
+    "DevicePolicy",
+    "DynamicUser",
+    "InaccessiblePaths",
+    "LockPersonality",
+    "MemoryDeny",
+    "NoNewPrivileges",
+    "Private",
+    "ProcSubset",
+    "Protect",
+    "ReadOnlyPaths",
+    "ReadWritePaths",
+    "RemoveIPC",
+    "Restrict",
+    "SystemCall",
+];
 
 /// Units of systemd.time(7), in microseconds; a month is 30.44 days, a year 365.25.
 const UNITS: &[(&[&str], f64)] = &[
