@@ -153,7 +153,7 @@ impl Reader<'_> {
                 "cron runs it as `{user}`; so does Ostler when `ostler serve` runs as root: else take `user` out"
             );
             task.notes.add(line, words);
-            put(&mut task.body, "with", json!({ "user": user }));
+            put(&mut task.body, "with", json!({ "user": literal(user) }));
         }
         put(&mut task.body, "stdin", stdin.as_deref().map(literal));
         let shell = self.state.shell.as_deref().unwrap_or("sh");

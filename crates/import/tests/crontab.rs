@@ -184,3 +184,15 @@ fn a_minute_that_is_drawn_becomes_a_jitter() {
     assert_eq!(trigger.jitter.map(|s| s.as_secs()), Some(1800));
     assert!(imported.notes.iter().any(|n| n.words.contains("moved by up to 30m")), "{:?}", imported.notes);
 }
+
+#[test]
+fn variables_that_all_tasks_share_are_said_once() {
+    let imported = crontab(&File::new("a", "HOME=/srv\nA=1\n@daily x\n@hourly y\n"), &options()).unwrap();
+    assert_eq!(imported.yaml.matches("env:").count(), 1, "{}", imported.yaml);
+    let timetable = load(&imported);
+    for task in &timetable.tasks {
+        assert_eq!(task.steps[0].env["A"], "1");
+        assert_eq!(task.steps[0].working_directory.as_deref(), Some("/srv"));
+    }
+    assert!(imported.notes.is_empty());
+}
