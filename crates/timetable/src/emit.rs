@@ -84,14 +84,14 @@ fn depth(value: &Value) -> usize {
 
 fn has_lines(value: &Value) -> bool {
     match value {
-        Value::String(text) => text.trim_end_matches('\n').contains('\n') && literal(text, 2).is_some(),
+        Value::String(text) => literal(text, 2).is_some(),
         Value::Array(items) => items.iter().any(has_lines),
         Value::Object(map) => map.values().any(has_lines),
         _ => false,
     }
 }
 
-/// A text of several lines as a `|` block, when such a block gives it back exactly.
+/// A text of several lines (one that ends its line counts) as a `|` block, when such a block gives it back exactly.
 fn literal(text: &str, indent: usize) -> Option<String> {
     let body = text.trim_end_matches('\n');
     let ends = text.len() - body.len();
@@ -99,7 +99,7 @@ fn literal(text: &str, indent: usize) -> Option<String> {
     let plain = |c: char| {
         c == '\n' || (!c.is_control() && !matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}'))
     };
-    if !body.contains('\n') || first.starts_with([' ', '\t']) || first.is_empty() || !text.chars().all(plain)
+    if !text.contains('\n') || first.starts_with([' ', '\t']) || first.is_empty() || !text.chars().all(plain)
     {
         return None;
     }

@@ -33,6 +33,7 @@ mod namespace;
 mod node;
 mod schema;
 mod source;
+mod tree;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use emit::yaml;
@@ -42,3 +43,4 @@ pub use load::{LoadOptions, Loaded, load_path, load_text, load_text_at};
 pub use namespace::ephemeral_namespace;
 pub use ostler_model::definition::Timetable;
 pub use schema::editor_schema;
+pub use tree::{Tree, TreeEntry, TreeKind, read_yaml};

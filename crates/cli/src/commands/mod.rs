@@ -9,6 +9,7 @@ mod db;
 mod diff;
 mod events;
 mod export;
+mod import;
 mod init;
 mod logs;
 mod namespaces;
@@ -98,6 +99,9 @@ pub enum Command {
     Diff(diff::Diff),
     /// Write stored definitions as a file
     Export(export::Export),
+    /// Turn crontabs, systemd timers and files of other schedulers into a definition file
+    #[command(subcommand)]
+    Import(import::Import),
     /// List, show, cancel and retry runs
     #[command(subcommand)]
     Runs(runs::Runs),
@@ -156,6 +160,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Command::Push(command) => command.run(global),
         Command::Diff(command) => command.run(global),
         Command::Export(command) => command.run(global),
+        Command::Import(command) => command.run(global),
         Command::Runs(command) => command.run(global),
         Command::Tasks(command) => command.run(global),
         Command::Presets(command) => command.run(global),
