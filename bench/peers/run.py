@@ -215,11 +215,11 @@ def summarise(lines: list[dict]) -> list[dict]:
 
 def show(figures: list[dict], skipped: list[dict]) -> None:
     """The table, in order of figure."""
-    print(f"\n{'figure':<18}{'peer':<20}{'version':<10}{'median':>10} {'unit':<8}{'[least .. most]':<24} note")
+    print(f"\n{'figure':<20}{'peer':<20}{'version':<10}{'median':>10} {'unit':<8}{'[least .. most]':<24} note")
     for row in sorted(figures, key=lambda row: (int(row["figure"][1:].split("_")[0]), row["figure"])):
         spread = f"[{number(row['least'])} .. {number(row['most'])}]"
         print(
-            f"{row['figure']:<18}{row['peer']:<20}{row['version']:<10}{number(row['median']):>10} {row['unit']:<8}"
+            f"{row['figure']:<20}{row['peer']:<20}{row['version']:<10}{number(row['median']):>10} {row['unit']:<8}"
             f"{spread:<24} {row['note']}"
         )
     for line in skipped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -13,7 +14,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 SCALE = float(os.environ.get("OSTLER_BENCH_SCALE", "1"))
 POSTGRES = os.environ.get("OSTLER_BENCH_POSTGRES", "")
@@ -123,7 +124,7 @@ def answers(url: str) -> bool:
 
 
 class Server:
-    """A server for as long as a `with` lasts: Q5 is its start to ready, and its memory at rest."""
+    """A server for as long as a `with` lasts."""
 
     def __init__(self, command: list[str], ready: str, env: dict[str, str] | None = None) -> None:
         self.command, self.ready, self.env = command, ready, os.environ | (env or {})
@@ -150,13 +151,19 @@ class Server:
             self.process.wait()
         self.log.close()
 
-    def report(self, version: str, rest: float = 3) -> None:
-        """Q5, after a rest."""
-        figure("q5_start", self.took * 1000, "ms", "process start to the first answer of its health page", version)
-        time.sleep(rest)
-        family = tree(self.process.pid)
-        memory = sum(rss(pid) for pid in family)
-        figure("q5_rss", memory, "MB", f"{len(family)} process(es), {rest:g} s after ready", version)
+
+@contextlib.contextmanager
+def measured(command: list[str], ready: str, env: dict[str, str] | None = None, version: str = "") -> Iterator[Server]:
+    """Q5: the first start, with a store to make; the second, with the store there; and the memory at rest."""
+    note = "process start to the first answer of its health page"
+    with Server(command, ready, env) as server:
+        figure("q5_start", server.took * 1000, "ms", f"{note}, new store", version)
+    with Server(command, ready, env) as server:
+        figure("q5_restart", server.took * 1000, "ms", f"{note}, store of the first start", version)
+        time.sleep(3)
+        family = tree(server.process.pid)
+        figure("q5_rss", sum(map(rss, family)), "MB", f"{len(family)} process(es), 3 s after ready", version)
+        yield server
 
 
 def tree(pid: int) -> list[int]:
@@ -180,3 +187,21 @@ def timed(work: Callable[[], Any]) -> float:
     start = time.monotonic()
     work()
     return time.monotonic() - start
+
+
+def whole(name: str, command: list[str], note: str, env: dict[str, str] | None = None) -> None:
+    """Q11 of a library: its application as a command, which ends with a line of its two moments (see `moments`)."""
+    start = time.monotonic()
+    done = subprocess.run(command, env=os.environ | (env or {}), capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    figure(f"q11_{name}", told["end"] - start, "s", f"start of python to recorded end, {note}")
+    figure(f"q11_{name}_warm", told["again"], "s", f"once more in the same process, {note}")
+
+
+def moments(work: Callable[[], Any]) -> None:
+    """In an application: does the work, says when it had ended, and how long it takes once more."""
+    work()
+    end = time.monotonic()
+    print(json.dumps({"end": end, "again": timed(work)}), flush=True)
