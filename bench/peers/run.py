@@ -24,6 +24,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 import venv
 from dataclasses import dataclass
@@ -187,6 +188,30 @@ def end_group(group: int) -> None:
         pass
 
 
+def busy(over: float = 0.5) -> float:
+    """The share of the processors in use for a moment, in percent; 0 where the system does not tell."""
+
+    def ticks() -> tuple[int, int]:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(fields), fields[3] + fields[4]
+
+    try:
+        total, idle = ticks()
+        time.sleep(over)
+        total, idle = (now - then for now, then in zip(ticks(), (total, idle)))
+    except (OSError, ValueError):
+        return 0
+    return 100 * (1 - idle / total) if total else 0
+
+
+def settle(limit: float) -> float:
+    """Waits until the machine is at rest, but not for ever; gives how busy others keep it."""
+    deadline = time.monotonic() + limit
+    while (share := busy()) > 10 and time.monotonic() < deadline:
+        pass
+    return share
+
+
 def number(value: float) -> str:
     """Three figures that matter."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
@@ -207,6 +232,7 @@ def summarise(lines: list[dict]) -> list[dict]:
             "least": min(line["value"] for line in group),
             "most": max(line["value"] for line in group),
             "values": [line["value"] for line in group],
+            "busy": [line["busy"] for line in group],
             "note": group[-1].get("note", ""),
         }
         for (name, figure), group in groups.items()
@@ -232,6 +258,9 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the peers and leave")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
+    parser.add_argument(
+        "--settle", type=float, default=30, metavar="S", help="seconds to wait for a machine at rest before each driver"
+    )
     options = parser.parse_args()
     if options.list:
         for name, peer in PEERS.items():
@@ -263,13 +292,14 @@ def main() -> int:
             skipped.append({"peer": name, "round": 0, "skipped": str(error)})
     for turn in range(1, options.rounds + 1):
         for name, command in commands.items():
-            print(f"round {turn}: {name}", file=sys.stderr)
+            share = settle(options.settle)
+            print(f"round {turn}: {name}, others use {share:.0f} % of the processors", file=sys.stderr)
             for line in measure(name, command, homes, environment):
                 if "skipped" in line:
                     print(f"  {line['skipped']}", file=sys.stderr)
                     skipped.append(line | {"round": turn})
                 else:
-                    lines.append(line)
+                    lines.append(line | {"busy": round(share)})
 
     figures = summarise(lines)
     show(figures, skipped)

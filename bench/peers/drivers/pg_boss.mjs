@@ -1,4 +1,4 @@
-// pg-boss woken by NOTIFY, in batches of 100 and fetching on while batches are full, as its documentation advises.
+// pg-boss woken by NOTIFY, in batches of 500 and fetching on while batches are full, as its documentation advises.
 import { database, figure, latency, load, postgres, scale, seconds, until } from './common.mjs'
 
 const { PgBoss } = load('pg-boss')
@@ -18,13 +18,13 @@ for (let i = 0; i < N; i += 1000) {
 figure('q1_enqueue', N / (seconds() - start), 'jobs/s', `${N}, insert of 1000`)
 
 let handled = 0
-const options = { batchSize: 100, localConcurrency: 4, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 }
+const options = { batchSize: 500, localConcurrency: 2, burstWhenBatchFull: true, pollingIntervalSeconds: 0.5 }
 start = seconds()
 await boss.work('noop', options, async jobs => { handled += jobs.length })
 await until(() => handled >= N)
 const open = "select 1 from pgboss.job where name = 'noop' and state < 'completed' limit 1"
 await until(async () => !(await client.query(open)).rowCount)
-figure('q1_drain', N / (seconds() - start), 'jobs/s', `${N}, 4 workers, batches of 100, burst`)
+figure('q1_drain', N / (seconds() - start), 'jobs/s', `${N}, 2 workers, batches of 500, burst`)
 
 const idle = latency(() => boss.send('late', {}))
 await boss.work('late', { batchSize: 1 }, async () => idle.handler())
