@@ -171,7 +171,8 @@ def measure(name: str, command: list[str], homes: Path, environment: dict[str, s
             except subprocess.TimeoutExpired:
                 end_group(driver.pid)
                 output, late = driver.communicate()[0], f"no end after {peer.timeout} s"
-        end_group(driver.pid)
+            finally:
+                end_group(driver.pid)
         figures = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         if late or driver.returncode:
             words = [line for line in errors.read_text(errors="replace").splitlines() if line.strip()] or ["?"]
@@ -284,22 +285,27 @@ def main() -> int:
         "PYTHONPATH": str(DRIVERS),
     }
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     lines, skipped, commands = [], [], {}
     for name in options.peers or PEERS:
         try:
             commands[name] = prepare(name, homes, services)
         except (Skipped, OSError, subprocess.SubprocessError) as error:
             skipped.append({"peer": name, "round": 0, "skipped": str(error)})
-    for turn in range(1, options.rounds + 1):
-        for name, command in commands.items():
-            share = settle(options.settle)
-            print(f"round {turn}: {name}, others use {share:.0f} % of the processors", file=sys.stderr)
-            for line in measure(name, command, homes, environment):
-                if "skipped" in line:
-                    print(f"  {line['skipped']}", file=sys.stderr)
-                    skipped.append(line | {"round": turn})
-                else:
-                    lines.append(line | {"busy": round(share)})
+    try:
+        for turn in range(1, options.rounds + 1):
+            for name, command in commands.items():
+                share = settle(options.settle)
+                print(f"round {turn}: {name}, others use {share:.0f} % of the processors", file=sys.stderr)
+                for line in measure(name, command, homes, environment):
+                    if "skipped" in line:
+                        print(f"  {line['skipped']}", file=sys.stderr)
+                        skipped.append(line | {"round": turn})
+                    else:
+                        lines.append(line | {"busy": round(share)})
+    except KeyboardInterrupt:
+        print("interrupted: the figures so far", file=sys.stderr)
+        skipped.append({"peer": "the rest", "round": turn, "skipped": "interrupted"})
 
     figures = summarise(lines)
     show(figures, skipped)
