@@ -1,0 +1,207 @@
+"""What every Python driver shares: the sizes, the figures on standard output, servers and what they weigh."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import math
+import os
+import random
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+SCALE = float(os.environ.get("OSTLER_BENCH_SCALE", "1"))
+POSTGRES = os.environ.get("OSTLER_BENCH_POSTGRES", "")
+REDIS = os.environ.get("OSTLER_BENCH_REDIS", "")
+SCRATCH = Path(os.environ.get("OSTLER_BENCH_SCRATCH", "."))
+HOME = Path(os.environ.get("OSTLER_BENCH_PEER_HOME", "."))
+PEER = os.environ.get("OSTLER_BENCH_PEER", "")
+
+
+def size(full: int) -> int:
+    """So many, or a tenth of it in a quick run."""
+    return max(10, round(full * SCALE))
+
+
+def figure(name: str, value: float, unit: str, note: str = "", version: str = "") -> None:
+    """One figure, as a line of JSON."""
+    version = version or importlib.metadata.version(HOME.name)
+    line = {"peer": PEER, "version": version, "figure": name, "value": value, "unit": unit, "note": note}
+    print(json.dumps(line), flush=True)
+
+
+def until(done: Callable[[], bool], every: float = 0.002, limit: float = 100) -> None:
+    """Waits for something, looking often enough not to matter."""
+    deadline = time.monotonic() + limit
+    while not done():
+        if time.monotonic() > deadline:
+            raise SystemExit("waited in vain")
+        time.sleep(every)
+
+
+class Counter:
+    """Counts what handlers of several threads did."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lock = threading.Lock()
+
+    def add(self) -> None:
+        with self.lock:
+            self.count += 1
+
+
+def latency(start: Callable[[], Any], begun: Callable[[], float], note: str, poll: float = 0) -> None:
+    """Q3: one job on an idle queue, up to 200 times in 20 s; `begun` waits for the handler and gives its moment.
+
+    A peer that polls gets pauses that reach over its whole interval: pauses of 10 ms would always begin at one point of
+    it, and show its worst case alone.
+    """
+    took = []
+    deadline = time.monotonic() + max(2, 20 * SCALE)
+    for i in range(-3, max(20, round(200 * SCALE))):
+        at = time.monotonic()
+        start()
+        if i >= 0:
+            took.append((begun() - at) * 1000)
+        else:
+            begun()
+        time.sleep(0.01 + random.uniform(0, poll))
+        if time.monotonic() > deadline and len(took) >= 5:
+            note += f"; {len(took)} samples"
+            break
+    took.sort()
+    for name, part in (("q3_p50", 0.5), ("q3_p99", 0.99)):
+        figure(name, took[math.ceil(part * len(took)) - 1], "ms", note)
+
+
+def make_database() -> None:
+    """Makes the database of PostgreSQL if it is not there."""
+    import psycopg
+
+    base, name = POSTGRES.rsplit("/", 1)
+    with psycopg.connect(f"{base}/postgres", autocommit=True) as connection:
+        if not connection.execute("select 1 from pg_database where datname = %s", (name,)).fetchone():
+            connection.execute(f'create database "{name}"')
+
+
+def redis_note(client: Any) -> str:
+    """Whether Redis keeps what it was given."""
+    kept = client.config_get("appendonly").get("appendonly") == "yes"
+    return "Redis with AOF" if kept else "Redis without AOF: not durable"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def call(method: str, url: str, body: Any = None) -> Any:
+    """One request of a JSON API."""
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"} if data else {}
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30) as answer:
+        text = answer.read()
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text.decode(errors="replace")
+
+
+def answers(url: str) -> bool:
+    try:
+        call("GET", url)
+    except OSError:
+        return False
+    return True
+
+
+class Server:
+    """A server for as long as a `with` lasts."""
+
+    def __init__(self, command: list[str], ready: str, env: dict[str, str] | None = None) -> None:
+        self.command, self.ready, self.env = command, ready, os.environ | (env or {})
+
+    def __enter__(self) -> "Server":
+        self.log = (SCRATCH / "server.log").open("w")
+        start = time.monotonic()
+        self.process = subprocess.Popen(self.command, env=self.env, stdout=self.log, stderr=self.log, cwd=SCRATCH)
+        while not answers(self.ready):
+            if self.process.poll() is not None or time.monotonic() - start > 90:
+                self.__exit__()
+                words = (SCRATCH / "server.log").read_text(errors="replace").strip().splitlines() or ["no word"]
+                raise SystemExit(f"the server did not get ready: {words[-1]}")
+            time.sleep(0.005)
+        self.took = time.monotonic() - start
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
+@contextlib.contextmanager
+def measured(command: list[str], ready: str, env: dict[str, str] | None = None, version: str = "") -> Iterator[Server]:
+    """Q5: the first start, with a store to make; the second, with the store there; and the memory at rest."""
+    note = "process start to the first answer of its health page"
+    with Server(command, ready, env) as server:
+        figure("q5_start", server.took * 1000, "ms", f"{note}, new store", version)
+    with Server(command, ready, env) as server:
+        figure("q5_restart", server.took * 1000, "ms", f"{note}, store of the first start", version)
+        time.sleep(3)
+        family = tree(server.process.pid)
+        figure("q5_rss", sum(map(rss, family)), "MB", f"{len(family)} process(es), 3 s after ready", version)
+        yield server
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            found += tree(int(child))
+    return found
+
+
+def rss(pid: int) -> float:
+    """Resident memory in MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0
+
+
+def timed(work: Callable[[], Any]) -> float:
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
+
+
+def whole(name: str, command: list[str], note: str, env: dict[str, str] | None = None) -> None:
+    """Q11 of a library: its application as a command, which ends with a line of its two moments (see `moments`)."""
+    start = time.monotonic()
+    done = subprocess.run(command, env=os.environ | (env or {}), capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+    told = json.loads(done.stdout.strip().splitlines()[-1])
+    figure(f"q11_{name}", told["end"] - start, "s", f"start of python to recorded end, {note}")
+    figure(f"q11_{name}_warm", told["again"], "s", f"once more in the same process, {note}")
+
+
+def moments(work: Callable[[], Any]) -> None:
+    """In an application: does the work, says when it had ended, and how long it takes once more."""
+    work()
+    end = time.monotonic()
+    print(json.dumps({"end": end, "again": timed(work)}), flush=True)
