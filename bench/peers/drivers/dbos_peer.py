@@ -22,7 +22,7 @@ CONFIG = {
     "application_version": "1",
     "executor_id": "bench",
 }
-N = size(3000 if WHERE == "postgres" else 2000)
+N = size(3000 if WHERE == "postgres" else 1000)
 POLL = 0.01
 done, begun = Counter(), queue.Queue()
 

@@ -55,8 +55,8 @@ def main() -> None:
             f"1 SimpleWorker process; {note}",
         )
     finally:
-        worker.kill()
-        worker.wait()
+        worker.terminate()
+        worker.wait(20)
         late.delete(delete_jobs=True)
         queue.delete(delete_jobs=True)
 
