@@ -206,8 +206,9 @@ impl Shop {
         self.service.push(&Actor::local("bench"), &timetable).unwrap();
     }
 
-    /// How late each firing of so many schedules was, in milliseconds.
-    pub(crate) fn lateness(&self, count: usize, rhythm: &Value, time: Duration) -> Vec<f64> {
+    /// How late each firing of so many schedules was, in milliseconds: on record (the commit that makes the run has
+    /// returned), and at the handler.
+    pub(crate) fn lateness(&self, count: usize, rhythm: &Value, time: Duration) -> (Vec<f64>, Vec<f64>) {
         let schedules: Vec<Value> = (0..count)
             .map(|s| json!({ "id": format!("s{s}"), "trigger": { "rhythm": rhythm }, "overlap": "allow" }))
             .collect();
@@ -219,10 +220,23 @@ impl Shop {
         .unwrap();
         self.service.push(&Actor::local("bench"), &timetable).unwrap();
         let (told, late) = mpsc::channel();
-        let running = self.node(Executors::new().with(Arc::new(Late { told })), 2000, Arc::new(|_| {}));
+        let (tell_recorded, recorded) = mpsc::channel();
+        let observer = Arc::new(move |notice: &Notice| {
+            if let Notice::Committed { event, body, .. } = notice
+                && event == "fired"
+            {
+                let now = jiff::Timestamp::now();
+                let body: Value = serde_json::from_str(body).unwrap();
+                for due in body["due"].as_array().unwrap() {
+                    let due: jiff::Timestamp = due.as_str().unwrap().parse().unwrap();
+                    let _ = tell_recorded.send(now.duration_since(due).as_secs_f64() * 1000.0);
+                }
+            }
+        });
+        let running = self.node(Executors::new().with(Arc::new(Late { told })), 2000, observer);
         std::thread::sleep(time);
         self.stop(running);
-        late.try_iter().collect()
+        (recorded.try_iter().collect(), late.try_iter().collect())
     }
 
     /// A node with nothing to execute.
