@@ -28,6 +28,7 @@ struct Report {
     files: usize,
     tasks: usize,
     schedules: usize,
+    triggers: usize,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
     notes: Vec<Diagnostic>,
@@ -45,6 +46,7 @@ impl Check {
             files: 0,
             tasks: 0,
             schedules: 0,
+            triggers: 0,
             errors: vec![],
             warnings: vec![],
             notes: vec![],
@@ -56,6 +58,7 @@ impl Check {
                     for task in loaded.timetables.iter().flat_map(|t| &t.tasks) {
                         report.tasks += 1;
                         report.schedules += task.schedules.len();
+                        report.triggers += task.triggers.len();
                     }
                     report.warnings.extend(loaded.warnings);
                     report.notes.extend(loaded.notes);
@@ -81,12 +84,13 @@ impl Check {
                 eprint!("{}", ostler_timetable::Diagnostics { items: report.errors }.render(color));
                 return Err(CliError::usage(format!("{} found", output::counted(count, "error"))));
             }
-            output::print(&format!(
-                "ok: {} with {} and {}",
-                output::counted(report.files, "file"),
-                output::counted(report.tasks, "task"),
-                output::counted(report.schedules, "schedule")
-            ));
+            let tasks = output::counted(report.tasks, "task");
+            let schedules = output::counted(report.schedules, "schedule");
+            let starters = match report.triggers {
+                0 => format!("{tasks} and {schedules}"),
+                n => format!("{tasks}, {schedules} and {}", output::counted(n, "trigger")),
+            };
+            output::print(&format!("ok: {} with {starters}", output::counted(report.files, "file")));
         }
         Ok(if report.ok { 0 } else { crate::error::USAGE })
     }

@@ -30,13 +30,13 @@ const RETENTION_EVERY: Duration = Duration::from_secs(60);
 /// Fire schedules and run what is queued, until told to stop
 #[derive(Args)]
 #[command(
-    after_help = "Files are watched: a change is live within two seconds, a broken one is told and changes nothing.\nSIGTERM and Ctrl-C let what runs end, for as long as --drain says; a second one ends it at once.\n\nExamples:\n  ostler serve\n  ostler serve timetable.yaml --store ostler.db\n  ostler serve timetable.yaml --listen 7467        answers at http://127.0.0.1:7467"
+    after_help = "Files are watched: a change is live within two seconds, a broken one is told and changes nothing.\nSIGTERM and Ctrl-C let what runs end, for as long as --drain says; a second one ends it at once.\n\nElsewhere is an https document or archive (.tar.gz), an object of s3:// or gs:// (read by `aws` or `gcloud`),\nor a repository (git+https://, git+ssh://). Behind `#`: sha256=HEX pins it, path=FOLDER names a part;\nfor repositories ref=BRANCH and commit=HEX.\n\nExamples:\n  ostler serve\n  ostler serve timetable.yaml --store ostler.db\n  ostler serve timetable.yaml --listen 7467        answers at http://127.0.0.1:7467\n  ostler serve 'git+https://example.org/ops.git#ref=main&path=jobs'"
 )]
 pub struct Serve {
-    /// Definition files, folders of them, or https addresses (`#sha256=...` pins one): pushed first, then watched
+    /// Definition files, folders of them, or what lies elsewhere: pushed first, then watched
     #[arg(value_name = "FILE|DIR|URL")]
     paths: Vec<PathBuf>,
-    /// How often https addresses are looked at again
+    /// How often what lies elsewhere is looked at again
     #[arg(long, default_value = "60s", value_name = "SPAN")]
     poll: Span,
     /// Answer over HTTP at this address: `HOST:PORT`, or a port on the loopback address. Any other than a loopback

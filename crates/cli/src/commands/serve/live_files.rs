@@ -140,7 +140,7 @@ pub fn watch(
     service: Service,
     actor: Actor,
 ) -> std::io::Result<Watch> {
-    sources.retain(|s| s.source.is_local() || matches!(s.source, Source::Web { .. }));
+    sources.retain(|s| s.source.is_local() || matches!(s.source, Source::Remote(_)));
     let stop = Arc::new(AtomicBool::new(sources.is_empty()));
     let stopped = stop.clone();
     let thread = std::thread::Builder::new().name("ostler-files".into()).spawn(move || {
