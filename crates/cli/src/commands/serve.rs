@@ -3,6 +3,8 @@
 mod file_triggers;
 mod listen;
 mod live_files;
+#[cfg(feature = "otel")]
+mod telemetry;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -110,6 +112,14 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
         let pushed = service.push(&actor, timetable)?;
         tracing::info!(namespace = %timetable.namespace, added = pushed.added.len(), changed = pushed.changed.len(), "pushed");
     }
+    #[cfg(feature = "otel")]
+    let telemetry = telemetry::Telemetry::from_environment(embedded.queries().salt())?;
+    #[cfg(not(feature = "otel"))]
+    if has_endpoint() {
+        tracing::warn!("traces are not exported: this ostler was built without the feature `otel`");
+    }
+    #[cfg(feature = "otel")]
+    let tracer = telemetry.clone();
     let runtime = context::runtime()?;
     let ended = runtime.block_on(async {
         let watched = listen::Watched::new()?;
@@ -122,6 +132,10 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             executors: context::executors(&embedded)?,
             observer: Arc::new(move |notice| {
                 onlooker.notice(notice);
+                #[cfg(feature = "otel")]
+                if let Some(tracer) = &tracer {
+                    tracer.notice(notice);
+                }
                 tell(notice);
             }),
             lines: None,
@@ -182,6 +196,10 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
         keeper.abort();
         Ok::<_, CliError>(ended)
     })?;
+    #[cfg(feature = "otel")]
+    if let Some(telemetry) = telemetry {
+        telemetry.stop();
+    }
     match ended {
         Shutdown::Drained => Ok(0),
         Shutdown::LeaseLost => Err(CliError::new(
@@ -190,6 +208,13 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             "the lease was lost: the store could not be written for too long",
         )),
     }
+}
+
+/// Whether a collector of traces is named, as OpenTelemetry has it.
+fn has_endpoint() -> bool {
+    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
 fn tell(notice: &Notice) {
