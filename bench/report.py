@@ -255,7 +255,8 @@ def verdict(report: dict, target: Target) -> tuple[str, str, str, str, str]:
         word = "**no**" + (f" ({sum(met)} of {len(met)} rounds)" if any(met) else "")
     else:
         word = "yes" if all(met) else f"yes, but in {sum(met)} of {len(met)} rounds"
-    value = f"{shown(row['median'], row['unit'])} [{spread(row)}]"
+    median, least, most = (shown(row[key], row["unit"]) for key in ("median", "least", "most"))
+    value = f"{median} [{least} .. {most}]"
     return target.section, target.what, target.text, value, word + (" (quick run)" if report["quick"] else "")
 
 
@@ -335,9 +336,9 @@ def text(report: dict) -> str:
     size = "A QUICK RUN, a tenth of the sizes: no result. " if report["quick"] else ""
     intro = (
         "# Results\n\nWritten by `bench/run` from what it measured; do not edit.\n\n"
-        f"{size}Taken {report['taken']}, in {rounds} round{'s' if rounds != 1 else ''} in turn. What each figure is, and"
-        " what each peer was given, is in [peers/README.md](peers/README.md). \"To Ostler\" and \"To bare\" say how many"
-        " times Ostler's median, or the bare limit's, a median is. The bare limit is a program that does the least for"
+        f"{size}Taken {report['taken']}, in {rounds} round{'s' if rounds != 1 else ''} in turn. What each figure is,"
+        " and what each peer was given, is in [peers/README.md](peers/README.md). \"To Ostler\" and \"To bare\" say how"
+        " many times Ostler's median, or the bare limit's, a median is. The bare limit is a program that does the least for"
         " the same work: SQLite written by hand, `sh -c true` begun and waited for. \"Others' CPU\" is the largest"
         " share of the processors that something else used before a round.\n"
     )

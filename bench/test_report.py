@@ -68,6 +68,7 @@ class Verdicts(unittest.TestCase):
         once = [row("ostler", "q9_ratio", "x", 1.9, 2.1, 2.2)]
         self.assertEqual(self.verdict("q9_ratio", figures=once), "**no** (1 of 3 rounds)")
         self.assertEqual(self.verdict("q1_drain_ratio"), "not measured")
+        self.assertEqual(report.verdict(made_up(), report.TARGETS[3])[3], "8 ms [7 ms .. 9 ms]")
         self.assertEqual(self.verdict("q11_one", quick=True), "yes (quick run)")
 
     def test_at_the_number_itself(self) -> None:
