@@ -6,6 +6,9 @@
     python3 bench/peers/run.py --quick --rounds 1  a tenth of the sizes, one round
     python3 bench/peers/run.py --list
 
+Ostler itself takes turns with them (`ostler`, `ostler-lib`, `ostler-sizes`), built already: `bench/run` does that, and
+writes bench/RESULTS.md from what this program leaves in bench/out/peers.json.
+
 Each peer is installed once, at a pinned version, from its own registry with pip or npm. The peers take turns, so that a
 disturbance of the machine falls on all of them. A peer that cannot be installed, or fails, is named with the reason.
 """
@@ -16,7 +19,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import shutil
 import signal
 import socket
@@ -29,6 +31,8 @@ import urllib.parse
 import venv
 from dataclasses import dataclass
 from pathlib import Path
+
+import machine
 
 HERE = Path(__file__).resolve().parent
 DRIVERS = HERE / "drivers"
@@ -51,6 +55,8 @@ class Peer:
 
     @property
     def tool(self) -> str:
+        if not self.packages:
+            return "cargo"
         return "node" if self.driver.endswith(".mjs") else "npm" if self.packages[0].startswith("@") else "python"
 
 
@@ -58,6 +64,10 @@ PSYCOPG = "psycopg[binary]==3.3.9"
 DBOS = ("dbos==3.4.0",)
 PREFECT = ("prefect==3.8.8", "fastapi==0.149.0")
 PEERS = {
+    "ostler": Peer("ostler_peer.py", (), "one binary, SQLite: q5 q11"),
+    "ostler-lib": Peer(
+        "ostler_lib.py", (), "Rust, SQLite, and the bare limit: q1 q3 q9 q11", ("q1", "q3", "q9", "q11"), timeout=300
+    ),
     "graphile-worker": Peer(
         "graphile_worker.mjs", ("graphile-worker@0.18.0",), "Node, PostgreSQL: q1 q3", needs=("postgres",)
     ),
@@ -80,7 +90,9 @@ PEERS = {
     "prefect-ephemeral": Peer(
         "prefect_peer.py", PREFECT, "Python, no server kept: q11", ("ephemeral",), timeout=240, home="prefect"
     ),
+    "ostler-sizes": Peer("ostler_lib.py", (), "Rust, SQLite: q8 c2 c11", ("q8", "c2", "c11"), timeout=900),
 }
+PROGRAMS = ("ostler", "ostler-bench")
 
 
 class Skipped(Exception):
@@ -136,12 +148,23 @@ def reachable(url: str) -> bool:
     return True
 
 
+def programs() -> Path:
+    """Where the built programs of Ostler are."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target"))
+    return Path(os.environ.get("OSTLER_BENCH_PROGRAMS", target / "fast")).resolve()
+
+
 def prepare(name: str, homes: Path, services: dict[str, str]) -> list[str]:
     """The command of a peer's driver, with all it needs in place."""
     peer = PEERS[name]
     for service in peer.needs:
         if not reachable(services[service]):
             raise Skipped(f"no {service} answers")
+    if peer.tool == "cargo":
+        for program in PROGRAMS:
+            if not (programs() / program).exists():
+                raise Skipped(f"not built: no {program} (bench/run builds it)")
+        return [sys.executable, str(DRIVERS / peer.driver), *peer.args]
     home = homes / (peer.home or name)
     install(home, peer.tool, peer.packages)
     if peer.tool == "node":
@@ -242,11 +265,11 @@ def summarise(lines: list[dict]) -> list[dict]:
 
 def show(figures: list[dict], skipped: list[dict]) -> None:
     """The table, in order of figure."""
-    print(f"\n{'figure':<20}{'peer':<20}{'version':<10}{'median':>10} {'unit':<8}{'[least .. most]':<24} note")
+    print(f"\n{'figure':<22}{'peer':<20}{'version':<15}{'median':>10} {'unit':<8}{'[least .. most]':<24} note")
     for row in sorted(figures, key=lambda row: (int(row["figure"][1:].split("_")[0]), row["figure"])):
         spread = f"[{number(row['least'])} .. {number(row['most'])}]"
         print(
-            f"{row['figure']:<20}{row['peer']:<20}{row['version']:<10}{number(row['median']):>10} {row['unit']:<8}"
+            f"{row['figure']:<22}{row['peer']:<20}{row['version']:<15}{number(row['median']):>10} {row['unit']:<8}"
             f"{spread:<24} {row['note']}"
         )
     for line in skipped:
@@ -265,7 +288,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.list:
         for name, peer in PEERS.items():
-            print(f"{name:<20}{' '.join(peer.packages):<52}{peer.about}")
+            print(f"{name:<20}{' '.join(peer.packages) or 'built by bench/run':<52}{peer.about}")
         return 0
     unknown = [name for name in options.peers if name not in PEERS]
     if unknown:
@@ -279,6 +302,7 @@ def main() -> int:
     environment = os.environ | {
         "OSTLER_BENCH_POSTGRES": services["postgres"],
         "OSTLER_BENCH_REDIS": services["redis"],
+        "OSTLER_BENCH_PROGRAMS": str(programs()),
         "OSTLER_BENCH_SCALE": "0.1" if options.quick else "1",
         "DO_NOT_TRACK": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -286,6 +310,9 @@ def main() -> int:
     }
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    homes.mkdir(parents=True, exist_ok=True)
+    (OUT / "peers.json").unlink(missing_ok=True)
+    commit = machine.commit(HERE)
     lines, skipped, commands = [], [], {}
     for name in options.peers or PEERS:
         try:
@@ -314,7 +341,10 @@ def main() -> int:
         "taken": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "rounds": options.rounds,
         "quick": options.quick,
-        "machine": {"cores": os.cpu_count(), "system": platform.system(), "kernel": platform.release()},
+        "asked": options.peers,
+        "commit": commit,
+        "machine": machine.describe(homes),
+        "services": machine.services(services),
         "figures": figures,
         "skipped": skipped,
     }

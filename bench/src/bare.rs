@@ -3,8 +3,8 @@
 use std::{
     io::{Seek, Write},
     path::Path,
-    process::{Command, Stdio},
-    time::Instant,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use rusqlite::{Connection, params};
@@ -37,69 +37,100 @@ impl Bare {
     }
 
     pub(crate) fn enqueue(&mut self, count: usize) {
-        let fields = r#"{"cause":{"by":"actor","actor":"cli:bench"}}"#;
         for _ in 0..count / BATCH {
-            let tx = self.connection.transaction().unwrap();
-            {
-                let mut run =
-                    tx.prepare_cached("INSERT INTO run VALUES (?1, 1, 0, 1, NULL, NULL, ?2)").unwrap();
-                let mut event = tx
-                    .prepare_cached(
-                        "INSERT INTO event (at, run, step, kind, body) VALUES (?1, ?2, 1, 'created', '')",
-                    )
-                    .unwrap();
-                let mut queue =
-                    tx.prepare_cached("INSERT INTO queue VALUES (?1, 1, ?2, 1, NULL, 0)").unwrap();
-                for _ in 0..BATCH {
-                    self.next += 1;
-                    event.execute(params![self.next, self.next]).unwrap();
-                    run.execute(params![self.next, fields]).unwrap();
-                    queue.execute(params![self.next, self.next]).unwrap();
-                }
-            }
-            tx.commit().unwrap();
+            self.queue(BATCH);
         }
     }
 
     pub(crate) fn drain(&mut self, count: usize) {
-        let fields = r#"{"cause":{"by":"actor","actor":"cli:bench"},"attempts":1}"#;
         for _ in 0..count / BATCH {
-            let tx = self.connection.transaction().unwrap();
-            let rows: Vec<(i64, String)> = {
-                let mut ready = tx
-                    .prepare_cached(
-                        "SELECT q.run, r.fields FROM queue q JOIN run r ON r.id=q.run WHERE q.phase=1 AND q.lane=1 ORDER BY q.due, q.run LIMIT ?1",
-                    )
-                    .unwrap();
-                let rows = ready.query_map([BATCH as i64], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
-                rows.map(Result::unwrap).collect()
-            };
+            let rows = self.claim(BATCH);
+            self.end(&rows);
+        }
+    }
+
+    /// Seconds from the call that queues one run to the moment it could begin: a transaction that queues, one that
+    /// claims.
+    pub(crate) fn start_latencies(&mut self, count: usize, pause: Duration) -> Vec<f64> {
+        (0..count)
+            .map(|_| {
+                std::thread::sleep(pause);
+                let begin = Instant::now();
+                self.queue(1);
+                let rows = self.claim(1);
+                let took = begin.elapsed().as_secs_f64();
+                self.end(&rows);
+                took
+            })
+            .collect()
+    }
+
+    /// So many runs, in one transaction.
+    fn queue(&mut self, count: usize) {
+        let fields = r#"{"cause":{"by":"actor","actor":"cli:bench"}}"#;
+        let tx = self.connection.transaction().unwrap();
+        {
+            let mut run = tx.prepare_cached("INSERT INTO run VALUES (?1, 1, 0, 1, NULL, NULL, ?2)").unwrap();
+            let mut event = tx
+                .prepare_cached(
+                    "INSERT INTO event (at, run, step, kind, body) VALUES (?1, ?2, 1, 'created', '')",
+                )
+                .unwrap();
+            let mut queue = tx.prepare_cached("INSERT INTO queue VALUES (?1, 1, ?2, 1, NULL, 0)").unwrap();
+            for _ in 0..count {
+                self.next += 1;
+                event.execute(params![self.next, self.next]).unwrap();
+                run.execute(params![self.next, fields]).unwrap();
+                queue.execute(params![self.next, self.next]).unwrap();
+            }
+        }
+        tx.commit().unwrap();
+    }
+
+    /// Up to so many runs that are ready, with their fields, in one transaction.
+    fn claim(&mut self, most: usize) -> Vec<(i64, String)> {
+        let tx = self.connection.transaction().unwrap();
+        let rows: Vec<(i64, String)> = {
+            let mut ready = tx
+                .prepare_cached(
+                    "SELECT q.run, r.fields FROM queue q JOIN run r ON r.id=q.run WHERE q.phase=1 AND q.lane=1 ORDER BY q.due, q.run LIMIT ?1",
+                )
+                .unwrap();
+            let rows = ready.query_map([most as i64], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+        {
             let mut claim =
                 tx.prepare_cached("UPDATE queue SET phase=2, node=1, fence=fence+1 WHERE run=?1").unwrap();
             for (run, _) in &rows {
                 claim.execute([run]).unwrap();
             }
-            drop(claim);
-            tx.commit().unwrap();
-            let tx = self.connection.transaction().unwrap();
-            {
-                let mut end = tx
-                    .prepare_cached("UPDATE run SET state=10, step=2, started=?2, finished=?2, fields=?3 WHERE id=?1 AND step=1")
-                    .unwrap();
-                let mut gone = tx.prepare_cached("DELETE FROM queue WHERE run=?1 AND fence=1").unwrap();
-                let mut event = tx
-                    .prepare_cached(
-                        "INSERT INTO event (at, run, step, kind, body) VALUES (?1, ?1, 2, 'succeeded', '')",
-                    )
-                    .unwrap();
-                for (run, _) in &rows {
-                    event.execute([run]).unwrap();
-                    end.execute(params![run, run, fields]).unwrap();
-                    gone.execute([run]).unwrap();
-                }
-            }
-            tx.commit().unwrap();
         }
+        tx.commit().unwrap();
+        rows
+    }
+
+    /// The ends of these runs, in one transaction.
+    fn end(&mut self, rows: &[(i64, String)]) {
+        let fields = r#"{"cause":{"by":"actor","actor":"cli:bench"},"attempts":1}"#;
+        let tx = self.connection.transaction().unwrap();
+        {
+            let mut end = tx
+                .prepare_cached("UPDATE run SET state=10, step=2, started=?2, finished=?2, fields=?3 WHERE id=?1 AND step=1")
+                .unwrap();
+            let mut gone = tx.prepare_cached("DELETE FROM queue WHERE run=?1 AND fence=1").unwrap();
+            let mut event = tx
+                .prepare_cached(
+                    "INSERT INTO event (at, run, step, kind, body) VALUES (?1, ?1, 2, 'succeeded', '')",
+                )
+                .unwrap();
+            for (run, _) in rows {
+                event.execute([run]).unwrap();
+                end.execute(params![run, run, fields]).unwrap();
+                gone.execute([run]).unwrap();
+            }
+        }
+        tx.commit().unwrap();
     }
 }
 
@@ -123,7 +154,22 @@ pub(crate) fn flushes(path: &Path, count: usize) -> Vec<f64> {
 /// `sh -c true`, one after the other, with pipes read to their end as a recorder must.
 pub(crate) fn shells(count: usize) {
     for _ in 0..count {
-        let output = Command::new("sh").args(["-c", "true"]).stdin(Stdio::null()).output().unwrap();
-        assert!(output.status.success());
+        ended(shell());
     }
+}
+
+/// `sh -c true`, all of them begun before the first is waited for.
+pub(crate) fn shells_at_once(count: usize) {
+    let children: Vec<Child> = (0..count).map(|_| shell()).collect();
+    children.into_iter().for_each(ended);
+}
+
+fn shell() -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", "true"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+fn ended(child: Child) {
+    assert!(child.wait_with_output().unwrap().status.success());
 }

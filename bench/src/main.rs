@@ -9,7 +9,9 @@
 //!
 //! With `--tenth`, Q8 and C11 go to a tenth of their sizes, and C2 takes a tenth of its time.
 //!
-//! Each figure is the median of several rounds in turn; figures are ratios of one run on one machine, and the machine's
+//! With `--json`, one round of each, a figure a line, as `bench/peers/run.py` takes it from every peer.
+//!
+//! Without it, each figure is the median of several rounds in turn; figures are ratios of one run on one machine, and the machine's
 //! noise is in the spread that is printed beside them.
 #![allow(
     clippy::unwrap_used,
@@ -21,11 +23,11 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod bare;
+mod lines;
+mod rounds;
 mod whole;
 
-use std::time::Instant;
-
-use serde_json::json;
+use std::time::{Duration, Instant};
 
 /// How often each figure is measured.
 const ROUNDS: usize = 5;
@@ -37,8 +39,13 @@ fn main() {
     }
     let mut wanted: Vec<String> = std::env::args().skip(1).map(|a| a.to_lowercase()).collect();
     let part = if wanted.iter().any(|w| w == "--tenth") { 10 } else { 1 };
-    wanted.retain(|w| w != "--tenth");
+    let as_lines = wanted.iter().any(|w| w == "--json");
+    wanted.retain(|w| w != "--tenth" && w != "--json");
     let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    if as_lines {
+        lines::print(wants, part);
+        return;
+    }
     println!(
         "{} cores, medians of {ROUNDS} rounds, [least .. most]\n",
         std::thread::available_parallelism().map_or(0, usize::from)
@@ -56,7 +63,7 @@ fn main() {
         q9();
     }
     if wants("c2") {
-        c2(60 / part as u64);
+        c2(Duration::from_secs(60 / part as u64));
     }
     if wants("c11") {
         c11(1000 / part);
@@ -107,13 +114,7 @@ fn q1() {
     let mut figures = [Figure::new(), Figure::new(), Figure::new(), Figure::new()];
     let (mut enqueue, mut drain) = (Figure::new(), Figure::new());
     for _ in 0..ROUNDS {
-        let folder = tempfile::tempdir().unwrap();
-        let mut bare = bare::Bare::open(&folder.path().join("bare.db"));
-        let a = RUNS as f64 / seconds(|| bare.enqueue(RUNS));
-        let b = RUNS as f64 / seconds(|| bare.drain(RUNS));
-        let shop = whole::Shop::open(&folder.path().join("ostler.db"));
-        let c = RUNS as f64 / seconds(|| shop.enqueue(RUNS));
-        let d = RUNS as f64 / shop.drain(RUNS);
+        let [a, b, c, d] = rounds::q1(RUNS);
         for (figure, value) in figures.iter_mut().zip([a, b, c, d]) {
             figure.push(value / 1000.0);
         }
@@ -138,7 +139,7 @@ fn q3() {
     }
     let shop = whole::Shop::open(&folder.path().join("ostler.db"));
     let mut latency = Figure::new();
-    for value in shop.start_latencies(STARTS) {
+    for value in shop.start_latencies(STARTS, Duration::from_millis(2)) {
         latency.push(value * 1000.0);
     }
     println!("Q3  start latency on an idle queue, {STARTS} single enqueues (call to handler)");
@@ -148,25 +149,8 @@ fn q3() {
 
 fn q8(most: usize) {
     println!("Q8  cost against size: drain of 5000 no-op runs beside so many finished ones");
-    let folder = tempfile::tempdir().unwrap();
-    let shop = whole::Shop::open(&folder.path().join("ostler.db"));
-    let mut done = 0;
     let mut first = None;
-    for size in [1_000usize, 10_000, 100_000, 1_000_000].into_iter().filter(|size| *size <= most) {
-        while done < size {
-            let more = (size - done).min(50_000);
-            shop.enqueue(more);
-            shop.drain(more);
-            done += more;
-        }
-        let mut figure = Figure::new();
-        let mut page = Figure::new();
-        for _ in 0..ROUNDS {
-            shop.enqueue(5000);
-            figure.push(shop.drain(5000) / 5000.0 * 1e6);
-            page.push(seconds(|| shop.page()) * 1000.0);
-            done += 5000;
-        }
+    rounds::q8(most, |size, figure, page| {
         let base = *first.get_or_insert(figure.median());
         println!(
             "    {size:>9} finished  {}  {:.2}x   a page of 50: {:.2} ms",
@@ -174,7 +158,7 @@ fn q8(most: usize) {
             figure.median() / base,
             page.median()
         );
-    }
+    });
     println!();
 }
 
@@ -194,49 +178,24 @@ fn q9() {
     println!("    fork, exec, wait   {}", bare.shown("ms"));
     println!("    run, recorded      {}", ours.shown("ms"));
     println!("    ratio              {}", ratio.shown(""));
-    let Some(program) =
-        std::env::current_exe().ok().map(|p| p.with_file_name("ostler")).filter(|p| p.exists())
-    else {
+    let Some([bare, ours, over]) = rounds::cold(20) else {
         println!(
             "    cold start: skipped, there is no `ostler` beside this program (cargo build --profile fast)\n"
         );
         return;
     };
-    let store = folder.path().join("cold.db");
-    let (mut bare, mut ours, mut over) = (Figure::new(), Figure::new(), Figure::new());
-    for _ in 0..20 {
-        let a = seconds(|| bare::shells(1)) * 1000.0;
-        let b = seconds(|| {
-            let status = std::process::Command::new(&program)
-                .args(["run", "--command", "true", "--store"])
-                .arg(&store)
-                .status()
-                .unwrap();
-            assert!(status.success());
-        }) * 1000.0;
-        bare.push(a);
-        ours.push(b);
-        over.push(b - a);
-    }
     println!("    cold `sh -c true`              {}", bare.shown("ms"));
     println!("    cold `ostler run --command true` {}", ours.shown("ms"));
     println!("    over it                        {}\n", over.shown("ms"));
 }
 
 /// From the due moment to the handler: a schedule of 20 Hz alone, and a thousand that are all due at each full second.
-fn c2(seconds: u64) {
-    println!("C2  from the due moment to the record and to the handler, over {seconds} s");
-    let thousand = json!({ "cron": { "expression": "* * * * * *" } });
-    let often = json!({ "every": { "interval": { "elapsed": "50ms" }, "pace": "precise" } });
-    for (what, count, rhythm) in [("every 50 ms", 1, often), ("1000 at each full second", 1000, thousand)] {
-        let folder = tempfile::tempdir().unwrap();
-        let shop = whole::Shop::open(&folder.path().join("ostler.db"));
-        let (recorded, begun) = shop.lateness(count, &rhythm, std::time::Duration::from_secs(seconds));
-        for (where_to, values) in [("on record", recorded), ("at the handler", begun)] {
-            let mut late = Figure::new();
-            late.fill(values);
+fn c2(time: Duration) {
+    println!("C2  from the due moment to the record and to the handler, over {} s", time.as_secs());
+    for (what, count, rhythm) in rounds::rhythms() {
+        for (place, late) in rounds::late(count, &rhythm, time) {
             println!(
-                "    {what:<26} {where_to:<15} {:>6} firings  p50 {:.2} ms  p99 {:.2} ms  most {:.2} ms",
+                "    {what:<26} {place:<12} {:>6} firings  p50 {:.2} ms  p99 {:.2} ms  most {:.2} ms",
                 late.values.len(),
                 late.at(0.5),
                 late.at(0.99),
@@ -250,25 +209,7 @@ fn c2(seconds: u64) {
 /// A hundred schedules for each of so many tasks: how long a `serve` takes to be ready beside them, and what it costs
 /// while none is due.
 fn c11(tasks: usize) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ostler.db");
-    let shop = whole::Shop::open(&path);
-    let pushed = seconds(|| shop.push_schedules(tasks, 100));
-    let ticked = seconds(|| shop.settle_schedules());
-    drop(shop);
-    let (mut ready, mut idle) = (Figure::new(), 0.0);
-    for round in 0..ROUNDS {
-        let begin = Instant::now();
-        let shop = whole::Shop::open(&path);
-        let running = shop.start_idle();
-        ready.push(begin.elapsed().as_secs_f64() * 1000.0);
-        if round == 0 {
-            let before = whole::cpu_seconds();
-            std::thread::sleep(std::time::Duration::from_secs(5));
-            idle = (whole::cpu_seconds() - before) / 5.0 * 100.0;
-        }
-        shop.stop(running);
-    }
+    let rounds::Many { pushed, ticked, ready, idle, .. } = rounds::c11(tasks, ROUNDS, Duration::ZERO);
     println!("C11 {} schedules ({tasks} tasks with 100 each)", tasks * 100);
     println!("    pushed in {pushed:.2} s, first looked at in {ticked:.2} s");
     println!("    start to ready     {}", ready.shown("ms"));

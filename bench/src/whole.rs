@@ -142,14 +142,14 @@ impl Shop {
     }
 
     /// From the call that enqueues to the handler, one at a time on an idle queue.
-    pub(crate) fn start_latencies(&self, count: usize) -> Vec<f64> {
+    pub(crate) fn start_latencies(&self, count: usize, pause: Duration) -> Vec<f64> {
         let (told, started) = mpsc::channel();
         let running =
             self.node(Executors::new().with(Arc::new(Noop { told: Some(told) })), 16, Arc::new(|_| {}));
         let actor = Actor::local("bench");
         let found = (0..count)
             .map(|_| {
-                std::thread::sleep(Duration::from_millis(2));
+                std::thread::sleep(pause);
                 let begin = Instant::now();
                 running.service.start(&actor, Self::request("noop")).unwrap();
                 started.recv().unwrap().duration_since(begin).as_secs_f64()

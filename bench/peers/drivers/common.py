@@ -21,7 +21,9 @@ POSTGRES = os.environ.get("OSTLER_BENCH_POSTGRES", "")
 REDIS = os.environ.get("OSTLER_BENCH_REDIS", "")
 SCRATCH = Path(os.environ.get("OSTLER_BENCH_SCRATCH", "."))
 HOME = Path(os.environ.get("OSTLER_BENCH_PEER_HOME", "."))
+PROGRAMS = Path(os.environ.get("OSTLER_BENCH_PROGRAMS", "."))
 PEER = os.environ.get("OSTLER_BENCH_PEER", "")
+IDLE = 5
 
 
 def size(full: int) -> int:
@@ -154,7 +156,7 @@ class Server:
 
 @contextlib.contextmanager
 def measured(command: list[str], ready: str, env: dict[str, str] | None = None, version: str = "") -> Iterator[Server]:
-    """Q5: the first start, with a store to make; the second, with the store there; and the memory at rest."""
+    """Q5: the first start, with a store to make; the second, with the store there; and memory and CPU at rest."""
     note = "process start to the first answer of its health page"
     with Server(command, ready, env) as server:
         figure("q5_start", server.took * 1000, "ms", f"{note}, new store", version)
@@ -163,6 +165,10 @@ def measured(command: list[str], ready: str, env: dict[str, str] | None = None, 
         time.sleep(3)
         family = tree(server.process.pid)
         figure("q5_rss", sum(map(rss, family)), "MB", f"{len(family)} process(es), 3 s after ready", version)
+        before = sum(map(cpu, family))
+        time.sleep(IDLE)
+        share = 100 * (sum(map(cpu, tree(server.process.pid))) - before) / IDLE
+        figure("q5_idle_cpu", max(0, share), "%", f"of one core, over {IDLE} s with nothing to do", version)
         yield server
 
 
@@ -181,6 +187,12 @@ def rss(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     return 0
+
+
+def cpu(pid: int) -> float:
+    """Processor time so far in seconds, with that of children it has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def timed(work: Callable[[], Any]) -> float:

@@ -31,6 +31,7 @@ for name, (kind, count) in KINDS.items():
     assert "ucceeded" in status or "uccess" in status, status[-300:]
     figure(f"q11_{name}", took, "s", "dagu start, process start to its end", VERSION)
 
+figure("q5_binary", BINARY.stat().st_size / 2**20, "MB", "the one binary", VERSION)
 port = free_port()
 command = [str(BINARY), "start-all", "--host", "127.0.0.1", "--port", str(port), "--dags", str(dags)]
 env = {"DAGU_HOME": str(SCRATCH / "served"), "DAGU_AUTH_MODE": "none"}

@@ -27,6 +27,9 @@ use crate::{
 /// Machines that take no slot, claimed in one go.
 const LIGHT_CLAIMS: u32 = 256;
 
+/// So many claims in a row may take light machines alone.
+const LIGHT_FIRST: u32 = 8;
+
 /// Machines ticked in one turn: while the loop ticks the next ones, the store writes what came of these.
 const TICKS: usize = 256;
 
@@ -141,6 +144,8 @@ pub struct Core {
     /// Claimed beyond the slots, with their fences; to be given back.
     surplus: Vec<(MachineId, u64)>,
     hungry: bool,
+    /// Claims in a row that brought as many light machines as they asked for.
+    full_light: u32,
     claiming: bool,
     draining: bool,
     store_retry_at: Option<Timestamp>,
@@ -162,6 +167,7 @@ impl Core {
             commits: Vec::new(),
             surplus: Vec::new(),
             hungry: true,
+            full_light: 0,
             claiming: false,
             draining: false,
             store_retry_at: None,
@@ -230,9 +236,12 @@ impl Core {
             if self.hungry && !self.claiming && !self.draining {
                 self.claiming = true;
                 self.hungry = false;
+                // What is due goes on record before what was fired begins, as long as that is no flood.
+                let light_first = self.full_light > 0 && self.full_light <= LIGHT_FIRST;
+                let free = self.config.slots.saturating_sub(self.taken);
                 self.effects.push(Effect::Apply(Command::Claim(Claim {
                     node: self.config.node,
-                    want: self.config.slots.saturating_sub(self.taken),
+                    want: if light_first { 0 } else { free },
                     light: LIGHT_CLAIMS,
                     shared: self.config.shared,
                 })));
@@ -249,7 +258,15 @@ impl Core {
                 self.claiming = false;
                 let light = rows.iter().filter(|row| row.light).count() as u32;
                 let others = rows.len() as u32 - light;
-                self.hungry |= light >= claim.light || (others > 0 && others >= claim.want);
+                let is_full = light >= claim.light;
+                self.full_light = match is_full {
+                    true if self.full_light <= LIGHT_FIRST => self.full_light + 1,
+                    // Others had their turn.
+                    true => 1,
+                    false => 0,
+                };
+                let held_back = claim.want == 0 && self.has_room();
+                self.hungry |= is_full || held_back || (others > 0 && others >= claim.want);
                 for row in rows {
                     self.claimed(row);
                 }
