@@ -246,7 +246,8 @@ async fn nothing_is_sent_when_a_setting_is_wrong() {
         (email("from", json!("nobody")), "`email.from`: `nobody` is not an address"),
         (email("to", json!("a@example.org\r\nBcc: c@example.org")), "`email.to`"),
         (email("to", json!([])), "names nobody"),
-        (email("too", json!("x")), "too"),
+        (email("to", json!(3)), "`email`: `to` is an address or a list"),
+        (email("too", json!("x")), "`email`: unknown field `too`"),
     ] {
         let error = bench.error(notify(channels)).await;
         assert_eq!(error.class.0, "settings", "{error}");

@@ -34,7 +34,7 @@ const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
 /// A step's `with.email`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Settings {
+struct Settings {
     server: String,
     user: Option<String>,
     password: Option<String>,
@@ -46,7 +46,7 @@ pub(super) struct Settings {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "`to` is an address or a list of addresses")]
 enum OneOrMany {
     One(String),
     Many(Vec<String>),
@@ -84,11 +84,13 @@ pub(super) struct Letter {
 
 impl Letter {
     pub(super) fn new(
-        settings: Settings,
+        settings: Value,
         notice: &Notice,
         call: &Call,
         now: Timestamp,
     ) -> Result<Self, TypedError> {
+        let settings: Settings =
+            serde_json::from_value(settings).map_err(|e| wrong(format!("`email`: {e}")))?;
         let mut server = Server::parse(&settings.server).map_err(|e| wrong(format!("`email.server` {e}")))?;
         server.login = match (settings.user, settings.password) {
             (Some(user), Some(password)) => Some((user, password)),

@@ -57,7 +57,7 @@ struct Settings {
     #[serde(default)]
     message: Value,
     webhook: Option<Value>,
-    email: Option<email::Settings>,
+    email: Option<Value>,
     command: Option<Vec<Value>>,
 }
 

@@ -20,8 +20,7 @@ pub(crate) struct Mail {
 impl Mail {
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         let head = self.text.split("\r\n\r\n").next().unwrap().replace("\r\n ", " ");
-        let line = head.split("\r\n").find_map(|l| l.strip_prefix(&format!("{name}: ")).map(str::to_owned));
-        line
+        head.split("\r\n").find_map(|l| l.strip_prefix(&format!("{name}: ")).map(str::to_owned))
     }
 }
 
