@@ -17,16 +17,18 @@ mod request;
 
 use std::{
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use ostler_clock::Clock;
 use ostler_execution::{ExecContext, ExecEnd, ExecOutcome, ExecRequest, Executor, OUTPUT_LIMIT};
 use ostler_model::{Span, TypedError};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Response, StatusCode, header::HeaderMap};
 use serde_json::{Map, Value, json};
 
 use request::Settings;
+pub(crate) use request::client_builder;
 
 use crate::call::Call;
 
@@ -38,14 +40,14 @@ const FILE_LIMIT: u64 = 8 << 30;
 
 /// Sends HTTP requests.
 pub struct Http {
-    clock: std::sync::Arc<dyn ostler_clock::Clock>,
+    clock: Arc<dyn Clock>,
     shared: OnceLock<Client>,
 }
 
 impl Http {
     /// Connections are kept between requests that need nothing special.
     #[must_use]
-    pub fn new(clock: std::sync::Arc<dyn ostler_clock::Clock>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, shared: OnceLock::new() }
     }
 }
@@ -139,11 +141,7 @@ impl Http {
     }
 
     async fn refused(&self, status: StatusCode, answer: Response) -> TypedError {
-        let retry_after = answer
-            .headers()
-            .get("retry-after")
-            .and_then(|v| v.to_str().ok())
-            .and_then(|text| self.retry_after(text));
+        let retry_after = retry_after(answer.headers(), &*self.clock);
         let body = read(answer, 4096).await.unwrap_or_default();
         let mut error =
             TypedError::new(&format!("http:{}", status.as_u16()), format!("the server answered {status}"));
@@ -151,21 +149,29 @@ impl Http {
         error.detail = Some(String::from_utf8_lossy(&body).into_owned()).filter(|d| !d.is_empty());
         error
     }
+}
 
-    /// RFC 9110 section 10.2.3: seconds, or a date.
-    fn retry_after(&self, text: &str) -> Option<Span> {
-        if let Ok(seconds) = text.trim().parse::<u64>() {
-            return Some(Span::from_secs(seconds.min(86_400)));
-        }
-        let at = httpdate::parse_http_date(text.trim()).ok()?;
-        let at = at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
-        let now = u64::try_from(self.clock.now().as_second()).ok()?;
-        Some(Span::from_secs(at.saturating_sub(now).min(86_400)))
+/// When to come again (RFC 9110 section 10.2.3): after so many seconds, or at a date.
+pub(crate) fn retry_after(headers: &HeaderMap, clock: &dyn Clock) -> Option<Span> {
+    let text = headers.get("retry-after")?.to_str().ok()?;
+    if let Ok(seconds) = text.trim().parse::<u64>() {
+        return Some(Span::from_secs(seconds.min(86_400)));
     }
+    let at = httpdate::parse_http_date(text.trim()).ok()?;
+    let at = at.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+    let now = u64::try_from(clock.now().as_second()).ok()?;
+    Some(Span::from_secs(at.saturating_sub(now).min(86_400)))
 }
 
 /// A request that got no answer.
 fn network(e: &reqwest::Error) -> TypedError {
+    let (class, text) = cause(e);
+    let place = e.url().map(|u| format!(" ({})", without_secrets(u))).unwrap_or_default();
+    TypedError::new(class, format!("{text}{place}"))
+}
+
+/// Why a request got no answer: the class of the error and the words for it, without the address.
+pub(crate) fn cause(e: &reqwest::Error) -> (&'static str, String) {
     let mut causes = Vec::new();
     let mut source = std::error::Error::source(e);
     while let Some(cause) = source {
@@ -182,8 +188,7 @@ fn network(e: &reqwest::Error) -> TypedError {
         () if e.is_builder() => "settings",
         () => "http.body",
     };
-    let place = e.url().map(|u| format!(" ({})", without_secrets(u))).unwrap_or_default();
-    TypedError::new(class, format!("{text}{place}"))
+    (class, text)
 }
 
 /// An address as it may be shown: no user, no password, no query.
@@ -192,7 +197,8 @@ fn without_secrets(url: &reqwest::Url) -> String {
     format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
-async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, TypedError> {
+/// Reads an answer up to a limit; one that goes into an output must not be longer.
+pub(crate) async fn read(mut answer: Response, limit: usize) -> Result<Vec<u8>, TypedError> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|e| network(&e))? {
         body.extend_from_slice(&chunk);

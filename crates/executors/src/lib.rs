@@ -1,5 +1,5 @@
-//! Where the work of a step is done: the executors `shell`, `exec`, `python`, `http` and `sql`, the [`spawner`] under
-//! which all their processes live and die, and the [`logs`] of what they wrote.
+//! Where the work of a step is done: the executors `shell`, `exec`, `python`, `http`, `sql` and `notify`, the
+//! [`spawner`] under which all their processes live and die, and the [`logs`] of what they wrote.
 //!
 //! Each executor takes an `ExecRequest` in which every expression is resolved, puts the values of secrets in, does the
 //! work, and answers with an output or a typed error from which the secrets have been taken out again. Its `settings`
@@ -30,6 +30,7 @@ mod call;
 mod files;
 mod http;
 pub mod logs;
+mod notify;
 mod process;
 mod python;
 mod schema;
@@ -41,6 +42,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use http::Http;
 pub use logs::{LogCursor, LogQuery, LogRecord, LogWriter, RunLogs};
+pub use notify::Notify;
 use ostler_clock::{Clock, SystemClock};
 use ostler_execution::Executors;
 pub use python::Python;
@@ -83,7 +85,8 @@ pub fn standard(config: ExecutorConfig) -> Executors {
     Executors::new()
         .with(Arc::new(Shell { workshop: workshop.clone() }))
         .with(Arc::new(Exec { workshop: workshop.clone() }))
-        .with(Arc::new(Python::new(workshop, config.cache)))
+        .with(Arc::new(Python::new(workshop.clone(), config.cache)))
+        .with(Arc::new(Notify::new(workshop, config.clock.clone())))
         .with(Arc::new(Http::new(config.clock)))
         .with(Arc::new(Sql))
 }

@@ -125,7 +125,7 @@ fn no_kwargs(call: &Call) -> Result<(), TypedError> {
 }
 
 /// An argument as a text: lists and objects as JSON.
-fn word(value: &Value) -> Result<String, TypedError> {
+pub(crate) fn word(value: &Value) -> Result<String, TypedError> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     if text.contains('\0') {
         return Err(TypedError::new("settings", "an argument holds a NUL character"));

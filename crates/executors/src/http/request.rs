@@ -131,7 +131,8 @@ fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn builder() -> ClientBuilder {
+/// What every client is made from.
+pub(crate) fn client_builder() -> ClientBuilder {
     // One TLS provider for the process; a second call finds the first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
@@ -143,7 +144,7 @@ fn builder() -> ClientBuilder {
 impl Settings {
     /// A client for requests that ask for nothing special.
     pub(super) fn plain_client() -> Result<Client, TypedError> {
-        builder().build().map_err(|e| wrong(format!("no HTTP client: {e}")))
+        client_builder().build().map_err(|e| wrong(format!("no HTTP client: {e}")))
     }
 
     pub(super) fn needs_own_client(&self) -> bool {
@@ -156,7 +157,7 @@ impl Settings {
     }
 
     pub(super) fn client(&self, folder: &Path) -> Result<Client, TypedError> {
-        let mut client = builder();
+        let mut client = client_builder();
         if let Some(path) = &self.tls.ca {
             let pem = std::fs::read(folder.join(path))
                 .map_err(|e| wrong(format!("`tls.ca`: `{path}` cannot be read: {e}")))?;

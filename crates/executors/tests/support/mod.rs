@@ -1,6 +1,7 @@
 //! What the tests of this crate share.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod mail;
 pub(crate) mod server;
 
 use std::{path::PathBuf, time::Duration};

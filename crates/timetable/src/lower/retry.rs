@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Classes of errors that executors and the engine give; others (`busy`, by an exit code) are a task's own.
-const CLASSES: [&str; 16] = [
+const CLASSES: [&str; 17] = [
     "timeout",
     "exit",
     "signal",
@@ -23,6 +23,7 @@ const CLASSES: [&str; 16] = [
     "tls",
     "io",
     "sql",
+    "notify",
     "python",
     "input",
     "output",

@@ -78,22 +78,25 @@ impl Settings {
             let place = node.at_pointer(&fault.pointer);
             match &fault.kind {
                 FaultKind::Unexpected(name) => {
-                    let properties = schema["properties"].as_object().filter(|_| fault.pointer.is_empty());
+                    let properties = part(schema, &fault.pointer)["properties"].as_object();
                     let known = properties.into_iter().flat_map(|p| p.keys()).map(String::as_str);
                     let span = key_span(place, name).unwrap_or_else(|| place.span.clone());
-                    let message = format!("`{executor}` has no setting `{name}`");
+                    let message = format!("`{executor}` has no setting `{}`", full(&fault.pointer, name));
                     let help =
                         suggest(name, known.collect::<Vec<_>>().iter().copied(), "it has no settings here");
                     cx.error(Problem::new("settings", &span, message).help(help));
                 }
                 FaultKind::Missing(name) => {
-                    let message = format!("`{executor}` needs the setting `{name}`");
-                    let help = format!("write `with: {{ {name}: … }}`");
+                    let message = format!("`{executor}` needs the setting `{}`", full(&fault.pointer, name));
+                    let help = match fault.pointer.as_str() {
+                        "" => format!("write `with: {{ {name}: … }}`"),
+                        _ => format!("write `{name}: …` there"),
+                    };
                     cx.error(Problem::new("settings", &place.span, message).help(help));
                 }
                 FaultKind::Unfit if has_template(place) => {}
                 FaultKind::Unfit => {
-                    let name = fault.pointer.trim_start_matches('/').replace('/', ".");
+                    let name = dotted(&fault.pointer);
                     let what = if name.is_empty() { "with".to_owned() } else { format!("with.{name}") };
                     let message = format!("`{what}` does not fit `{executor}`: {fault}");
                     cx.error(Problem::new("settings", &place.span, message));
@@ -101,6 +104,21 @@ impl Settings {
             }
         }
     }
+}
+
+/// The schema of what stands at a place.
+fn part<'s>(schema: &'s Value, pointer: &str) -> &'s Value {
+    pointer.split('/').skip(1).fold(schema, |schema, name| &schema["properties"][name])
+}
+
+/// `/email/to` as people say it.
+fn dotted(pointer: &str) -> String {
+    pointer.trim_start_matches('/').replace('/', ".")
+}
+
+/// A name with the place where it stands.
+fn full(pointer: &str, name: &str) -> String {
+    if pointer.is_empty() { name.to_owned() } else { format!("{}.{name}", dotted(pointer)) }
 }
 
 /// The settings of a step that waits: no executor carries it out.

@@ -153,6 +153,15 @@ pub(crate) fn check_code(cx: &Context<'_>, draft: &Draft<'_>, run: Option<&str>)
         "http" if run.is_some() => {
             missing("`http` runs no code", "its settings stand under `with`: `with: { url: … }`");
         }
+        "notify" if run.is_some() => {
+            missing("`notify` runs no code", "a command stands under `with`: `with: { command: [program] }`");
+        }
+        "notify" if draft.with.is_some() && !has("webhook") && !has("email") && !has("command") => {
+            missing(
+                "`notify` names no channel",
+                "write `webhook: https://…`, `email: { server: …, from: …, to: … }` or `command: [program]` under `with`",
+            );
+        }
         _ => {}
     }
 }
