@@ -29,9 +29,14 @@ pub fn place(global: &Global) -> Place {
 /// What answers a command that looks or writes and does not run anything: a server, where one is named, else the
 /// store.
 pub fn api(global: &Global) -> Result<Box<dyn Api>, CliError> {
+    api_as(global, actor())
+}
+
+/// The same, of the store as somebody else; a server knows its callers by their tokens.
+pub fn api_as(global: &Global, actor: Actor) -> Result<Box<dyn Api>, CliError> {
     match crate::remote::server(global)? {
         Some(server) => Ok(Box::new(crate::remote::connect(&server)?)),
-        None => Ok(Box::new(Embedded::open(place(global), Arc::new(SystemClock))?.local(actor()))),
+        None => Ok(Box::new(Embedded::open(place(global), Arc::new(SystemClock))?.local(actor))),
     }
 }
 

@@ -49,7 +49,8 @@ impl Local {
                 ApiError::new(ErrorKind::Store, format!("the log of {part} cannot be read: {e}"))
             };
             if let Some(tail) = request.tail {
-                let found = self.logs.tail(part, &query, tail as usize).map_err(trouble)?;
+                let (found, end) = self.logs.tail(part, &query, tail as usize).map_err(trouble)?;
+                places.insert(part, end);
                 items.extend(found.into_iter().map(|record| line(step.clone(), record)));
                 continue;
             }

@@ -134,9 +134,13 @@ fn a_torn_block_is_stepped_over() {
     for length in whole as usize + 1..torn.len() {
         fs::write(world.file(), &torn[..length]).unwrap();
         assert_eq!(world.lines(&LogQuery::default()), ["first"], "torn at {length}");
+        let (tail, end) = world.logs.tail(world.run, &LogQuery::default(), 1).unwrap();
+        assert_eq!(tail[0].line, b"first", "torn at {length}");
         write("third");
+        let (behind, _) = world.logs.read(world.run, &LogQuery::default(), Some(end)).unwrap();
+        assert_eq!((behind.len(), &*behind[0].line), (1, &b"third"[..]), "torn at {length}");
         assert_eq!(world.lines(&LogQuery::default()), ["first", "third"], "torn at {length}");
-        let tail = world.logs.tail(world.run, &LogQuery::default(), 1).unwrap();
+        let (tail, _) = world.logs.tail(world.run, &LogQuery::default(), 1).unwrap();
         assert_eq!(tail[0].line, b"third", "torn at {length}");
     }
 }
@@ -206,7 +210,9 @@ fn tail_reads_from_the_end() {
     }
     writer.close();
     let tail = |query: LogQuery, n| {
-        let records = world.logs.tail(world.run, &query, n).unwrap();
+        let (records, end) = world.logs.tail(world.run, &query, n).unwrap();
+        let (behind, _) = world.logs.read(world.run, &LogQuery::default(), Some(end)).unwrap();
+        assert_eq!(behind, [], "the cursor stands behind the last line");
         records.into_iter().map(|r| String::from_utf8(r.line).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(tail(LogQuery::default(), 2), ["line 49998", "line 49999"]);

@@ -1,4 +1,5 @@
-//! The HTTP face of Ostler: `/api/v1` with its OpenAPI document, streams of events and lines, health, metrics.
+//! The HTTP face of Ostler: `/api/v1` with its OpenAPI document, streams of events and lines, `/mcp` for agents, health,
+//! metrics.
 //!
 //! A route is added together with the types of its path, query, body and answer, and the document is made from those
 //! (`operation.rs`, `document.rs`), so that no route can be missing from it. Handlers are plain functions on an
@@ -20,6 +21,7 @@ mod feed;
 mod health;
 mod hooks;
 mod listen;
+mod mcp;
 mod metrics;
 mod operation;
 mod problem;
@@ -62,6 +64,8 @@ pub struct Config {
     pub readiness: Readiness,
     /// What the largest body may have, in bytes.
     pub max_body: usize,
+    /// Whether agents may change anything at `/mcp`, as far as their tokens go.
+    pub mcp_changes: bool,
 }
 
 /// What handlers share.
@@ -78,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) readiness: Readiness,
     pub(crate) budget: Budget,
     pub(crate) entropy: SeededEntropy,
+    pub(crate) agents: mcp::Agents,
 }
 
 impl std::ops::Deref for App {
@@ -100,11 +105,13 @@ pub fn router(config: Config) -> Router {
         readiness: config.readiness,
         budget: Budget::new(config.max_body),
         entropy: SeededEntropy::from_os(),
+        agents: mcp::Agents::new(config.mcp_changes),
     }));
     let api = routes::all();
     api.router
         .merge(health::routes())
         .merge(hooks::routes())
+        .merge(mcp::routes())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(middleware::from_fn_with_state(app.clone(), access::check))

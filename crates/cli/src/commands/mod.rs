@@ -12,6 +12,7 @@ mod export;
 mod import;
 mod init;
 mod logs;
+mod mcp;
 mod namespaces;
 mod presets;
 mod push;
@@ -141,6 +142,8 @@ pub enum Command {
     /// Make, list and revoke tokens for callers over the network
     #[command(subcommand)]
     Tokens(tokens::Tokens),
+    /// Answer an agent on standard input and output (Model Context Protocol)
+    Mcp(mcp::Mcp),
     /// Show every setting with its source
     #[command(subcommand)]
     Config(config::Config),
@@ -176,6 +179,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Command::Calendar(command) => command.run(global),
         Command::Db(command) => command.run(global),
         Command::Tokens(command) => command.run(global),
+        Command::Mcp(command) => command.run(global),
         Command::Config(command) => command.run(global),
         Command::Completions(command) => command.run(),
     }

@@ -48,6 +48,9 @@ pub struct Serve {
     /// Ask for a token on a loopback address, too
     #[arg(long)]
     require_token: bool,
+    /// Let agents change things at `/mcp`, as far as their tokens go; they only look otherwise
+    #[arg(long)]
+    mcp_changes: bool,
     /// So many machines may stand in the queue; starts beyond it are refused
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     max_queue: u64,
@@ -86,6 +89,7 @@ pub fn follow(global: &Global, path: PathBuf, slots: u32) -> Result<u8, CliError
         poll: Span::from_secs(60),
         listen: None,
         require_token: false,
+        mcp_changes: false,
         max_queue: u64::MAX,
         slots,
         drain: Span::from_secs(600),
@@ -149,9 +153,9 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             }
         });
         let local = embedded.local_with(running.service.clone(), actor.clone());
-        let http = listener
-            .zip(access)
-            .map(|(l, access)| listen::start(l, access, local.clone(), &watched, secrets));
+        let http = listener.zip(access).map(|(l, access)| {
+            listen::start(l, access, local.clone(), &watched, secrets, serving.mcp_changes)
+        });
         if !global.output.is_machine() {
             let address = http.as_ref().map_or_else(String::new, |h| format!(" at http://{}", h.address));
             eprintln!("serving {}{address}; Ctrl-C or SIGTERM ends it", embedded.place());

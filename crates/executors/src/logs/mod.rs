@@ -107,11 +107,11 @@ impl RunLogs {
         Ok((records, reader.cursor()))
     }
 
-    /// The last `count` lines that match, oldest first; reads the file from its end.
+    /// The last `count` lines that match, oldest first, and where to go on; reads the file from its end.
     ///
     /// # Errors
     /// When a file is there and cannot be read.
-    pub fn tail(&self, run: Uid, query: &LogQuery, count: usize) -> io::Result<Vec<LogRecord>> {
+    pub fn tail(&self, run: Uid, query: &LogQuery, count: usize) -> io::Result<(Vec<LogRecord>, LogCursor)> {
         self.reader(run, query.clone(), None).tail(count)
     }
 

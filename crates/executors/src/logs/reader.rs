@@ -115,25 +115,30 @@ impl LogReader {
         }
     }
 
-    /// The last `count` records that match, oldest first.
-    pub(super) fn tail(mut self, count: usize) -> io::Result<Vec<LogRecord>> {
+    /// The last `count` records that match, oldest first, and where to go on.
+    pub(super) fn tail(mut self, count: usize) -> io::Result<(Vec<LogRecord>, LogCursor)> {
         let mut heads = Vec::new();
         while let Some(head) = self.step()? {
             heads.push(self.at);
             self.at.offset += (HEAD + head.body()) as u64;
         }
+        let mut end = self.at;
         let mut found: VecDeque<LogRecord> = VecDeque::new();
-        for at in heads.into_iter().rev() {
+        for (n, at) in heads.into_iter().rev().enumerate() {
             self.at = at;
             self.load()?;
+            if n == 0 {
+                // Of a block that is still being written only the head is there: it is read again from here.
+                end = self.at;
+            }
             for (_, record) in std::mem::take(&mut self.ready).into_iter().rev() {
                 if found.len() == count {
-                    return Ok(found.into());
+                    return Ok((found.into(), end));
                 }
                 found.push_front(record);
             }
         }
-        Ok(found.into())
+        Ok((found.into(), end))
     }
 
     /// Reads the next whole block into `ready`; `false` at the end.

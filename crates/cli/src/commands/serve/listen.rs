@@ -80,6 +80,7 @@ pub fn start(
     local: Local,
     watched: &Watched,
     secrets: Arc<dyn Secrets>,
+    mcp_changes: bool,
 ) -> Http {
     let address = listener.address();
     let (stop, stopped) = oneshot::channel();
@@ -92,6 +93,7 @@ pub fn start(
         metrics: watched.metrics.clone(),
         readiness: watched.readiness.clone(),
         max_body: MAX_BODY,
+        mcp_changes,
     };
     let feeding = tokio::spawn(watched.feed.clone().run(local));
     let serving = tokio::spawn(ostler_server::serve(
