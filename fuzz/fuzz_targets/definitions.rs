@@ -2,12 +2,16 @@
 //! file. What is taken is written back and must read as the same; what is refused is told with places in the file.
 #![no_main]
 
+use std::sync::LazyLock;
+
 use libfuzzer_sys::fuzz_target;
-use ostler_timetable::{Format, export_yaml, load_text};
+use ostler_timetable::{Format, LoadOptions, export_yaml, load_text};
 
 // The executors and the comparison of this crate's own tests.
 #[path = "../../crates/timetable/tests/support/mod.rs"]
 mod support;
+
+static OPTIONS: LazyLock<LoadOptions> = LazyLock::new(support::options);
 
 fuzz_target!(|data: &[u8]| {
     let Some((first, text)) = data.split_first() else { return };
@@ -17,12 +21,11 @@ fuzz_target!(|data: &[u8]| {
         b'p' => Format::Python,
         _ => Format::Yaml,
     };
-    let options = support::options();
-    match load_text(text, "a", format, &options) {
+    match load_text(text, "a", format, &OPTIONS) {
         Ok(loaded) => {
             let timetable = &loaded.timetables[0];
             let written = export_yaml(timetable);
-            match load_text(written.as_bytes(), "-", Format::Yaml, &options) {
+            match load_text(written.as_bytes(), "-", Format::Yaml, &OPTIONS) {
                 Ok(again) => assert_eq!(
                     support::placeless(again.timetables[0].clone()),
                     support::placeless(timetable.clone()),
