@@ -101,3 +101,17 @@ pub struct Answered {
     /// False: no step waits for it yet; it is kept until one does.
     pub delivered: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_handed_on_stays_the_same() {
+        let text = r#"{"name":"go","data":[10617445.073709553,0.1,1e300],"comment":""}"#;
+        let request: SignalRequest = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&request).unwrap(), text.replace("1e300", "1e+300"));
+        let again: SignalRequest = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
+        assert_eq!(again, request);
+    }
+}

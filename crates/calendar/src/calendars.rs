@@ -17,6 +17,9 @@ use crate::{
     zone::Series,
 };
 
+/// As far as is looked when a calendar holds nothing more: beyond where a search gives up.
+const FAR: i64 = 400 * 366 * DAY;
+
 /// The named calendars of one definition file, compiled.
 ///
 /// ```
@@ -82,9 +85,9 @@ pub(crate) struct Calendar {
     yearly: Vec<(u8, u8)>,
     /// Bit 0 is Sunday.
     weekdays: u8,
-    /// Local seconds, half open.
+    /// Local seconds, half open; in order and apart from one another.
     periods: Vec<(i64, i64)>,
-    /// Seconds of the day, half open; the end lies before the start where midnight is inside.
+    /// Seconds of the day, likewise.
     daily: Vec<(i64, i64)>,
     rules: Vec<Rules>,
 }
@@ -128,7 +131,8 @@ impl Calendar {
                 return Err(refuse(text, problem.into()));
             };
             if let (Some(from), Some(to)) = (time_of(from), time_of(to)) {
-                calendar.daily.push((from, to));
+                // Where midnight is inside, the end lies before the start.
+                calendar.daily.extend(if from < to { vec![(from, to)] } else { vec![(from, DAY), (0, to)] });
                 continue;
             }
             let (Some(from), Some(to)) = (moment_of(from), moment_of(to)) else {
@@ -150,21 +154,24 @@ impl Calendar {
             }
             calendar.rules.push(rules);
         }
+        calendar.daily = joined(calendar.daily);
+        calendar.periods = joined(calendar.periods);
         Ok(calendar)
     }
 
     /// True when the calendar holds that local time.
     pub(crate) fn holds(&self, local: i64) -> bool {
         let (day, second) = (local.div_euclid(DAY), local.rem_euclid(DAY));
+        self.holds_day(day) || is_in(&self.periods, local) || is_in(&self.daily, second)
+    }
+
+    /// True when it holds all of a day, whatever its periods.
+    fn holds_day(&self, day: i64) -> bool {
         self.weekdays >> crate::local::weekday(day) & 1 == 1
             || self.days.binary_search(&day).is_ok()
             || (!self.yearly.is_empty() && {
                 let date = Date::of_day(day);
                 self.yearly.contains(&(date.month, date.day))
-            })
-            || self.periods.iter().any(|(from, to)| (*from..*to).contains(&local))
-            || self.daily.iter().any(|(from, to)| {
-                if from < to { (*from..*to).contains(&second) } else { second >= *from || second < *to }
             })
             || self
                 .rules
@@ -172,22 +179,64 @@ impl Calendar {
                 .any(|rules| rules.series(0).at_or_after(day * DAY).is_some_and(|at| at < (day + 1) * DAY))
     }
 
-    /// A later local time until which `holds` cannot change: the next midnight, or an edge of a period before it.
+    /// A later local time until which `holds` cannot change: the next midnight where it holds the whole day, else the
+    /// next edge of a period or the next day that it may hold.
     pub(crate) fn holds_until(&self, local: i64) -> i64 {
-        let midnight = (local.div_euclid(DAY) + 1) * DAY;
-        let day = local.div_euclid(DAY) * DAY;
-        let daily = self.daily.iter().flat_map(|(from, to)| [day + from, day + to]);
+        let day = local.div_euclid(DAY);
+        let midnight = (day + 1) * DAY;
+        if self.holds_day(day) {
+            return midnight;
+        }
+        let any_day = self.weekdays != 0 || !self.yearly.is_empty() || !self.daily.is_empty();
+        let daily = self.daily.iter().flat_map(|(from, to)| [day * DAY + from, day * DAY + to]);
         let periods = self.periods.iter().flat_map(|(from, to)| [*from, *to]);
-        daily.chain(periods).filter(|edge| *edge > local).fold(midnight, i64::min)
+        let days = self.days.iter().map(|day| day * DAY);
+        let rules = self.rules.iter().filter_map(|rules| rules.series(0).at_or_after(midnight));
+        daily
+            .chain(periods)
+            .chain(days)
+            .chain(rules.map(|at| at.div_euclid(DAY) * DAY))
+            .filter(|edge| *edge > local)
+            .fold(if any_day { midnight } else { local + FAR }, i64::min)
     }
 
-    /// The earliest local time since which `holds` cannot have changed: the last midnight, or a later edge.
+    /// The earliest local time since which `holds` cannot have changed, likewise.
     pub(crate) fn holds_since(&self, local: i64) -> i64 {
-        let day = local.div_euclid(DAY) * DAY;
-        let daily = self.daily.iter().flat_map(|(from, to)| [day + from, day + to]);
+        let day = local.div_euclid(DAY);
+        let midnight = day * DAY;
+        if self.holds_day(day) {
+            return midnight;
+        }
+        let any_day = self.weekdays != 0 || !self.yearly.is_empty() || !self.daily.is_empty();
+        let daily = self.daily.iter().flat_map(|(from, to)| [midnight + from, midnight + to]);
         let periods = self.periods.iter().flat_map(|(from, to)| [*from, *to]);
-        daily.chain(periods).filter(|edge| *edge <= local).fold(day, i64::max)
+        let days = self.days.iter().map(|day| (day + 1) * DAY);
+        let rules = self.rules.iter().filter_map(|rules| rules.series(0).at_or_before(midnight - 1));
+        daily
+            .chain(periods)
+            .chain(days)
+            .chain(rules.map(|at| (at.div_euclid(DAY) + 1) * DAY))
+            .filter(|edge| *edge <= local)
+            .fold(if any_day { midnight } else { local - FAR }, i64::max)
     }
+}
+
+/// In order, with those that overlap or touch made one: a day cut into minutes is one period, not 1 440 edges.
+fn joined(mut periods: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+    periods.sort_unstable();
+    let mut joined: Vec<(i64, i64)> = Vec::new();
+    for (from, to) in periods.into_iter().filter(|(from, to)| from < to) {
+        match joined.last_mut() {
+            Some((_, end)) if from <= *end => *end = to.max(*end),
+            _ => joined.push((from, to)),
+        }
+    }
+    joined
+}
+
+fn is_in(periods: &[(i64, i64)], at: i64) -> bool {
+    let later = periods.partition_point(|(from, _)| *from <= at);
+    later.checked_sub(1).is_some_and(|index| at < periods[index].1)
 }
 
 enum Day {

@@ -266,3 +266,13 @@ fn any_text_gets_an_answer_and_a_range_inside_it() {
         }
     }
 }
+
+#[test]
+fn the_number_of_a_weekday_is_one_digit() {
+    for nth in ["+1", "01", "6", "0", ""] {
+        let expression = format!("0 0 * * MON#{nth}");
+        let error = check_cron(&expression, Dialect::Vixie).unwrap_err();
+        assert!(error.to_string().contains("write 1 to 5, or L for the last"), "{expression}: {error}");
+    }
+    assert!(check_cron("0 0 * * MON#5", Dialect::Vixie).is_ok());
+}

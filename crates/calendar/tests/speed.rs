@@ -6,10 +6,10 @@
 
 mod support;
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
-use ostler_calendar::Trigger;
-use ostler_model::trigger::Rhythm;
+use ostler_calendar::{Calendars, Trigger};
+use ostler_model::trigger::{CalendarDef, Rhythm};
 use support::*;
 
 #[test]
@@ -48,4 +48,57 @@ fn a_hundred_thousand_schedules_compute_their_next_moments_at_once() {
     }
     eprintln!("{:<20} {:>6} ns", "compile", begin.elapsed().as_nanos() / 1_000);
     assert!(all.as_secs() < 10, "100 000 questions took {all:?}");
+}
+
+/// What fuzzing found to take minutes and gigabytes.
+#[test]
+fn no_schedule_takes_long_to_answer() {
+    let all = |n: u32| (0..n).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
+    let every_second = format!(
+        "FREQ=YEARLY;BYMONTHDAY={};BYHOUR={};BYMINUTE={};BYSECOND={}",
+        all(32).split_off(2),
+        all(24),
+        all(60),
+        all(60)
+    );
+    let days = "DTSTART:00010101\nRRULE:FREQ=YEARLY;BYDAY=SU,MO,TU,WE,TH,FR,SA".to_owned();
+    let minutes = (0..1440)
+        .map(|m| format!("{:02}:{:02}-{:02}:{:02}", m / 60, m % 60, (m + 1) / 60 % 24, (m + 1) % 60));
+    let calendars = BTreeMap::from([
+        (
+            "rare".parse().unwrap(),
+            CalendarDef {
+                rules: vec!["DTSTART:20250101\nRRULE:FREQ=YEARLY;INTERVAL=900".into()],
+                ..CalendarDef::default()
+            },
+        ),
+        ("always".parse().unwrap(), CalendarDef { rules: vec![days], ..CalendarDef::default() }),
+        ("minutes".parse().unwrap(), CalendarDef { periods: minutes.collect(), ..CalendarDef::default() }),
+        ("over".parse().unwrap(), CalendarDef { dates: vec!["2020-01-01".into()], ..CalendarDef::default() }),
+    ]);
+    let calendars = Calendars::compile(&calendars).unwrap();
+    let within = |only: &str, except: &str| {
+        let mut spec = cron("* * * * * *");
+        spec.only = only.split_whitespace().map(|name| name.parse().unwrap()).collect();
+        spec.except = except.split_whitespace().map(|name| name.parse().unwrap()).collect();
+        spec
+    };
+    for (name, spec, is_due) in [
+        ("all seconds", spec(Rhythm::Rrule(every_second.clone())), true),
+        ("the first of them", spec(Rhythm::Rrule(format!("{every_second};BYSETPOS=1,-1"))), true),
+        ("a rare day", within("rare", ""), false),
+        ("no day is left", within("", "always"), false),
+        ("no minute is left", within("", "minutes"), false),
+        ("a day that is over", within("over", ""), false),
+    ] {
+        let begin = Instant::now();
+        let trigger = Trigger::compile(&spec, "Europe/Berlin", &calendars, 7).unwrap();
+        let after = at("2026-01-01T00:00:00Z");
+        let next = trigger.next_after(after, after).unwrap();
+        assert_eq!(next.is_some(), is_due, "{name}: {next:?}");
+        let _ = trigger.previous_before(after, after).unwrap();
+        let took = begin.elapsed();
+        eprintln!("{name:<20} {took:?}");
+        assert!(took.as_secs() < 3, "{name} took {took:?}");
+    }
 }

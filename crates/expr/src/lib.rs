@@ -78,6 +78,8 @@ pub struct Reference {
 #[derive(Clone, Debug)]
 pub struct Expr {
     node: parse::Node,
+    /// Where the node's source begins in the one that was given.
+    shift: usize,
 }
 
 impl Expr {
@@ -91,7 +93,8 @@ impl Expr {
             && !inner.contains("${{")
         {
             let shift = source.find("${{").unwrap_or(0) + 3;
-            return Self::parse_inner(inner).map_err(|e| e.shifted(shift));
+            let parsed = Self::parse_inner(inner).map_err(|e| e.shifted(shift))?;
+            return Ok(Self { shift, ..parsed });
         }
         Self::parse_inner(source)
     }
@@ -102,7 +105,7 @@ impl Expr {
                 format!("the expression has {} bytes; at most {SOURCE_LIMIT} are allowed", source.len());
             return Err(ExprError::new(message, 0..source.len()));
         }
-        Ok(Self { node: parse::parse(source)? })
+        Ok(Self { node: parse::parse(source)?, shift: 0 })
     }
 
     /// Works it out.
@@ -110,7 +113,7 @@ impl Expr {
     /// # Errors
     /// A name is not known, a value is of the wrong type, or a limit is passed.
     pub fn eval(&self, scope: &Scope<'_>) -> Result<Value, ExprError> {
-        eval::eval(&self.node, scope)
+        eval::eval(&self.node, scope).map_err(|e| e.shifted(self.shift))
     }
 
     /// Works it out as a condition: `null`, `false`, `0`, `""` and empty lists and maps are false.
@@ -126,6 +129,9 @@ impl Expr {
     pub fn references(&self) -> Vec<Reference> {
         let mut found = Vec::new();
         parse::references(&self.node, false, &mut found);
+        for reference in &mut found {
+            reference.range = reference.range.start + self.shift..reference.range.end + self.shift;
+        }
         found
     }
 

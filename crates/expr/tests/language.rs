@@ -271,3 +271,13 @@ fn status_functions_follow_how_things_stand() {
     assert!(!Expr::parse("a == 'success()'").unwrap().uses_status());
     assert!(Expr::parse("[1, {a: x ? failure() : 2}]").unwrap().uses_status());
 }
+
+#[test]
+fn places_are_those_of_the_text_that_was_given() {
+    let source = " ${{ inputs.city + missing }}";
+    let expression = Expr::parse(source).unwrap();
+    let found: Vec<&str> = expression.references().into_iter().map(|r| &source[r.range]).collect();
+    assert_eq!(found, ["inputs.city", "missing"]);
+    let names = names();
+    assert_eq!(&source[expression.eval(&Scope::new(&names)).unwrap_err().range], "missing");
+}

@@ -102,7 +102,12 @@ impl FromStr for Span {
         if body.starts_with(['P', 'p']) {
             let parsed: jiff::SignedDuration =
                 body.parse().map_err(|_| refuse("it is not an ISO 8601 duration".into()))?;
-            return Duration::try_from(parsed).map(Self).map_err(|_| refuse("it is negative".into()));
+            let span = Duration::try_from(parsed).map_err(|_| refuse("it is negative".into()))?;
+            // What is longer would be written in a way that does not read.
+            return match u64::try_from(span.as_nanos()) {
+                Ok(_) => Ok(Self(span)),
+                Err(_) => Err(refuse("it is longer than 584 years".into())),
+            };
         }
         let mut total: u128 = 0;
         let mut rest = body;
@@ -248,5 +253,7 @@ mod tests {
             let span = Span(Duration::from_nanos(nanos));
             assert_eq!(span.to_string().parse(), Ok(span));
         }
+        assert!("PT18446744073S".parse::<Span>().is_ok());
+        assert!("PT18446744074S".parse::<Span>().unwrap_err().reason.contains("584 years"));
     }
 }

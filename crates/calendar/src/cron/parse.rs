@@ -342,7 +342,7 @@ impl Reader {
                 let set = self.weekdays(days, kind)?.0;
                 return match nth.text {
                     "L" | "l" => Ok(WeekdayPart::Last { set }),
-                    text if matches!(text.parse(), Ok(1..=5u8)) => {
+                    text if matches!(text.as_bytes(), [b'1'..=b'5']) => {
                         Ok(WeekdayPart::Nth { set, nth: text.as_bytes()[0] - b'0' })
                     }
                     _ => Err(CronError::Unreadable {

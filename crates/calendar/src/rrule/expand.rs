@@ -15,6 +15,13 @@ pub(super) struct Periods<'a> {
     index: i64,
 }
 
+/// Times of the day, each list in order.
+struct Clock {
+    hours: Vec<i64>,
+    minutes: Vec<i64>,
+    seconds: Vec<i64>,
+}
+
 impl<'a> Periods<'a> {
     /// Begins at the period that holds `at`.
     pub(super) fn from(rule: &'a Rule, start: i64, at: i64) -> Self {
@@ -28,8 +35,8 @@ impl<'a> Periods<'a> {
         self.begin_of(self.index)
     }
 
-    /// The occurrences of the next period that has any; those before the start of the rule are among them.
-    pub(super) fn next_set(&mut self) -> Option<Vec<i64>> {
+    /// The first `most` occurrences at or after `from` of the next period that has any.
+    pub(super) fn next_set(&mut self, from: i64, most: usize) -> Option<Vec<i64>> {
         for _ in 0..EMPTY_PERIODS {
             let begin = self.begin();
             if begin > 253_402_300_799 {
@@ -40,7 +47,12 @@ impl<'a> Periods<'a> {
                 continue;
             }
             self.index += 1;
-            let times = self.expand(begin);
+            let clock = self.clock(begin);
+            let times: Vec<i64> = if self.rule.positions.is_empty() {
+                self.occurrences(&clock, begin, from, i64::MAX).take(most).collect()
+            } else {
+                self.picked(&clock, begin).into_iter().filter(|time| *time >= from).take(most).collect()
+            };
             if !times.is_empty() {
                 return Some(times);
             }
@@ -48,8 +60,8 @@ impl<'a> Periods<'a> {
         None
     }
 
-    /// The occurrences of the period at hand, or of the last one before it that has any.
-    pub(super) fn previous_set(&mut self) -> Option<Vec<i64>> {
+    /// The last occurrence at or before `upto`, in the period at hand or one before it.
+    pub(super) fn previous(&mut self, upto: i64) -> Option<i64> {
         for _ in 0..EMPTY_PERIODS {
             if self.index < 0 {
                 return None;
@@ -60,9 +72,14 @@ impl<'a> Periods<'a> {
                 continue;
             }
             self.index -= 1;
-            let times = self.expand(begin);
-            if !times.is_empty() {
-                return Some(times);
+            let clock = self.clock(begin);
+            let last = if self.rule.positions.is_empty() {
+                self.occurrences(&clock, begin, i64::MIN, upto).next_back()
+            } else {
+                self.picked(&clock, begin).into_iter().rfind(|time| *time <= upto)
+            };
+            if last.is_some() {
+                return last;
             }
         }
         None
@@ -109,7 +126,7 @@ impl<'a> Periods<'a> {
         }
     }
 
-    /// For periods shorter than a day: where the day, hour or minute that is refused as a whole ends.
+    /// For periods shorter than a day: where the day, hour, minute or second that is refused as a whole ends.
     fn skipped_until(&self, begin: i64) -> Option<i64> {
         self.refused_unit(begin).map(|unit| (begin.div_euclid(unit) + 1) * unit)
     }
@@ -131,61 +148,79 @@ impl<'a> Periods<'a> {
             Some(3_600)
         } else if rule.freq >= Freq::Minutely && !holds(&rule.minutes, begin.rem_euclid(3_600) / 60) {
             Some(60)
+        } else if rule.freq == Freq::Secondly && !holds(&rule.seconds, begin.rem_euclid(60)) {
+            Some(1)
         } else {
             None
         }
     }
 
-    /// The occurrences of the period that begins there.
-    fn expand(&self, begin: i64) -> Vec<i64> {
-        let rule = self.rule;
+    /// The occurrences within bounds of the period that begins there, before BYSETPOS picks from them. They are made
+    /// one by one: a year of all seconds is not to be held in memory for one of them.
+    fn occurrences<'s>(
+        &'s self,
+        clock: &'s Clock,
+        begin: i64,
+        from: i64,
+        upto: i64,
+    ) -> impl DoubleEndedIterator<Item = i64> + 's {
         let day = begin.div_euclid(DAY);
         let date = Date::of_day(day);
-        let length = match rule.freq {
+        let length = match self.rule.freq {
             Freq::Yearly => Date { year: date.year + 1, ..date }.days() - day,
             Freq::Monthly => i64::from(month_length(date.year, date.month)),
             Freq::Weekly => 7,
             _ => 1,
         };
-        let times = self.times_of_day(begin);
-        let mut set = Vec::new();
-        for day in (day..day + length).filter(|day| self.day_matches(*day)) {
-            set.extend(times.iter().map(|time| day * DAY + time));
-        }
-        if rule.positions.is_empty() {
-            return set;
-        }
-        let mut picked: Vec<i64> =
-            rule.positions.iter().filter_map(|position| pick(&set, *position)).collect();
+        let days = day.max(from.div_euclid(DAY))..(day + length).min(upto.div_euclid(DAY).saturating_add(1));
+        let touches = move |begin: i64, length: i64| begin <= upto && begin + length > from;
+        days.filter(|day| self.day_matches(*day)).flat_map(move |day| {
+            let hours = clock.hours.iter().map(move |hour| day * DAY + hour * 3_600);
+            hours.filter(move |hour| touches(*hour, 3_600)).flat_map(move |hour| {
+                let minutes = clock.minutes.iter().map(move |minute| hour + minute * 60);
+                minutes.filter(move |minute| touches(*minute, 60)).flat_map(move |minute| {
+                    clock.seconds.iter().map(move |second| minute + second).filter(move |at| touches(*at, 1))
+                })
+            })
+        })
+    }
+
+    /// What BYSETPOS picks from the occurrences of the period that begins there.
+    fn picked(&self, clock: &Clock, begin: i64) -> Vec<i64> {
+        let furthest = |sign: i16| {
+            let far =
+                self.rule.positions.iter().map(|position| usize::try_from(position * sign).unwrap_or(0));
+            far.max().unwrap_or(0)
+        };
+        let all = || self.occurrences(clock, begin, i64::MIN, i64::MAX);
+        let front: Vec<i64> = all().take(furthest(1)).collect();
+        let back: Vec<i64> = all().rev().take(furthest(-1)).collect();
+        let pick = |position: &i16| {
+            let list = if *position > 0 { &front } else { &back };
+            list.get(usize::from(position.unsigned_abs()) - 1).copied()
+        };
+        let mut picked: Vec<i64> = self.rule.positions.iter().filter_map(pick).collect();
         picked.sort_unstable();
+        // Two positions may be the same occurrence.
+        picked.dedup();
         picked
     }
 
-    fn times_of_day(&self, begin: i64) -> Vec<i64> {
+    /// The hours, minutes and seconds of the period that begins there.
+    fn clock(&self, begin: i64) -> Clock {
         let rule = self.rule;
+        let list = |list: &[u8]| list.iter().map(|v| i64::from(*v)).collect();
         // Within a period shorter than a day the period itself says the hour (minute, second).
-        let base = if rule.freq >= Freq::Hourly { begin } else { self.start };
-        let or = |list: &[u8], fixed: bool, value: i64| -> Vec<i64> {
-            if fixed || list.is_empty() { vec![value] } else { list.iter().map(|v| i64::from(*v)).collect() }
+        let part = |given: &[u8], freq: Freq, of: fn(i64) -> i64| match (rule.freq >= freq, given) {
+            (true, _) => vec![of(begin)],
+            (false, []) => vec![of(self.start)],
+            (false, given) => list(given),
         };
-        let base_or_start = if rule.freq >= Freq::Minutely { begin } else { self.start };
-        let second = if rule.freq == Freq::Secondly { begin } else { self.start };
-        if rule.freq == Freq::Secondly
-            && !rule.seconds.is_empty()
-            && !rule.seconds.contains(&(begin.rem_euclid(60) as u8))
-        {
-            return vec![];
+        Clock {
+            hours: part(&rule.hours, Freq::Hourly, |at| at.rem_euclid(DAY) / 3_600),
+            minutes: part(&rule.minutes, Freq::Minutely, |at| at.rem_euclid(3_600) / 60),
+            seconds: part(&rule.seconds, Freq::Secondly, |at| at.rem_euclid(60)),
         }
-        let hours = or(&rule.hours, rule.freq >= Freq::Hourly, base.rem_euclid(DAY) / 3_600);
-        let minutes = or(&rule.minutes, rule.freq >= Freq::Minutely, base_or_start.rem_euclid(3_600) / 60);
-        let seconds = or(&rule.seconds, rule.freq == Freq::Secondly, second.rem_euclid(60));
-        let mut times = Vec::with_capacity(hours.len() * minutes.len() * seconds.len());
-        for hour in &hours {
-            for minute in &minutes {
-                times.extend(seconds.iter().map(|second| hour * 3_600 + minute * 60 + second));
-            }
-        }
-        times
     }
 
     fn day_matches(&self, day: i64) -> bool {
@@ -261,13 +296,4 @@ fn week_number(day: i64, week_start: u8) -> (i64, i64) {
         year
     };
     ((day - first_week(year)) / 7 + 1, (first_week(year + 1) - first_week(year)) / 7)
-}
-
-fn pick(set: &[i64], position: i16) -> Option<i64> {
-    let index = if position > 0 {
-        usize::from(position.unsigned_abs()) - 1
-    } else {
-        set.len().checked_sub(usize::from(position.unsigned_abs()))?
-    };
-    set.get(index).copied()
 }

@@ -147,17 +147,12 @@ impl RuleSeries<'_> {
         let counted = || {
             let mut last = i64::MIN;
             let mut period = expand::Periods::from(rule, self.start, self.start);
-            let mut left = count;
+            let mut left = count as usize;
             while left > 0
-                && let Some(times) = period.next_set()
+                && let Some(times) = period.next_set(self.start, left)
             {
-                for time in times.iter().filter(|time| **time >= self.start) {
-                    if left == 0 {
-                        break;
-                    }
-                    last = *time;
-                    left -= 1;
-                }
+                last = times.last().copied().unwrap_or(last);
+                left -= times.len();
             }
             last
         };
@@ -176,14 +171,10 @@ impl RuleSeries<'_> {
         let from = from.max(self.start);
         let end = self.end(index);
         let mut periods = expand::Periods::from(rule, self.start, from);
-        loop {
-            if periods.begin() > end {
-                return None;
-            }
-            if let Some(time) = periods.next_set()?.iter().find(|time| **time >= from) {
-                return (*time <= end).then_some(*time);
-            }
+        if periods.begin() > end {
+            return None;
         }
+        periods.next_set(from, 1)?.first().copied().filter(|time| *time <= end)
     }
 
     fn rule_at_or_before(&self, index: usize, upto: i64) -> Option<i64> {
@@ -193,11 +184,7 @@ impl RuleSeries<'_> {
             return None;
         }
         let mut periods = expand::Periods::from(rule, self.start, upto);
-        loop {
-            if let Some(time) = periods.previous_set()?.iter().rev().find(|time| **time <= upto) {
-                return (*time >= self.start).then_some(*time);
-            }
-        }
+        periods.previous(upto).filter(|time| *time >= self.start)
     }
 }
 
