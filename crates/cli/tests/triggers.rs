@@ -79,7 +79,12 @@ fn a_signed_request_starts_a_run_once_and_its_end_another() {
     let push = [("x-kind", "push"), ("x-hub-signature-256", signed.as_str()), ("x-github-delivery", "d-1")];
     for _ in 0..3 {
         let answer = hook(&server, body, &push);
-        assert_eq!((answer.status, answer.json()["delivery"].as_str()), (202, Some("d-1")), "{}", answer.text);
+        assert_eq!(
+            (answer.status, answer.json()["delivery"].as_str()),
+            (202, Some("d-1")),
+            "{}",
+            answer.text
+        );
     }
     let other = hook(&server, body, &[("x-kind", "ping"), push[1]]);
     assert_eq!(other.status, 202);
@@ -94,14 +99,21 @@ fn a_signed_request_starts_a_run_once_and_its_end_another() {
     // What is on record is acted on, by whichever server comes next.
     let server = shop.serve(&["demo.yaml"]);
     shop.wait_for("both runs", || ended(&server, "tell").len() == 1);
-    assert_eq!((ended(&server, "build").len(), ended(&server, "tell")[0]["inputs"]["of"].as_str()), (1, Some("main")));
+    assert_eq!(
+        (ended(&server, "build").len(), ended(&server, "tell")[0]["inputs"]["of"].as_str()),
+        (1, Some("main"))
+    );
     let seen = trigger(&server, "build");
     assert_eq!((&seen["fired"], &seen["replays"], &seen["ignored"]), (&json!(1), &json!(2), &json!(1)));
     assert_eq!(seen["path"], "/hooks/demo/build/webhook1");
     let listed = shop.run(&["triggers", "list", "--server", &server.url]);
     assert!(listed.out.contains("demo:build/webhook1"), "{}{}", listed.out, listed.err);
     let why = shop.run(&["why", ended(&server, "tell")[0]["id"].as_str().unwrap()]);
-    assert!(why.out.contains("it exists because trigger `tell/run1` had an event `run` of run"), "{}", why.out);
+    assert!(
+        why.out.contains("it exists because trigger `tell/run1` had an event `run` of run"),
+        "{}",
+        why.out
+    );
     assert_eq!(token.code, 0);
 }
 

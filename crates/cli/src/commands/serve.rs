@@ -3,6 +3,7 @@
 mod file_triggers;
 mod listen;
 mod live_files;
+mod open_files;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,6 +14,7 @@ use ostler_embedded::{Embedded, Local, NodeOptions, Role};
 use ostler_engine::{Notice, Shutdown};
 use ostler_execution::CancelReason;
 use ostler_model::Span;
+use ostler_server::Limits;
 use ostler_service::QueueLimit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -46,6 +48,9 @@ pub struct Serve {
     /// Ask for a token on a loopback address, too
     #[arg(long)]
     require_token: bool,
+    /// A client may take so long for the head of a request, and to read on when an answer waits for it
+    #[arg(long, default_value = "20s", value_name = "SPAN")]
+    client_time: Span,
     /// So many machines may stand in the queue; starts beyond it are refused
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     max_queue: u64,
@@ -84,6 +89,7 @@ pub fn follow(global: &Global, path: PathBuf, slots: u32) -> Result<u8, CliError
         poll: Span::from_secs(60),
         listen: None,
         require_token: false,
+        client_time: Span::from_secs(20),
         max_queue: u64::MAX,
         slots,
         drain: Span::from_secs(600),
@@ -101,6 +107,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
         sources.push(LiveSource::open(Source::parse(path)?)?);
     }
     // An address that is taken and a store that is locked are told before anything runs.
+    let files = open_files::raise();
     let listener = serving.listen.as_deref().map(listen::bind).transpose()?;
     let embedded = Embedded::own(context::place(global), Arc::new(SystemClock))?;
     let actor = context::actor();
@@ -119,7 +126,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             role: Role::Owner,
             slots: *slots,
             limit: QueueLimit::of(serving.max_queue),
-            executors: context::executors(&embedded)?,
+            executors: context::executors(&embedded, files.before)?,
             observer: Arc::new(move |notice| {
                 onlooker.notice(notice);
                 tell(notice);
@@ -135,9 +142,14 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             }
         });
         let local = embedded.local_with(running.service.clone(), actor.clone());
+        let limits = Limits {
+            connections: files.connections(),
+            client_time: serving.client_time.as_duration(),
+            ..Limits::default()
+        };
         let http = listener
             .zip(access)
-            .map(|(l, access)| listen::start(l, access, local.clone(), &watched, secrets));
+            .map(|(l, access)| listen::start(l, access, local.clone(), &watched, secrets, limits));
         if !global.output.is_machine() {
             let address = http.as_ref().map_or_else(String::new, |h| format!(" at http://{}", h.address));
             eprintln!("serving {}{address}; Ctrl-C or SIGTERM ends it", embedded.place());
