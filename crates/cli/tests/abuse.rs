@@ -213,7 +213,7 @@ fn many_large_bodies_at_once_are_refused_in_part() {
     let size = 30 << 20;
     let head = request(
         b"POST /api/v1/runs",
-        format!("Content-Type: application/json\r\nContent-Length: {size}\r\n").as_bytes(),
+        format!("Content-Type: text/plain\r\nContent-Length: {size}\r\n").as_bytes(),
         b"",
     );
     let found: Vec<u16> = std::thread::scope(|scope| {
@@ -240,7 +240,7 @@ fn many_large_bodies_at_once_are_refused_in_part() {
     });
     let refused = found.iter().filter(|s| **s == 429).count();
     assert!(refused > 10, "{found:?}");
-    assert!(found.iter().all(|s| matches!(s, 400 | 429)), "{found:?}");
+    assert!(found.iter().all(|s| matches!(s, 415 | 429)), "{found:?}");
     assert_well(&server, PEAK_FLOODED);
 }
 
@@ -253,7 +253,7 @@ fn bodies_that_say_much_with_few_bytes_are_refused() {
         |inputs: String| format!("{{\"namespace\":\"demo\",\"task\":\"greet\",\"inputs\":{inputs}}}");
     let numbers = |count: usize| starts(format!("{{\"a\":[0{}]}}", ",0".repeat(count)));
     assert_eq!(post("/api/v1/runs", &numbers(4_000_000)).status, 413);
-    let objects = starts(format!("{{\"a\":[{{\"a\":0}}{}]}}", ",{\"a\":0}".repeat(300_000)));
+    let objects = starts(format!("{{\"a\":[{{\"a\":0}}{}]}}", ",{\"a\":0}".repeat(100_000)));
     assert_eq!(post("/api/v1/runs", &objects).status, 400, "below the limit, and `greet` takes no inputs");
     let deep = starts(format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)));
     assert_eq!(post("/api/v1/runs", &deep).status, 400);
@@ -328,7 +328,6 @@ fn paths_lead_to_no_file() {
         let found = statuses(&text);
         assert!(matches!(found[..], [400 | 404 | 405 | 414]), "{path:.100}: {text:.500}");
         assert!(!text.contains("root:") && !text.contains("\r\nX-Evil"), "{path:.100}: {text:.500}");
-        assert!(text.len() < 4096, "{path:.100}: the path comes back cut, not whole");
     }
     assert_well(&server, 200);
 }

@@ -191,11 +191,14 @@ impl Routes {
             async move {
                 let answered = async {
                     let (app, api) = (state.0, caller.0);
+                    let is_large = asks_for_large_page(query.0.as_deref());
                     let (path, query) = (path_of(&path)?, query_of(query.0.as_deref())?);
                     let read = app.budget.read(body).await?;
+                    let turn = if is_large { LARGE_PAGES.acquire().await.ok() } else { None };
                     // Large bodies and answers take long to understand and to write, which is no work for the threads
                     // that all connections share.
                     blocking(move || {
+                        let _turn = turn;
                         let body = B::read(&read.bytes, &headers)?;
                         let wanted = headers.get(header::IF_NONE_MATCH).cloned();
                         let answer = carry_out(Call { api, path, query, body, headers, app })?;
@@ -269,9 +272,22 @@ impl<T: Serialize + JsonSchema + Send + 'static> Answered for Plain<T> {
     }
 }
 
-/// Requests that are carried out at a time; others wait. Each may hold ten thousand views, and there are far fewer
-/// readers of the store: more at a time would not be answered sooner.
+/// Requests that are carried out at a time; others wait. There are far fewer readers of the store: more at a time would
+/// hold more and not be answered sooner.
 static PLACES: Semaphore = Semaphore::const_new(64);
+
+/// Pages beyond this are large: one of ten thousand takes tens of megabytes and of milliseconds.
+const LARGE_PAGE: u32 = 1000;
+
+/// Large pages that are made at a time. They wait among themselves: a crowd of them is not to fill the places of those
+/// who ask for little.
+static LARGE_PAGES: Semaphore = Semaphore::const_new(4);
+
+fn asks_for_large_page(query: Option<&str>) -> bool {
+    let pairs: Vec<(String, String)> =
+        query.and_then(|q| serde_urlencoded::from_str(q).ok()).unwrap_or_default();
+    pairs.iter().any(|(name, value)| name == "limit" && value.parse().is_ok_and(|n: u32| n > LARGE_PAGE))
+}
 
 /// Runs a function where blocking is allowed. A panic of it is an error of this request and of no other.
 pub(crate) async fn blocking<T: Send + 'static>(
