@@ -28,6 +28,9 @@ const BUFFER: usize = 64 << 10;
 /// Headers of a request.
 const HEADERS: usize = 100;
 
+/// Connections that may wait to be accepted.
+const WAITING: i32 = 4096;
+
 /// Pause after an accept that failed, as it does when there are no more files to be had.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -78,6 +81,9 @@ impl Listener {
             _ => ListenError::Other { address, error },
         };
         let socket = std::net::TcpListener::bind(address).map_err(told)?;
+        // The standard library lets 128 wait to be accepted. A burst of more is not refused but asked to come again
+        // after a second, and then after two; the system cuts this number to what it allows.
+        rustix::net::listen(&socket, WAITING).map_err(|e| told(e.into()))?;
         socket.set_nonblocking(true).map_err(told)?;
         let address = socket.local_addr().map_err(told)?;
         Ok(Self { socket, address })

@@ -107,6 +107,9 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
         sources.push(LiveSource::open(Source::parse(path)?)?);
     }
     // An address that is taken and a store that is locked are told before anything runs.
+    if serving.client_time == Span::default() {
+        return Err(CliError::usage("`--client-time` is more than nothing: nobody could ask for anything"));
+    }
     let files = open_files::raise();
     let listener = serving.listen.as_deref().map(listen::bind).transpose()?;
     let embedded = Embedded::own(context::place(global), Arc::new(SystemClock))?;
