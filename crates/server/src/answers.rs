@@ -22,6 +22,9 @@ const TOGETHER: usize = 256 << 20;
 /// How the sum is counted. Smaller answers are not: so much may be kept for each connection.
 const STEP: usize = 16 << 10;
 
+/// What a large answer may well have.
+const ROOM: usize = 16 << 20;
+
 /// How much answers may have together.
 pub(crate) struct Unread(Arc<Semaphore>);
 
@@ -29,6 +32,19 @@ impl Default for Unread {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(TOGETHER / STEP)))
     }
+}
+
+impl Unread {
+    /// Refuses while there is hardly room for one more large answer, before it is made in vain.
+    pub(crate) fn has_room(&self) -> Result<(), ApiError> {
+        if self.0.available_permits() * STEP >= ROOM { Ok(()) } else { Err(too_many()) }
+    }
+}
+
+fn too_many() -> ApiError {
+    let mut error = ApiError::new(ErrorKind::Busy, "too many answers of this server have not been read yet");
+    error.retry_after = Some(1);
+    error
 }
 
 /// The bytes of an answer with their part of the sum. They go to the connection as they are, and are dropped when they

@@ -195,6 +195,9 @@ impl Routes {
                     let (path, query) = (path_of(&path)?, query_of(query.0.as_deref())?);
                     let read = app.budget.read(body).await?;
                     let turn = if is_large { LARGE_PAGES.acquire().await.ok() } else { None };
+                    if is_large {
+                        app.unread.has_room()?;
+                    }
                     // Large bodies and answers take long to understand and to write, which is no work for the threads
                     // that all connections share.
                     blocking(move || {

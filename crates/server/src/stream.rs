@@ -108,6 +108,7 @@ impl Follower {
             }
             match tokio::time::timeout(KEEP_ALIVE, self.fed.recv()).await {
                 Err(_) => return Some(Bytes::from_static(b":\n\n")),
+                Ok(Ok(fed)) if fed.after > self.at => self.behind = true,
                 Ok(Ok(fed)) if fed.seq <= self.at => {}
                 Ok(Ok(fed)) => {
                     self.at = fed.seq;
