@@ -5,9 +5,10 @@
 //!
 //! Q1: durable no-op runs, enqueue and drain, against a bare SQLite program that writes the same rows. Q3: start latency
 //! on an idle queue, with one flush beside it. Q8: cost against size. Q9: a shell task against bare fork, exec and
-//! wait; a cold `ostler run` against `sh -c true`. C2: how late firings are. C11: 100 000 schedules.
+//! wait; a cold `ostler run` against `sh -c true`. C2: how late firings are. C11: 100 000 schedules. HTTP: the built
+//! `ostler serve` beside a million finished runs: pages, many starts and ends in one request, listeners, rates, memory.
 //!
-//! With `--tenth`, Q8 and C11 go to a tenth of their sizes, and C2 takes a tenth of its time.
+//! With `--tenth`, Q8, C11 and HTTP go to a tenth of their sizes, and C2 takes a tenth of its time.
 //!
 //! With `--json`, one round of each, a figure a line, as `bench/peers/run.py` takes it from every peer.
 //!
@@ -23,6 +24,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod bare;
+mod http;
 mod lines;
 mod rounds;
 mod whole;
@@ -67,6 +69,9 @@ fn main() {
     }
     if wants("c11") {
         c11(1000 / part);
+    }
+    if wants("http") {
+        http::http(1_000_000 / part, 10_000 / part, 1000 / part);
     }
 }
 
@@ -187,6 +192,13 @@ fn q9() {
     println!("    cold `sh -c true`              {}", bare.shown("ms"));
     println!("    cold `ostler run --command true` {}", ours.shown("ms"));
     println!("    over it                        {}\n", over.shown("ms"));
+}
+
+const NO_PROGRAM: &str = "there is no `ostler` beside this program (cargo build --profile fast)";
+
+/// The built binary.
+fn program() -> Option<std::path::PathBuf> {
+    std::env::current_exe().ok().map(|p| p.with_file_name("ostler")).filter(|p| p.exists())
 }
 
 /// From the due moment to the handler: a schedule of 20 Hz alone, and a thousand that are all due at each full second.

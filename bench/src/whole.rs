@@ -41,9 +41,12 @@ impl Executor for Noop {
         "noop"
     }
 
-    async fn execute(&self, _: ExecRequest, _: ExecContext) -> ExecEnd {
+    async fn execute(&self, request: ExecRequest, _: ExecContext) -> ExecEnd {
         if let Some(told) = &self.told {
             let _ = told.send(Instant::now());
+        }
+        if request.with.get("fails") == Some(&Value::Bool(true)) {
+            return ExecEnd::error("bench", "as it was asked to");
         }
         ExecEnd::succeeded(Value::Null)
     }
@@ -92,6 +95,32 @@ impl Shop {
         for _ in 0..count / BATCH {
             let requests = (0..BATCH).map(|_| Self::request("noop")).collect();
             self.service.start_many(&Actor::local("bench"), requests).unwrap();
+        }
+    }
+
+    /// Ends so many runs, after a hundred of a namespace of their own, half of which fail: what is rare lies far back.
+    pub(crate) fn finish_with_rare_ones(&self, count: usize) {
+        let task = |id: &str, fails: bool| {
+            let steps = json!([{ "id": "main", "uses": "noop", "with": { "fails": fails } }]);
+            json!({ "id": id, "name": id, "timezone": "UTC", "steps": steps })
+        };
+        let timetable: Timetable = serde_json::from_value(json!({
+            "namespace": "rare", "ephemeral": false, "origin": "rare",
+            "tasks": [task("good", false), task("bad", true)],
+        }))
+        .unwrap();
+        let actor = Actor::local("bench");
+        self.service.push(&actor, &timetable).unwrap();
+        let rare = |task: &str| StartRequest { namespace: "rare".into(), ..Self::request(task) };
+        let requests = (0..100).map(|n| rare(if n % 2 == 0 { "good" } else { "bad" })).collect();
+        self.service.start_many(&actor, requests).unwrap();
+        self.drain(100);
+        let mut left = count;
+        while left > 0 {
+            let part = left.min(50_000);
+            self.enqueue(part);
+            self.drain(part);
+            left -= part;
         }
     }
 

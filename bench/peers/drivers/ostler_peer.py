@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import time
+from pathlib import Path
 
 from common import PROGRAMS, SCRATCH, call, figure, free_port, measured, size, timed
 
@@ -15,6 +16,8 @@ for name in [name for name in os.environ if name.startswith("OSTLER_") and not n
 VERSION = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
 STORE = SCRATCH / "ostler.db"
 TIMES = 5
+LIMIT = 30
+"""Seconds that a single `ostler run` may take."""
 
 
 def steps(count: int, alone: str) -> str:
@@ -28,7 +31,10 @@ def timetable(namespace: str, tasks: str) -> str:
 def run(*args: str) -> None:
     """One `ostler run`: its exit status is the outcome."""
     command = [PROGRAM, "run", *args, "--store", STORE]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired as late:
+        raise SystemExit(f"{Path(args[-1]).name}: ostler run did not end within {LIMIT} s") from late
     if done.returncode:
         raise SystemExit(f"ostler run {args}: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
 
@@ -83,7 +89,6 @@ def queued(base: str, count: int) -> float:
     return took
 
 
-whole()
 figure("q5_binary", PROGRAM.stat().st_size / 2**20, "MB", "the one binary, stripped", VERSION)
 served = SCRATCH / "served.yaml"
 served.write_text(timetable("bench", '  - meta: { id: shell }\n    run: "true"\n'))
@@ -93,3 +98,5 @@ with measured(command, f"http://127.0.0.1:{port}/readyz", version=VERSION):
     count = size(1000)
     took = queued(f"http://127.0.0.1:{port}/api/v1", count)
     figure("q11_queued1000", took, "s", f"{count} runs in one request to ostler serve, until all have ended", VERSION)
+# Last: a run that does not end costs no other figure.
+whole()

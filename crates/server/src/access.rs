@@ -7,7 +7,7 @@
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, Method, Response, header, request::Parts},
+    http::{HeaderMap, Method, Response, Version, header, request::Parts},
     middleware::Next,
     response::IntoResponse,
 };
@@ -42,6 +42,7 @@ pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) 
 
 async fn caller(app: &App, head: &Parts) -> Result<Actor, ApiError> {
     let headers = &head.headers;
+    one_host(head)?;
     if app.access == Access::Loopback {
         named_as_loopback(headers)?;
     }
@@ -82,6 +83,15 @@ async fn holder(app: &App, value: &str) -> Result<Actor, ApiError> {
 fn unauthenticated(message: &str) -> ApiError {
     ApiError::new(ErrorKind::Unauthenticated, message)
         .hint("`ostler tokens create` makes one; send it as `Authorization: Bearer ...`")
+}
+
+/// RFC 9112, section 3.2: with several hosts or none, whoever is between may have taken the request for another's.
+fn one_host(head: &Parts) -> Result<(), ApiError> {
+    let count = head.headers.get_all(header::HOST).iter().count();
+    if count == 1 || (count == 0 && head.version < Version::HTTP_11) {
+        return Ok(());
+    }
+    Err(ApiError::bad_input(format!("the request has {count} `Host` headers, not one")))
 }
 
 fn named_as_loopback(headers: &HeaderMap) -> Result<(), ApiError> {

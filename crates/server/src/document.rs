@@ -5,7 +5,10 @@ use ostler_api::{Problem, VERSION};
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::operation::{Answered, FromBody, IDEMPOTENCY_KEY, Operation};
+use crate::{
+    json::FromBody,
+    operation::{Answered, IDEMPOTENCY_KEY, Operation},
+};
 
 /// What every operation can answer instead, with when.
 const PROBLEMS: [(u16, &str); 11] = [

@@ -22,6 +22,9 @@ pub(crate) const PAGE: u32 = 1000;
 /// An event on its way to followers.
 #[derive(Clone)]
 pub(crate) struct Fed {
+    /// The number up to which the feed had handed on everything before it. Whoever is not there yet has missed
+    /// something that the ring never had, and finds it in the store.
+    pub(crate) after: i64,
     /// Its number.
     pub(crate) seq: i64,
     /// The text of a server-sent event.
@@ -90,13 +93,22 @@ impl Feed {
         let (service, actor) = (local.service(), local.actor());
         let mut cursor = match from {
             Some(cursor) => cursor,
-            None => format!("e{}", service.stats(actor)?.last_event),
+            None => {
+                // What came between the first follower's look and this one is not handed on: they are told where it
+                // begins.
+                let at = service.stats(actor)?.last_event;
+                let _ = self.events.send(Fed { after: at, seq: at, text: Bytes::new() });
+                format!("e{at}")
+            }
         };
         loop {
             let page = service.events(actor, Some(&cursor), PAGE)?;
+            let mut after = number(&cursor);
             for event in page.items {
+                let seq = number(&event.cursor);
                 // Nobody there is no error.
-                let _ = self.events.send(Fed { seq: number(&event.cursor), text: text_of(&event) });
+                let _ = self.events.send(Fed { after, seq, text: text_of(&event) });
+                after = seq;
             }
             cursor = page.next;
             if page.complete {

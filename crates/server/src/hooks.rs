@@ -8,7 +8,7 @@
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
@@ -20,7 +20,7 @@ use ostler_model::definition::EventSource;
 use ring::hmac;
 use serde_json::{Map, Value, json};
 
-use crate::{App, operation::blocking, problem::Told};
+use crate::{App, json, operation::blocking, problem::Told};
 
 /// Headers that name a delivery, in the order in which they are looked at.
 const DELIVERY: [&str; 5] =
@@ -41,10 +41,12 @@ pub(crate) fn routes() -> Router<App> {
 
 async fn take(
     State(app): State<App>,
-    Path((namespace, task, trigger)): Path<(String, String, String)>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
     request: Request<Body>,
 ) -> Response {
-    match taken(app, (namespace, task, trigger), request).await {
+    let path = path.map_err(|e| ApiError::bad_input(format!("the path does not read: {e}")));
+    let taken = async { taken(app, path?.0, request).await };
+    match taken.await {
         Ok(accepted) => answer(&accepted),
         Err(error) => Told(error).into_response(),
     }
@@ -100,9 +102,9 @@ fn event(headers: &HeaderMap, query: Option<&str>, body: &Bytes) -> Value {
         serde_urlencoded::from_str(query.unwrap_or_default()).unwrap_or_default();
     let query: Map<String, Value> = pairs.into_iter().map(|(name, value)| (name, value.into())).collect();
     let mut event = json!({ "headers": shown, "query": query });
-    match serde_json::from_slice::<Value>(body) {
-        Ok(value) => event["json"] = value,
-        Err(_) => event["text"] = String::from_utf8_lossy(body).into(),
+    match json::any(body) {
+        Some(value) => event["json"] = value,
+        None => event["text"] = String::from_utf8_lossy(body).into(),
     }
     event
 }

@@ -6,7 +6,8 @@
 //! [`Api`](ostler_api::Api); they run where blocking is allowed.
 //!
 //! What a stranger can do to a server is bounded: connections, headers and the time they may take (`listen.rs`), bodies
-//! and their sum (`body.rs`), and who may ask at all (`access.rs`).
+//! and their sum (`body.rs`), what they say (`json.rs`), answers that nobody reads (`answers.rs`, `patience.rs`), work at
+//! a time (`operation.rs`), and who may ask at all (`access.rs`).
 //!
 //! ```
 //! let document = ostler_server::openapi();
@@ -15,15 +16,18 @@
 //! ```
 
 mod access;
+mod answers;
 mod body;
 mod document;
 mod feed;
 mod health;
 mod hooks;
+mod json;
 mod listen;
 mod mcp;
 mod metrics;
 mod operation;
+mod patience;
 mod problem;
 mod routes;
 mod stream;
@@ -34,17 +38,14 @@ pub use access::Access;
 use axum::{Router, middleware};
 pub use feed::Feed;
 pub use health::Readiness;
-pub use listen::{ListenError, Listener};
+pub use listen::{Limits, ListenError, Listener};
 pub use metrics::Metrics;
 use ostler_clock::SeededEntropy;
 use ostler_embedded::Local;
 use ostler_execution::Secrets;
 use ostler_timetable::LoadOptions;
 
-use crate::body::Budget;
-
-/// What the largest body may have, in bytes, when nothing is said.
-pub const MAX_BODY: usize = 32 << 20;
+use crate::{answers::Unread, body::Budget};
 
 /// What a server is made of.
 pub struct Config {
@@ -62,10 +63,10 @@ pub struct Config {
     pub metrics: Arc<Metrics>,
     /// Whether work can be taken.
     pub readiness: Readiness,
-    /// What the largest body may have, in bytes.
-    pub max_body: usize,
     /// Whether agents may change anything at `/mcp`, as far as their tokens go.
     pub mcp_changes: bool,
+    /// What those who connect may have and take.
+    pub limits: Limits,
 }
 
 /// What handlers share.
@@ -81,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Readiness,
     pub(crate) budget: Budget,
+    pub(crate) unread: Unread,
     pub(crate) entropy: SeededEntropy,
     pub(crate) agents: mcp::Agents,
 }
@@ -103,7 +105,8 @@ pub fn router(config: Config) -> Router {
         feed: config.feed,
         metrics: config.metrics,
         readiness: config.readiness,
-        budget: Budget::new(config.max_body),
+        budget: Budget::new(config.limits.body, config.limits.client_time * 2),
+        unread: Unread::default(),
         entropy: SeededEntropy::from_os(),
         agents: mcp::Agents::new(config.mcp_changes),
     }));
@@ -115,6 +118,7 @@ pub fn router(config: Config) -> Router {
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(middleware::from_fn_with_state(app.clone(), access::check))
+        .layer(middleware::from_fn_with_state(app.clone(), answers::bound))
         .layer(middleware::from_fn_with_state(app.clone(), metrics::count))
         .with_state(app)
 }
@@ -132,7 +136,8 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
     patience: Duration,
 ) {
-    listen::serve(listener, router(config), stop, patience).await;
+    let limits = config.limits;
+    listen::serve(listener, router(config), limits, stop, patience).await;
 }
 
 /// Where a request comes from.

@@ -17,19 +17,19 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use crate::{Access, Peer};
-
-/// Connections at a time. One more waits in the system's queue until another has ended.
-const CONNECTIONS: usize = 20_000;
-
-/// The time that the head of a request may take: from the connection, or from the answer before.
-const HEAD_TIME: Duration = Duration::from_secs(20);
+use crate::{Access, Peer, patience::Patient};
 
 /// What the head of a request may have.
-const HEAD_BYTES: usize = 64 << 10;
+const HEAD_BYTES: usize = 32 << 10;
+
+/// What is read from a connection at a time, and may wait to be written to it in small pieces.
+const BUFFER: usize = 64 << 10;
 
 /// Headers of a request.
 const HEADERS: usize = 100;
+
+/// Connections that may wait to be accepted.
+const WAITING: i32 = 4096;
 
 /// Pause after an accept that failed, as it does when there are no more files to be had.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -81,6 +81,9 @@ impl Listener {
             _ => ListenError::Other { address, error },
         };
         let socket = std::net::TcpListener::bind(address).map_err(told)?;
+        // The standard library lets 128 wait to be accepted. A burst of more is not refused but asked to come again
+        // after a second, and then after two; the system cuts this number to what it allows.
+        rustix::net::listen(&socket, WAITING).map_err(|e| told(e.into()))?;
         socket.set_nonblocking(true).map_err(told)?;
         let address = socket.local_addr().map_err(told)?;
         Ok(Self { socket, address })
@@ -99,9 +102,28 @@ impl Listener {
     }
 }
 
+/// What those who connect may have and take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time. One more waits in the system's queue until another has ended.
+    pub connections: usize,
+    /// How long the head of a request may take, from the connection or from the answer before; and how long an answer
+    /// may wait without any of it being read. A body may take twice as long.
+    pub client_time: Duration,
+    /// What the largest body may have, in bytes.
+    pub body: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 20_000, client_time: Duration::from_secs(20), body: 32 << 20 }
+    }
+}
+
 pub(crate) async fn serve(
     listener: Listener,
     router: Router,
+    limits: Limits,
     stop: impl Future<Output = ()> + Send,
     patience: Duration,
 ) {
@@ -109,7 +131,7 @@ pub(crate) async fn serve(
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, "the listener cannot be used"),
     };
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(limits.connections));
     let (ending, end) = watch::channel(false);
     let mut open = JoinSet::new();
     tokio::pin!(stop);
@@ -127,7 +149,7 @@ pub(crate) async fn serve(
             Ok((stream, peer)) => {
                 let (router, end) = (router.clone(), end.clone());
                 open.spawn(async move {
-                    connection(stream, peer, router, end).await;
+                    connection(stream, peer, router, limits.client_time, end).await;
                     drop(place);
                 });
             }
@@ -145,7 +167,13 @@ pub(crate) async fn serve(
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut end: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    client_time: Duration,
+    mut end: watch::Receiver<bool>,
+) {
     // Events and lines are small and are waited for.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -154,11 +182,12 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut end
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_BYTES)
+        .header_read_timeout(client_time)
+        .max_header_size(HEAD_BYTES)
+        .max_buf_size(BUFFER)
         .max_headers(HEADERS)
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, client_time)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, Response},
+    http::{HeaderValue, Method, Response},
     middleware::Next,
 };
 use ostler_engine::Notice;
@@ -165,19 +165,43 @@ pub(crate) async fn count(State(app): State<App>, request: Request, next: Next) 
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let method = request.method().clone();
     // One that a proxy gave is kept, so that both logs speak of the same thing.
-    let given = request.headers().get(REQUEST_ID).filter(|v| v.len() <= 128).cloned();
+    let given = request.headers().get(REQUEST_ID).filter(|v| v.len() <= 128 && v.to_str().is_ok()).cloned();
     let id = given.unwrap_or_else(|| fresh_id(&app));
     let begun = ostler_clock::Clock::elapsed(&ostler_clock::SystemClock);
-    app.metrics.in_flight.inc();
+    let in_flight = InFlight::new(&app.metrics.in_flight);
     let mut response = REQUEST.scope(id.clone(), next.run(request)).await;
-    app.metrics.in_flight.dec();
+    drop(in_flight);
     let took = ostler_clock::Clock::elapsed(&ostler_clock::SystemClock).saturating_sub(begun);
     let status = response.status();
-    app.metrics.requests.with_label_values(&[method.as_str(), &route, status.as_str()]).inc();
+    app.metrics.requests.with_label_values(&[method_label(&method), &route, status.as_str()]).inc();
     app.metrics.request_seconds.with_label_values(&[route.as_str()]).observe(took.as_secs_f64());
     tracing::debug!(id = ?id, %method, %route, status = status.as_u16(), ms = ms(took), "answered");
     response.headers_mut().insert(REQUEST_ID, id);
     response
+}
+
+/// Counts itself. A request whose connection ends before it is answered does not come to the end of its function.
+struct InFlight(IntGauge);
+
+impl InFlight {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The label of a method. Anybody can make methods up, and each label is kept for good.
+fn method_label(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "other",
+    }
 }
 
 fn ms(took: Duration) -> f64 {

@@ -15,8 +15,9 @@ use ostler_embedded::Local;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 
-use crate::{App, Feed, body::Read, document::Described, problem::Told};
+use crate::{App, Feed, document::Described, json::FromBody, problem::Told};
 
 /// Header by which a start that is sent again is known.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -125,79 +126,6 @@ impl<P, Q, B> Call<P, Q, B> {
     }
 }
 
-/// What a body may be.
-pub(crate) trait FromBody: Sized + Send + 'static {
-    /// How it is described; `None`: there is none.
-    fn describe(generator: &mut schemars::SchemaGenerator) -> Option<Map<String, Value>>;
-
-    /// Reads it.
-    fn read(bytes: &[u8], headers: &HeaderMap) -> Result<Self, ApiError>;
-}
-
-impl FromBody for () {
-    fn describe(_: &mut schemars::SchemaGenerator) -> Option<Map<String, Value>> {
-        None
-    }
-
-    fn read(_: &[u8], _: &HeaderMap) -> Result<Self, ApiError> {
-        Ok(())
-    }
-}
-
-/// A body of JSON.
-pub(crate) struct Json<T>(pub(crate) T);
-
-impl<T: DeserializeOwned + Serialize + JsonSchema + Send + 'static> FromBody for Json<T> {
-    fn describe(generator: &mut schemars::SchemaGenerator) -> Option<Map<String, Value>> {
-        let schema = generator.subschema_for::<T>();
-        let content = serde_json::json!({ "application/json": { "schema": schema } });
-        content.as_object().cloned()
-    }
-
-    fn read(bytes: &[u8], headers: &HeaderMap) -> Result<Self, ApiError> {
-        let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        if kind.split(';').next().unwrap_or_default().trim() != "application/json" {
-            // A page of another origin can send a form without being asked; it cannot send JSON.
-            let message = format!("the body is to be sent as `Content-Type: application/json`, not `{kind}`");
-            return Err(ApiError::new(ErrorKind::UnsupportedType, message));
-        }
-        let wrong = |e: serde_json::Error| ApiError::bad_input(format!("the body does not read: {e}"));
-        // Read once more as what it is: serde takes a list of the fields' values for an object, which nobody means and
-        // the document does not say.
-        let value: Value = serde_json::from_slice(bytes).map_err(wrong)?;
-        let body: T = serde_json::from_slice(bytes).map_err(wrong)?;
-        let understood = serde_json::to_value(&body).map_err(wrong)?;
-        match list_for_object("", &value, &understood) {
-            None => Ok(Self(body)),
-            Some(path) => {
-                let place = if path.is_empty() { "the body".to_owned() } else { format!("`{}`", &path[1..]) };
-                Err(ApiError::bad_input(format!("the body does not read: {place} is a list, not an object")))
-            }
-        }
-    }
-}
-
-/// Where a list was taken for an object.
-fn list_for_object(path: &str, sent: &Value, understood: &Value) -> Option<String> {
-    match (sent, understood) {
-        (Value::Array(_), Value::Object(_)) => Some(path.to_owned()),
-        (Value::Array(sent), Value::Array(understood)) => sent
-            .iter()
-            .zip(understood)
-            .enumerate()
-            .find_map(|(i, (a, b))| list_for_object(&format!("{path}.{i}"), a, b)),
-        (Value::Object(sent), Value::Object(understood)) => sent.iter().find_map(|(key, a)| {
-            let path = format!("{path}.{key}");
-            match understood.get(key) {
-                Some(b) => list_for_object(&path, a, b),
-                // A list with something in it is written back; what is not was an object at rest.
-                None => a.as_array().is_some_and(|list| !list.is_empty()).then_some(path),
-            }
-        }),
-        _ => None,
-    }
-}
-
 /// What an answer may be.
 pub(crate) trait IntoAnswer: Send + 'static {
     type View: Serialize + JsonSchema;
@@ -262,12 +190,24 @@ impl Routes {
             let (operation, carry_out) = (described.clone(), carry_out.clone());
             async move {
                 let answered = async {
-                    let call = read(state.0, caller.0, &path, query.0, headers, body).await?;
-                    let wanted = call.0.headers.get(header::IF_NONE_MATCH).cloned();
-                    let (call, part) = call;
-                    let answer = blocking(move || carry_out(call)).await?;
-                    drop(part);
-                    Ok::<_, ApiError>(answer_of(&operation, wanted.as_ref(), answer))
+                    let (app, api) = (state.0, caller.0);
+                    let is_large = asks_for_large_page(query.0.as_deref());
+                    let (path, query) = (path_of(&path)?, query_of(query.0.as_deref())?);
+                    let read = app.budget.read(body).await?;
+                    let turn = if is_large { LARGE_PAGES.acquire().await.ok() } else { None };
+                    if is_large {
+                        app.unread.has_room()?;
+                    }
+                    // Large bodies and answers take long to understand and to write, which is no work for the threads
+                    // that all connections share.
+                    blocking(move || {
+                        let _turn = turn;
+                        let body = B::read(&read.bytes, &headers)?;
+                        let wanted = headers.get(header::IF_NONE_MATCH).cloned();
+                        let answer = carry_out(Call { api, path, query, body, headers, app })?;
+                        Ok(answer_of(&operation, wanted.as_ref(), answer))
+                    })
+                    .await
                 };
                 answered.await.unwrap_or_else(|error| Told(error).into_response())
             }
@@ -296,8 +236,9 @@ impl Routes {
             let carry_out = carry_out.clone();
             async move {
                 let answered = async {
-                    let (call, _) = read(state.0, caller.0, &path, query.0, headers, Body::empty()).await?;
-                    carry_out(call).await.map(Answered::respond)
+                    let (app, api) = (state.0, caller.0);
+                    let (path, query) = (path_of(&path)?, query_of(query.0.as_deref())?);
+                    carry_out(Call { api, path, query, body: (), headers, app }).await.map(Answered::respond)
                 };
                 answered.await.unwrap_or_else(|error| Told(error).into_response())
             }
@@ -334,10 +275,33 @@ impl<T: Serialize + JsonSchema + Send + 'static> Answered for Plain<T> {
     }
 }
 
+/// Requests that are carried out at a time; others wait. There are far fewer readers of the store: more at a time would
+/// hold more and not be answered sooner.
+static PLACES: Semaphore = Semaphore::const_new(64);
+
+/// Pages beyond this are large: one of ten thousand takes tens of megabytes and of milliseconds.
+const LARGE_PAGE: u32 = 1000;
+
+/// Large pages that are made at a time. They wait among themselves: a crowd of them is not to fill the places of those
+/// who ask for little.
+static LARGE_PAGES: Semaphore = Semaphore::const_new(4);
+
+fn asks_for_large_page(query: Option<&str>) -> bool {
+    let pairs: Vec<(String, String)> =
+        query.and_then(|q| serde_urlencoded::from_str(q).ok()).unwrap_or_default();
+    pairs.iter().any(|(name, value)| name == "limit" && value.parse().is_ok_and(|n: u32| n > LARGE_PAGE))
+}
+
 /// Runs a function where blocking is allowed. A panic of it is an error of this request and of no other.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    let place = PLACES.acquire().await;
+    let work = move || {
+        // Kept to the end of the work, also when nobody waits for it any more.
+        let _place = place;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request was not carried out");
         Err(ApiError::new(
@@ -385,20 +349,26 @@ fn filter(method: &Method) -> MethodFilter {
     }
 }
 
-async fn read<P: DeserializeOwned, Q: DeserializeOwned, B: FromBody>(
-    app: App,
-    api: Local,
-    path: &Result<RawPathParams, RawPathParamsRejection>,
-    query: Option<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<(Call<P, Q, B>, Option<Read>), ApiError> {
-    let path = path_of(path)?;
-    let query = serde_urlencoded::from_str(query.as_deref().unwrap_or_default())
-        .map_err(|e| ApiError::bad_input(format!("the query does not read: {e}")))?;
-    let read = app.budget.read(body).await?;
-    let body = B::read(&read.bytes, &headers)?;
-    Ok((Call { api, path, query, body, headers, app }, Some(read)))
+/// The parameters of a query.
+fn query_of<Q: DeserializeOwned>(query: Option<&str>) -> Result<Q, ApiError> {
+    let query = query.unwrap_or_default();
+    let wrong = |e: &dyn std::fmt::Display| ApiError::bad_input(format!("the query does not read: {e}"));
+    // What is not UTF-8 would be taken for other characters than were sent.
+    std::str::from_utf8(&decoded(query)).map_err(|e| wrong(&e))?;
+    serde_urlencoded::from_str(query).map_err(|e| wrong(&e))
+}
+
+/// The bytes behind percent signs.
+fn decoded(text: &str) -> Vec<u8> {
+    let mut rest = text.as_bytes();
+    let mut bytes = Vec::with_capacity(rest.len());
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.first_chunk::<2>().filter(|_| *first == b'%');
+        let code = code.and_then(|c| u8::from_str_radix(std::str::from_utf8(c).ok()?, 16).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &after[2..] } else { after };
+    }
+    bytes
 }
 
 /// The parameters of a path, as texts by name.

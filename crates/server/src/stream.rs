@@ -48,8 +48,13 @@ impl Answered for EventStream {
 }
 
 /// Where a client that comes back left off.
-pub(crate) fn last_event_id(headers: &HeaderMap) -> Option<String> {
-    headers.get("last-event-id")?.to_str().ok().map(str::to_owned)
+///
+/// # Errors
+/// It is no text: to go on from now instead would lose events without a word.
+pub(crate) fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let text = value.to_str().map_err(|_| ApiError::bad_input("`Last-Event-ID` is not a cursor"))?;
+    Ok(Some(text.to_owned()))
 }
 
 /// Where a follower is.
@@ -103,6 +108,7 @@ impl Follower {
             }
             match tokio::time::timeout(KEEP_ALIVE, self.fed.recv()).await {
                 Err(_) => return Some(Bytes::from_static(b":\n\n")),
+                Ok(Ok(fed)) if fed.after > self.at => self.behind = true,
                 Ok(Ok(fed)) if fed.seq <= self.at => {}
                 Ok(Ok(fed)) => {
                     self.at = fed.seq;

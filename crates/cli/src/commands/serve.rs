@@ -3,6 +3,7 @@
 mod file_triggers;
 mod listen;
 mod live_files;
+mod open_files;
 #[cfg(feature = "otel")]
 mod telemetry;
 
@@ -15,6 +16,7 @@ use ostler_embedded::{Embedded, Local, NodeOptions, Role};
 use ostler_engine::{Notice, Shutdown};
 use ostler_execution::CancelReason;
 use ostler_model::Span;
+use ostler_server::Limits;
 use ostler_service::QueueLimit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -51,6 +53,9 @@ pub struct Serve {
     /// Let agents change things at `/mcp`, as far as their tokens go; they only look otherwise
     #[arg(long)]
     mcp_changes: bool,
+    /// A client may take so long for the head of a request, and to read on when an answer waits for it
+    #[arg(long, default_value = "20s", value_name = "SPAN")]
+    client_time: Span,
     /// So many machines may stand in the queue; starts beyond it are refused
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     max_queue: u64,
@@ -90,6 +95,7 @@ pub fn follow(global: &Global, path: PathBuf, slots: u32) -> Result<u8, CliError
         listen: None,
         require_token: false,
         mcp_changes: false,
+        client_time: Span::from_secs(20),
         max_queue: u64::MAX,
         slots,
         drain: Span::from_secs(600),
@@ -107,6 +113,10 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
         sources.push(LiveSource::open(Source::parse(path)?)?);
     }
     // An address that is taken and a store that is locked are told before anything runs.
+    if serving.client_time == Span::default() {
+        return Err(CliError::usage("`--client-time` is more than nothing: nobody could ask for anything"));
+    }
+    let files = open_files::raise();
     let listener = serving.listen.as_deref().map(listen::bind).transpose()?;
     let embedded = Embedded::own(context::place(global), Arc::new(SystemClock))?;
     let actor = context::actor();
@@ -133,7 +143,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             role: Role::Owner,
             slots: *slots,
             limit: QueueLimit::of(serving.max_queue),
-            executors: context::executors(&embedded)?,
+            executors: context::executors(&embedded, files.before)?,
             observer: Arc::new(move |notice| {
                 onlooker.notice(notice);
                 #[cfg(feature = "otel")]
@@ -153,8 +163,13 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             }
         });
         let local = embedded.local_with(running.service.clone(), actor.clone());
+        let limits = Limits {
+            connections: files.connections(),
+            client_time: serving.client_time.as_duration(),
+            ..Limits::default()
+        };
         let http = listener.zip(access).map(|(l, access)| {
-            listen::start(l, access, local.clone(), &watched, secrets, serving.mcp_changes)
+            listen::start(l, access, local.clone(), &watched, secrets, serving.mcp_changes, limits)
         });
         if !global.output.is_machine() {
             let address = http.as_ref().map_or_else(String::new, |h| format!(" at http://{}", h.address));

@@ -153,7 +153,11 @@ impl Shop {
 
     /// The binary on this shop's store, in this shop's folder, with an environment that depends on nobody's.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ostler"));
+        self.program(env!("CARGO_BIN_EXE_ostler"), args)
+    }
+
+    fn program(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args)
             .current_dir(self.path())
@@ -180,12 +184,22 @@ impl Shop {
     }
 
     pub(crate) fn spawn(&self, args: &[&str]) -> Spawned {
-        Spawned(Some(self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+        spawned(self.command(args))
     }
 
     /// A `serve` that listens on a port of its own; gives it when it answers.
     pub(crate) fn serve(&self, args: &[&str]) -> Server {
-        let mut child = self.spawn(&[&["serve", "--listen", "127.0.0.1:0"], args].concat());
+        self.served(spawned(self.command(&[&SERVE[..], args].concat())))
+    }
+
+    /// A `serve` that a shell begins, after a command of its own.
+    pub(crate) fn serve_after(&self, shell: &str, args: &[&str]) -> Server {
+        let script = format!("{shell}; exec \"$0\" \"$@\"");
+        let args = [&["-c", &script, env!("CARGO_BIN_EXE_ostler")], &SERVE[..], args].concat();
+        self.served(spawned(self.program("sh", &args)))
+    }
+
+    fn served(&self, mut child: Spawned) -> Server {
         let told = Arc::new(Mutex::new(String::new()));
         let (kept, mut stderr) = (told.clone(), BufReader::new(child.stderr.take().unwrap()));
         std::thread::spawn(move || {
@@ -215,6 +229,13 @@ impl Shop {
         }
         panic!("{what} did not come about in 30 s");
     }
+}
+
+/// What is served at a port of its own.
+const SERVE: [&str; 3] = ["serve", "--listen", "127.0.0.1:0"];
+
+fn spawned(mut command: Command) -> Spawned {
+    Spawned(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
 }
 
 pub(crate) fn told(output: Output) -> Told {

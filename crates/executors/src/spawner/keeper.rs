@@ -24,7 +24,7 @@ use rustix::{
 };
 
 use super::{
-    launch::{LAUNCH, launch},
+    launch::{LAUNCH, launch, limit_open_files},
     proc,
     wire::{Exit, Inbox, Notice, Order, Received, Start, send},
 };
@@ -46,6 +46,7 @@ pub fn spawner_main() -> ExitCode {
     if let Some(at) = args.iter().position(|arg| arg == LAUNCH) {
         return launch(&args[at + 1..]);
     }
+    limit_open_files(&args);
     match Keeper::new().and_then(Keeper::keep) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,12 +10,26 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::wire::Limits;
 
 /// The argument after which the limits, the program and its arguments follow.
 pub(super) const LAUNCH: &str = "--launch-with-limits";
+
+/// The argument after which the soft limit of open files follows.
+pub(super) const OPEN_FILES: &str = "--open-files";
+
+/// Sets the soft limit of open files to what the arguments say, which all that is started inherits.
+pub(super) fn limit_open_files(args: &[OsString]) {
+    let value = args.iter().position(|arg| arg == OPEN_FILES).and_then(|at| args.get(at + 1));
+    let Some(soft) = value.and_then(|text| text.to_str()?.parse::<u64>().ok()) else { return };
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let limit = Rlimit { current: Some(maximum.map_or(soft, |hard| soft.min(hard))), maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        eprintln!("ostler: the limit of open files stays as it is: {error}");
+    }
+}
 
 /// Becomes the command; returns only when that failed.
 pub(super) fn launch(args: &[OsString]) -> ExitCode {

@@ -17,6 +17,7 @@ use rustix::process::Signal;
 use tokio::sync::oneshot;
 
 use super::{
+    launch::OPEN_FILES,
     link::{Call, Link},
     wire::{Exit, Limits, Order, Start, User},
 };
@@ -35,6 +36,14 @@ impl SpawnerProgram {
     #[must_use]
     pub fn this_binary<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> Self {
         Self { path: PathBuf::from("/proc/self/exe"), args: args.into_iter().map(Into::into).collect() }
+    }
+
+    /// What is started gets this soft limit of open files, not the one of the node: that may have been raised far
+    /// beyond what programs expect that use `select`, or that close whatever they might have open.
+    #[must_use]
+    pub fn with_open_files(mut self, soft: u64) -> Self {
+        self.args.extend([OPEN_FILES.into(), soft.to_string().into()]);
+        self
     }
 }
 

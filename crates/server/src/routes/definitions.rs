@@ -18,7 +18,8 @@ use serde_json::{Map, Value, json};
 use super::{Nothing, OneNamespace, OneTask};
 use crate::{
     App,
-    operation::{Answered, Call, FromBody, Operation, Plain, Routes, blocking},
+    json::FromBody,
+    operation::{Answered, Call, Operation, Plain, Routes, blocking},
 };
 
 /// Names of media types of definition files.
@@ -86,7 +87,7 @@ impl FromBody for TaskBody {
     }
 
     fn read(bytes: &[u8], headers: &HeaderMap) -> Result<Self, ApiError> {
-        crate::operation::Json::<Value>::read(bytes, headers).map(|json| Self(json.0))
+        crate::json::Json::<Value>::read(bytes, headers).map(|json| Self(json.0))
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn add(routes: Routes) -> Routes {
                 "Events as they come; resumed with `Last-Event-ID`",
             ),
             |call: Call<Nothing, StreamParams, ()>| async move {
-                let after = stream::last_event_id(&call.headers).or(call.query.after);
+                let after = stream::last_event_id(&call.headers)?.or(call.query.after);
                 stream::events(&call.app, call.api, after).await
             },
         )

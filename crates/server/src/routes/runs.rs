@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Nothing, OneRun};
 use crate::{
-    operation::{Call, Json, Look, Operation, Plain, Routes, Tagged, blocking, held_back},
+    json::Json,
+    operation::{Call, Look, Operation, Plain, Routes, Tagged, blocking, held_back},
     stream,
 };
 
@@ -116,7 +117,7 @@ fn looks(routes: Routes) -> Routes {
             |call: Call<OneRun, LogsParams, ()>| async move {
                 let mut request = call.query.request();
                 request.tail = None;
-                request.after = stream::last_event_id(&call.headers).or(request.after);
+                request.after = stream::last_event_id(&call.headers)?.or(request.after);
                 stream::lines(call.api, call.path.id, request).await
             },
         )

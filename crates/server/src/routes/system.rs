@@ -1,12 +1,42 @@
 //! The system itself.
 
+use std::sync::LazyLock;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, Response, header},
+};
+use bytes::Bytes;
 use ostler_api::{
     Api, ApiError, ListPage, NamespaceView, PruneReport, RetentionPolicy, ServerInfo, StatsView,
     wire::{PageParams, ResolveParams, Resolved},
 };
+use schemars::SchemaGenerator;
+use serde_json::Value;
 
 use super::{Nothing, OneNamespace};
-use crate::operation::{Call, Json, Operation, Plain, Routes};
+use crate::{
+    json::Json,
+    operation::{Answered, Call, Operation, Plain, Routes},
+};
+
+/// The document's text. It does not change while the server lives, and anybody may ask for it: it is made once.
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| crate::openapi().to_string().into());
+
+struct Document;
+
+impl Answered for Document {
+    fn describe(generator: &mut SchemaGenerator) -> (&'static str, Value) {
+        ("application/json", generator.subschema_for::<Value>().to_value())
+    }
+
+    fn respond(self) -> Response<Body> {
+        let mut response = Response::new(Body::from(DOCUMENT.clone()));
+        let kind = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+}
 
 pub(crate) fn add(routes: Routes) -> Routes {
     routes
@@ -16,7 +46,7 @@ pub(crate) fn add(routes: Routes) -> Routes {
         )
         .add_async(
             Operation::get("/openapi.json", "openapi", "This document"),
-            |_: Call<Nothing, Nothing, ()>| async { Ok(Plain(crate::openapi())) },
+            |_: Call<Nothing, Nothing, ()>| async { Ok(Document) },
         )
         .add(
             Operation::get("/stats", "stats", "Numbers about the store"),

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Nothing, OneTask};
-use crate::operation::{Call, Json, Operation, Plain, Routes, Tagged};
+use crate::{
+    json::Json,
+    operation::{Call, Operation, Plain, Routes, Tagged},
+};
 
 /// What a task named in the path is started with.
 #[derive(Default, Serialize, Deserialize, JsonSchema)]

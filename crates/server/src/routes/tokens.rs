@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Nothing;
-use crate::operation::{Call, Json, Operation, Plain, Routes};
+use crate::{
+    json::Json,
+    operation::{Call, Operation, Plain, Routes},
+};
 
 #[derive(Deserialize, JsonSchema)]
 struct OneToken {

@@ -8,7 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Nothing, OneRun};
-use crate::operation::{Call, Json, Operation, Plain, Routes};
+use crate::{
+    json::Json,
+    operation::{Call, Operation, Plain, Routes},
+};
 
 /// The parameters of a path that names a trigger.
 #[derive(Deserialize, JsonSchema)]

@@ -53,7 +53,7 @@ pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>
             role: Role::Guest,
             slots: run.slots,
             limit: QueueLimit::none(),
-            executors: context::executors(&embedded)?,
+            executors: context::executors(&embedded, None)?,
             observer: Arc::new(move |notice| onlooker.notice(notice)),
             lines: Some(live.clone()),
             secrets,

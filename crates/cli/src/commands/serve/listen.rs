@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use ostler_embedded::Local;
 use ostler_engine::Notice;
 use ostler_execution::Secrets;
-use ostler_server::{Access, Config, Feed, Listener, MAX_BODY, Metrics, Readiness};
+use ostler_server::{Access, Config, Feed, Limits, Listener, Metrics, Readiness};
 use ostler_service::Service;
 use tokio::{sync::oneshot, task::JoinHandle};
 
@@ -81,6 +81,7 @@ pub fn start(
     watched: &Watched,
     secrets: Arc<dyn Secrets>,
     mcp_changes: bool,
+    limits: Limits,
 ) -> Http {
     let address = listener.address();
     let (stop, stopped) = oneshot::channel();
@@ -92,8 +93,8 @@ pub fn start(
         feed: watched.feed.clone(),
         metrics: watched.metrics.clone(),
         readiness: watched.readiness.clone(),
-        max_body: MAX_BODY,
         mcp_changes,
+        limits,
     };
     let feeding = tokio::spawn(watched.feed.clone().run(local));
     let serving = tokio::spawn(ostler_server::serve(
