@@ -273,7 +273,7 @@ impl Core {
             }
             (Command::Commit(commits), Ok(Reply::Committed(outcomes))) => {
                 for (commit, outcome) in commits.into_iter().zip(outcomes) {
-                    self.committed(now, commit, &outcome);
+                    self.committed(commit, &outcome);
                 }
             }
             (command, Err(error)) => {
@@ -415,7 +415,7 @@ impl Core {
         }
     }
 
-    fn committed(&mut self, now: Timestamp, commit: Commit, outcome: &CommitOutcome) {
+    fn committed(&mut self, commit: Commit, outcome: &CommitOutcome) {
         let held = self.held.get(&commit.id).map(|held| (held.row.parent, held.row.fence));
         let parent = held.and_then(|(parent, _)| parent);
         if held.is_some_and(|(_, fence)| fence == commit.fence) {
@@ -425,13 +425,11 @@ impl Core {
             CommitOutcome::Committed { .. } => {
                 let ended = match commit.next {
                     Next::End { state } => Some(state),
-                    Next::Stay { until, .. } => {
-                        self.hungry |= until <= micros(now);
-                        None
-                    }
+                    Next::Stay { .. } => None,
                 };
-                // Children and letters make others ready; a full limit may have room again.
-                self.hungry |= ended.is_some() || !commit.start.is_empty() || !commit.send.is_empty();
+                // Children and letters make others ready, a full limit may have room again; and a machine that stays is
+                // ready at once when a letter came while it was held, which only the store knows.
+                self.hungry = true;
                 self.effects.push(Effect::Notice(Notice::Committed {
                     id: commit.id,
                     parent,

@@ -71,3 +71,47 @@ fn what_was_claimed_beyond_the_slots_is_given_back() {
     assert_eq!(releases(&core.turn(now)), []);
     assert_eq!(releases(&core.turn(after(now, STORE_RETRY))), [(MachineId(3), 7)]);
 }
+
+/// Stays until a letter comes.
+struct Waits;
+
+impl Machine for Waits {
+    fn kind(&self) -> Kind {
+        Kind::RUN
+    }
+
+    fn tick(&self, _: &Claimed, _: Option<&Arc<Task>>, _: &World<'_>, _: Input<'_>) -> Decision {
+        let outcome = Outcome::Stay { until: None, keep_permit: true };
+        Decision::Commit(Box::new(Change::new(outcome, ostler_store::EventBody::default())))
+    }
+}
+
+/// A letter can come while the claim that took its machine is on its way back, and the claim that its sender's commit
+/// asks for can come before the machine's own commit: then that commit must ask once more (hung once in forty runs of a
+/// hundred parallel steps).
+#[test]
+fn a_commit_that_stays_asks_for_what_a_letter_made_ready() {
+    let mut core = core(4);
+    core.machines.insert(Kind::RUN, Arc::new(Waits));
+    let now = Timestamp::UNIX_EPOCH;
+    let claims =
+        |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Apply(Command::Claim(_)))).count();
+    let claim = |effects: Vec<Effect>| {
+        let of = |effect| match effect {
+            Effect::Apply(command @ Command::Claim(_)) => Some(command),
+            _ => None,
+        };
+        effects.into_iter().find_map(of).unwrap()
+    };
+    let first = claim(core.turn(now));
+    core.replied(now, first, Ok(Reply::Claimed(vec![row(1, true)])));
+    core.wake();
+    let second = claim(core.turn(now));
+    core.replied(now, second, Ok(Reply::Claimed(Vec::new())));
+    let effects = core.turn(now);
+    assert_eq!(claims(&effects), 0, "nobody has asked");
+    let Some(Effect::Apply(commit)) = effects.into_iter().next() else { panic!("no commit") };
+    let done = CommitOutcome::Committed { started: Vec::new() };
+    core.replied(now, commit, Ok(Reply::Committed(vec![done])));
+    assert_eq!(claims(&core.turn(now)), 1);
+}
