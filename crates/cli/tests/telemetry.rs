@@ -13,11 +13,14 @@ use std::{
 use serde_json::json;
 use support::Shop;
 
+/// Where something was posted, and what.
+type Posted = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// A collector that keeps the bodies of what is posted to it, and where they were posted.
-fn collector() -> (String, Arc<Mutex<Vec<(String, Vec<u8>)>>>) {
+fn collector() -> (String, Posted) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let posted: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+    let posted = Posted::default();
     let kept = posted.clone();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
