@@ -200,14 +200,21 @@ impl Routes {
                     }
                     // Large bodies and answers take long to understand and to write, which is no work for the threads
                     // that all connections share.
-                    blocking(move || {
+                    let changes = operation.method != Method::GET;
+                    let feed = app.feed.clone();
+                    let answer = blocking(move || {
                         let _turn = turn;
                         let body = B::read(&read.bytes, &headers)?;
                         let wanted = headers.get(header::IF_NONE_MATCH).cloned();
                         let answer = carry_out(Call { api, path, query, body, headers, app })?;
                         Ok(answer_of(&operation, wanted.as_ref(), answer))
                     })
-                    .await
+                    .await;
+                    // The node tells of its own commits only; those who listen need not wait for the next look.
+                    if changes {
+                        feed.touch();
+                    }
+                    answer
                 };
                 answered.await.unwrap_or_else(|error| Told(error).into_response())
             }
