@@ -162,7 +162,7 @@ impl Calendar {
     /// True when the calendar holds that local time.
     pub(crate) fn holds(&self, local: i64) -> bool {
         let (day, second) = (local.div_euclid(DAY), local.rem_euclid(DAY));
-        self.holds_day(day) || is_in(&self.periods, local) || is_in(&self.daily, second)
+        is_in(&self.periods, local) || is_in(&self.daily, second) || self.holds_day(day)
     }
 
     /// True when it holds all of a day, whatever its periods.
@@ -176,7 +176,7 @@ impl Calendar {
             || self
                 .rules
                 .iter()
-                .any(|rules| rules.series(0).at_or_after(day * DAY).is_some_and(|at| at < (day + 1) * DAY))
+                .any(|rules| rules.series(0).first_within(day * DAY, (day + 1) * DAY - 1).is_some())
     }
 
     /// A later local time until which `holds` cannot change: the next midnight where it holds the whole day, else the
@@ -191,7 +191,9 @@ impl Calendar {
         let daily = self.daily.iter().flat_map(|(from, to)| [day * DAY + from, day * DAY + to]);
         let periods = self.periods.iter().flat_map(|(from, to)| [*from, *to]);
         let days = self.days.iter().map(|day| day * DAY);
-        let rules = self.rules.iter().filter_map(|rules| rules.series(0).at_or_after(midnight));
+        // What comes on a later day does not count where every day may hold something.
+        let rules = if any_day { &[] } else { self.rules.as_slice() };
+        let rules = rules.iter().filter_map(|rules| rules.series(0).at_or_after(midnight));
         daily
             .chain(periods)
             .chain(days)
@@ -211,7 +213,8 @@ impl Calendar {
         let daily = self.daily.iter().flat_map(|(from, to)| [midnight + from, midnight + to]);
         let periods = self.periods.iter().flat_map(|(from, to)| [*from, *to]);
         let days = self.days.iter().map(|day| (day + 1) * DAY);
-        let rules = self.rules.iter().filter_map(|rules| rules.series(0).at_or_before(midnight - 1));
+        let rules = if any_day { &[] } else { self.rules.as_slice() };
+        let rules = rules.iter().filter_map(|rules| rules.series(0).at_or_before(midnight - 1));
         daily
             .chain(periods)
             .chain(days)

@@ -75,6 +75,14 @@ fn no_schedule_takes_long_to_answer() {
         ("always".parse().unwrap(), CalendarDef { rules: vec![days], ..CalendarDef::default() }),
         ("minutes".parse().unwrap(), CalendarDef { periods: minutes.collect(), ..CalendarDef::default() }),
         ("over".parse().unwrap(), CalendarDef { dates: vec!["2020-01-01".into()], ..CalendarDef::default() }),
+        (
+            "weeks".parse().unwrap(),
+            CalendarDef {
+                rules: vec!["DTSTART:00010101\nRRULE:FREQ=YEARLY;BYDAY=MO,SU;BYWEEKNO=1,2,3".into()],
+                periods: vec!["13:00-13:00".into()],
+                ..CalendarDef::default()
+            },
+        ),
     ]);
     let calendars = Calendars::compile(&calendars).unwrap();
     let within = |only: &str, except: &str| {
@@ -89,6 +97,7 @@ fn no_schedule_takes_long_to_answer() {
         ("a rare day", within("rare", ""), false),
         ("no day is left", within("", "always"), false),
         ("no minute is left", within("", "minutes"), false),
+        ("no day beside weeks", within("", "weeks"), false),
         ("a day that is over", within("over", ""), false),
     ] {
         let begin = Instant::now();

@@ -35,11 +35,11 @@ impl<'a> Periods<'a> {
         self.begin_of(self.index)
     }
 
-    /// The first `most` occurrences at or after `from` of the next period that has any.
-    pub(super) fn next_set(&mut self, from: i64, most: usize) -> Option<Vec<i64>> {
+    /// The first `most` occurrences within bounds of the next period that has any.
+    pub(super) fn next_set(&mut self, from: i64, upto: i64, most: usize) -> Option<Vec<i64>> {
         for _ in 0..EMPTY_PERIODS {
             let begin = self.begin();
-            if begin > 253_402_300_799 {
+            if begin > upto.min(253_402_300_799) {
                 return None;
             }
             if let Some(skip) = self.skipped_until(begin) {
@@ -49,9 +49,10 @@ impl<'a> Periods<'a> {
             self.index += 1;
             let clock = self.clock(begin);
             let times: Vec<i64> = if self.rule.positions.is_empty() {
-                self.occurrences(&clock, begin, from, i64::MAX).take(most).collect()
+                self.occurrences(&clock, begin, from, upto).take(most).collect()
             } else {
-                self.picked(&clock, begin).into_iter().filter(|time| *time >= from).take(most).collect()
+                let picked = self.picked(&clock, begin).into_iter();
+                picked.filter(|time| (from..=upto).contains(time)).take(most).collect()
             };
             if !times.is_empty() {
                 return Some(times);

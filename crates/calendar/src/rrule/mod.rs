@@ -149,7 +149,7 @@ impl RuleSeries<'_> {
             let mut period = expand::Periods::from(rule, self.start, self.start);
             let mut left = count as usize;
             while left > 0
-                && let Some(times) = period.next_set(self.start, left)
+                && let Some(times) = period.next_set(self.start, i64::MAX, left)
             {
                 last = times.last().copied().unwrap_or(last);
                 left -= times.len();
@@ -166,15 +166,26 @@ impl RuleSeries<'_> {
         self.rules.except.binary_search_by_key(&local, |when| when.local).is_ok()
     }
 
-    fn rule_at_or_after(&self, index: usize, from: i64) -> Option<i64> {
+    fn rule_within(&self, index: usize, from: i64, upto: i64) -> Option<i64> {
         let rule = &self.rules.rules[index];
         let from = from.max(self.start);
-        let end = self.end(index);
-        let mut periods = expand::Periods::from(rule, self.start, from);
-        if periods.begin() > end {
-            return None;
+        let upto = upto.min(self.end(index));
+        expand::Periods::from(rule, self.start, from).next_set(from, upto, 1)?.first().copied()
+    }
+
+    /// The first local time of `from..=upto`; nothing later is looked at.
+    pub(crate) fn first_within(&self, from: i64, upto: i64) -> Option<i64> {
+        let mut from = from;
+        loop {
+            let extra = &self.rules.extra;
+            let extra = extra.get(extra.partition_point(|when| when.local < from)).map(|when| when.local);
+            let ruled = (0..self.rules.rules.len()).filter_map(|index| self.rule_within(index, from, upto));
+            let first = ruled.chain(extra).min().filter(|first| *first <= upto)?;
+            if !self.is_excepted(first) {
+                return Some(first);
+            }
+            from = first + 1;
         }
-        periods.next_set(from, 1)?.first().copied().filter(|time| *time <= end)
     }
 
     fn rule_at_or_before(&self, index: usize, upto: i64) -> Option<i64> {
@@ -190,17 +201,7 @@ impl RuleSeries<'_> {
 
 impl Series for RuleSeries<'_> {
     fn at_or_after(&self, from: i64) -> Option<i64> {
-        let mut from = from;
-        loop {
-            let extra = &self.rules.extra;
-            let extra = extra.get(extra.partition_point(|when| when.local < from)).map(|when| when.local);
-            let ruled = (0..self.rules.rules.len()).filter_map(|index| self.rule_at_or_after(index, from));
-            let first = ruled.chain(extra).min()?;
-            if !self.is_excepted(first) {
-                return Some(first);
-            }
-            from = first + 1;
-        }
+        self.first_within(from, i64::MAX)
     }
 
     fn at_or_before(&self, upto: i64) -> Option<i64> {
