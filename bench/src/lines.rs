@@ -16,9 +16,12 @@ const WARM: usize = 3;
 /// How long lateness is measured for, in seconds.
 const LATE: u64 = 20;
 
+/// A figure by its name; the number divides the full size.
+type Named = (&'static str, fn(usize));
+
 /// Prints what is wanted, at the whole sizes or a part of them.
 pub(crate) fn print(wants: impl Fn(&str) -> bool, part: usize) {
-    let figures: [(&str, fn(usize)); 7] =
+    let figures: [Named; 7] =
         [("q1", q1), ("q3", q3), ("q8", q8), ("q9", q9), ("q11", q11), ("c2", c2), ("c11", c11)];
     for (name, measure) in figures {
         if wants(name) {

@@ -29,7 +29,11 @@ fn the_file_stops_growing() {
     let mut n = 0_u32;
     world.on_execute(move |_| {
         n += 1;
-        if n.is_multiple_of(50) { fails("exit:1") } else { ends_with(json!({ "n": n, "text": "x".repeat(200) })) }
+        if n.is_multiple_of(50) {
+            fails("exit:1")
+        } else {
+            ends_with(json!({ "n": n, "text": "x".repeat(200) }))
+        }
     });
     let policy = RetentionPolicy { age: Some("30d".parse().unwrap()), ..RetentionPolicy::default() };
     let actor = Actor::local("keeper");

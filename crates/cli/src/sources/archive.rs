@@ -74,7 +74,10 @@ fn files_of(bytes: impl Read, folder: &Path, limit: u64) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    /// A name and what is in it.
+    type File<'a> = (&'a str, &'a [u8]);
+
+    fn archive(files: &[File<'_>]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         for (name, text) in files {
             let mut header = tar::Header::new_gnu();
@@ -91,7 +94,7 @@ mod tests {
     #[test]
     fn what_leaves_the_folder_or_is_too_large_is_refused_whole() {
         let room = tempfile::tempdir().unwrap();
-        let table: [(&[(&str, &[u8])], &str); 3] = [
+        let table: [(&[File<'_>], &str); 3] = [
             (&[("a.yaml", b"x"), ("../b.yaml", b"x")], "`../b.yaml` of the archive leaves its folder"),
             (&[("/etc/b", b"x")], "`/etc/b` of the archive leaves its folder"),
             (&[("a", &[0; 600]), ("b", &[0; 600])], "the archive unpacks to more than 0 MiB"),
