@@ -152,6 +152,9 @@ impl Calendar {
                 let problem = "needs a first day: put `DTSTART:20260101` on a line before the rule".into();
                 return Err(refuse(text, problem));
             }
+            if rules.is_never_due() {
+                return Err(refuse(text, "never comes: no day satisfies all its parts".into()));
+            }
             calendar.rules.push(rules);
         }
         calendar.daily = joined(calendar.daily);

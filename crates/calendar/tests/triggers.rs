@@ -272,6 +272,13 @@ fn entries_of_calendars_are_checked() {
             CalendarDef { rules: texts(&["FREQ=YEARLY"]), ..Default::default() },
             "calendar `c`: `FREQ=YEARLY` needs a first day: put `DTSTART:20260101` on a line before the rule",
         ),
+        (
+            CalendarDef {
+                rules: texts(&["DTSTART:20260101\nRRULE:FREQ=MONTHLY;BYDAY=-7FR"]),
+                ..Default::default()
+            },
+            "calendar `c`: `DTSTART:20260101\nRRULE:FREQ=MONTHLY;BYDAY=-7FR` never comes: no day satisfies all its parts",
+        ),
     ] {
         assert_eq!(refuse(def), message);
     }

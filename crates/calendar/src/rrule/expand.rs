@@ -3,8 +3,8 @@
 use super::{Freq, Rule};
 use crate::local::{DAY, Date, month_length, weekday};
 
-/// Periods without an occurrence that are passed over before a rule counts as ended: more days than the Gregorian
-/// calendar's cycle of 400 years has.
+/// Periods of less than a day without an occurrence that are passed over before a rule counts as ended; whole days,
+/// hours and minutes that are refused are one.
 const EMPTY_PERIODS: u32 = 150_000;
 
 /// Walks the periods of a rule, in either direction.
@@ -37,7 +37,7 @@ impl<'a> Periods<'a> {
 
     /// The first `most` occurrences within bounds of the next period that has any.
     pub(super) fn next_set(&mut self, from: i64, upto: i64, most: usize) -> Option<Vec<i64>> {
-        for _ in 0..EMPTY_PERIODS {
+        for _ in 0..self.patience() {
             let begin = self.begin();
             if begin > upto.min(253_402_300_799) {
                 return None;
@@ -63,7 +63,7 @@ impl<'a> Periods<'a> {
 
     /// The last occurrence at or before `upto`, in the period at hand or one before it.
     pub(super) fn previous(&mut self, upto: i64) -> Option<i64> {
-        for _ in 0..EMPTY_PERIODS {
+        for _ in 0..self.patience() {
             if self.index < 0 {
                 return None;
             }
@@ -84,6 +84,19 @@ impl<'a> Periods<'a> {
             }
         }
         None
+    }
+
+    /// Periods without an occurrence that are passed over before a rule counts as ended. The Gregorian calendar repeats
+    /// after 400 years, weekdays included; whatever the interval, a walk comes back to where it was after at most as
+    /// many steps as the cycle has periods. The first period may be looked at in part.
+    fn patience(&self) -> u32 {
+        match self.rule.freq {
+            Freq::Yearly => 401,
+            Freq::Monthly => 400 * 12 + 1,
+            Freq::Weekly => 20_871 + 1,
+            Freq::Daily => 146_097 + 1,
+            Freq::Hourly | Freq::Minutely | Freq::Secondly => EMPTY_PERIODS,
+        }
     }
 
     fn index_of(&self, at: i64) -> i64 {
