@@ -50,7 +50,7 @@ fn a_hundred_thousand_schedules_compute_their_next_moments_at_once() {
     assert!(all.as_secs() < 10, "100 000 questions took {all:?}");
 }
 
-/// What fuzzing found to take minutes and gigabytes.
+/// What took fuzzing (a slow build, a dozen questions) from half a minute to minutes.
 #[test]
 fn no_schedule_takes_long_to_answer() {
     let all = |n: u32| (0..n).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
