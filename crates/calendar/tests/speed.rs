@@ -50,7 +50,7 @@ fn a_hundred_thousand_schedules_compute_their_next_moments_at_once() {
     assert!(all.as_secs() < 10, "100 000 questions took {all:?}");
 }
 
-/// What fuzzing found to take minutes and gigabytes.
+/// What took fuzzing (a slow build, a dozen questions) from half a minute to minutes.
 #[test]
 fn no_schedule_takes_long_to_answer() {
     let all = |n: u32| (0..n).map(|i| i.to_string()).collect::<Vec<_>>().join(",");
@@ -110,4 +110,17 @@ fn no_schedule_takes_long_to_answer() {
         eprintln!("{name:<20} {took:?}");
         assert!(took.as_secs() < 3, "{name} took {took:?}");
     }
+}
+
+#[test]
+fn a_count_is_counted_once() {
+    let rule = "FREQ=DAILY;COUNT=100000;BYHOUR=1,2,3".to_owned();
+    let trigger = compile(&spec(Rhythm::Rrule(rule)), "UTC").unwrap();
+    let (anchor, begin) = (at("2026-01-01T00:00:00Z"), Instant::now());
+    let mut last = anchor;
+    for _ in 0..1_000 {
+        last = trigger.previous_before(at("2200-01-01T00:00:00Z"), anchor).unwrap().unwrap().nominal;
+    }
+    assert!(begin.elapsed().as_secs() < 3, "took {:?}", begin.elapsed());
+    assert_eq!(last, at("2117-04-07T01:00:00Z"));
 }

@@ -8,7 +8,7 @@
 mod expand;
 mod parse;
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use ostler_model::trigger::Dst;
 
@@ -64,8 +64,8 @@ pub(crate) struct Rules {
     pub rules: Vec<Rule>,
     extra: Vec<When>,
     except: Vec<When>,
-    /// For each rule with a COUNT, the start it was counted from and the last local time.
-    ends: Vec<OnceLock<(i64, i64)>>,
+    /// For each rule with a COUNT, the start it was last counted from and the last local time.
+    ends: Vec<Mutex<Option<(i64, i64)>>>,
 }
 
 /// 2000-01-01: a start to try a rule with that has none.
@@ -156,9 +156,11 @@ impl RuleSeries<'_> {
             }
             last
         };
-        match self.rules.ends.get(index).map(|end| *end.get_or_init(|| (self.start, counted()))) {
+        let Some(kept) = self.rules.ends.get(index) else { return counted() };
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match *kept {
             Some((start, end)) if start == self.start => end,
-            _ => counted(),
+            _ => kept.insert((self.start, counted())).1,
         }
     }
 
@@ -168,8 +170,9 @@ impl RuleSeries<'_> {
 
     fn rule_within(&self, index: usize, from: i64, upto: i64) -> Option<i64> {
         let rule = &self.rules.rules[index];
+        // The first of all is there whatever the COUNT.
+        let upto = if rule.count.is_some() && from <= self.start { upto } else { upto.min(self.end(index)) };
         let from = from.max(self.start);
-        let upto = upto.min(self.end(index));
         expand::Periods::from(rule, self.start, from).next_set(from, upto, 1)?.first().copied()
     }
 

@@ -1,7 +1,5 @@
 //! From iCalendar text to rules.
 
-use std::sync::OnceLock;
-
 use super::{Freq, Rule, Rules, When};
 use crate::{
     CalendarError,
@@ -95,7 +93,7 @@ pub(super) fn rules(text: &str) -> Result<Rules, CalendarError> {
     if rules.rules.is_empty() && rules.extra.is_empty() {
         return Err(refuse(text.trim(), "has no rule; write one such as `FREQ=MONTHLY;BYDAY=-1FR`"));
     }
-    rules.ends = rules.rules.iter().map(|_| OnceLock::new()).collect();
+    rules.ends = rules.rules.iter().map(|_| std::sync::Mutex::default()).collect();
     rules.extra.sort_unstable_by_key(|when| when.local);
     rules.except.sort_unstable_by_key(|when| when.local);
     Ok(rules)
