@@ -32,13 +32,7 @@ impl Service {
     fn why_run(&self, row: &MachineRow, depth: u32) -> Result<Explanation, ServiceError> {
         let all: FlowFields = fields::read(&row.fields).map_err(|e| ServiceError::BadInput(e.message))?;
         let state = row.run_state();
-        let mut story = Story {
-            service: self,
-            now: self.now(),
-            because: Vec::new(),
-            hints: Vec::new(),
-            facts: json!({}),
-        };
+        let mut story = Story::new(self);
         match state {
             RunState::Succeeded
             | RunState::Failed
@@ -72,13 +66,7 @@ impl Service {
     fn why_schedule(&self, row: &MachineRow) -> Result<Explanation, ServiceError> {
         let state: ScheduleFields =
             fields::read(&row.fields).map_err(|e| ServiceError::BadInput(e.message))?;
-        let mut story = Story {
-            service: self,
-            now: self.now(),
-            because: Vec::new(),
-            hints: Vec::new(),
-            facts: json!({}),
-        };
+        let mut story = Story::new(self);
         let word = if row.state != 0 {
             story.say(format!("it has ended: {}", state.reason.as_deref().unwrap_or("its task let it go")));
             "ended"
@@ -114,13 +102,7 @@ impl Service {
     fn why_trigger(&self, row: &MachineRow) -> Result<Explanation, ServiceError> {
         let state: TriggerFields =
             fields::read(&row.fields).map_err(|e| ServiceError::BadInput(e.message))?;
-        let mut story = Story {
-            service: self,
-            now: self.now(),
-            because: Vec::new(),
-            hints: Vec::new(),
-            facts: json!({}),
-        };
+        let mut story = Story::new(self);
         let task = self.tasks.task(row.definition);
         let def = task.as_ref().and_then(|t| t.trigger_def(&state.trigger));
         let word = if row.state != 0 {
@@ -183,7 +165,11 @@ struct Story<'a> {
     facts: Value,
 }
 
-impl Story<'_> {
+impl<'a> Story<'a> {
+    fn new(service: &'a Service) -> Self {
+        Self { service, now: service.now(), because: Vec::new(), hints: Vec::new(), facts: json!({}) }
+    }
+
     fn say(&mut self, sentence: String) {
         self.because.push(sentence);
     }
