@@ -17,6 +17,7 @@ pub mod conformance;
 mod error;
 mod query;
 mod rows;
+mod turns;
 mod writer;
 
 pub use command::{
@@ -31,6 +32,7 @@ pub use rows::{
     TickRow, TokenRow,
 };
 use serde::{Deserialize, Serialize};
+pub use turns::{Queue, Turns};
 pub use writer::{Answer, Writer, WriterClosed};
 
 /// Microseconds since 1970, by whoever is asked for the time.

@@ -1,0 +1,163 @@
+//! A connection and its statements. Connections are driven by one thread of the process; whoever asks something blocks
+//! until the answer is there, which needs no runtime of its own.
+
+use std::{
+    collections::HashMap,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use futures::{executor::block_on, future::try_join_all};
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::{Client, NoTls, Row, Statement, types::{ToSql, Type}};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::{
+    trouble::{Done, Trouble},
+    url::Address,
+    value::Value,
+};
+
+/// A statement that takes longer is given up, with its transaction: it holds rows that others wait for.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// How long a statement waits for a row that another transaction holds.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The thread that drives all connections of the process.
+pub(crate) fn driver() -> Done<&'static Runtime> {
+    static DRIVER: OnceLock<Option<Runtime>> = OnceLock::new();
+    let made = DRIVER.get_or_init(|| {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).thread_name("ostler-postgres").enable_all().build().ok()
+    });
+    made.as_ref().ok_or_else(|| Trouble::Gone("no thread for connections to PostgreSQL".into()))
+}
+
+/// A connection with the statements that were prepared on it.
+pub(crate) struct Link {
+    client: Client,
+    prepared: HashMap<String, Statement>,
+    prepare: bool,
+    begin: [String; 2],
+}
+
+/// How a transaction is to see the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Each statement sees what was committed before it; may write.
+    Write,
+    /// All statements see one state.
+    Snapshot,
+}
+
+impl Link {
+    pub(crate) fn open(address: &Address) -> Done<Self> {
+        let driver = driver()?;
+        let client = block_on(async {
+            // Names are looked up and sockets opened by the driver's reactor.
+            let _context = driver.enter();
+            let config = address.config.clone();
+            match &address.tls {
+                None => {
+                    let (client, connection) = config.connect(NoTls).await?;
+                    driver.spawn(connection);
+                    Ok::<_, tokio_postgres::Error>(client)
+                }
+                Some(tls) => {
+                    let (client, connection) = config.connect(MakeRustlsConnect::new((**tls).clone())).await?;
+                    driver.spawn(connection);
+                    Ok(client)
+                }
+            }
+        })?;
+        let settings = format!(
+            "SET LOCAL search_path TO {}; SET LOCAL statement_timeout TO {}; SET LOCAL lock_timeout TO {}",
+            address.schema,
+            LONGEST.as_millis(),
+            PATIENCE.as_millis(),
+        );
+        let begin = ["READ COMMITTED", "REPEATABLE READ READ ONLY"]
+            .map(|mode| format!("BEGIN ISOLATION LEVEL {mode}; {settings}"));
+        Ok(Self { client, prepared: HashMap::new(), prepare: address.prepare, begin })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.client.is_closed()
+    }
+
+    /// Runs statements of our own making, without values.
+    pub(crate) fn script(&self, sql: &str) -> Done<()> {
+        Ok(block_on(self.client.batch_execute(sql))?)
+    }
+
+    /// Begins a transaction and asks its first question in the same message.
+    pub(crate) fn begin(&mut self, mode: Mode, first: Option<(&str, &[Value<'_>])>) -> Done<Vec<Row>> {
+        let begin = &self.begin[usize::from(mode == Mode::Snapshot)];
+        let Some((sql, values)) = first else {
+            block_on(self.client.batch_execute(begin))?;
+            return Ok(Vec::new());
+        };
+        if self.prepare && !self.prepared.contains_key(sql) {
+            // It can only be prepared where the tables can be seen.
+            block_on(self.client.batch_execute(begin))?;
+            return self.rows(sql, values);
+        }
+        let (began, rows) = block_on(async {
+            futures::join!(self.client.batch_execute(begin), self.ask(sql, values))
+        });
+        began?;
+        rows
+    }
+
+    /// All rows of a query.
+    pub(crate) fn rows(&mut self, sql: &str, values: &[Value<'_>]) -> Done<Vec<Row>> {
+        self.prepare(sql, values)?;
+        block_on(self.ask(sql, values))
+    }
+
+    /// Runs a statement; gives the number of rows it changed.
+    pub(crate) fn run(&mut self, sql: &str, values: &[Value<'_>]) -> Done<u64> {
+        self.prepare(sql, values)?;
+        block_on(self.tell(sql, values))
+    }
+
+    /// Runs statements one behind the other in one message, so that the way there and back is paid once.
+    pub(crate) fn run_all(&mut self, statements: &[(&str, &[Value<'_>])]) -> Done<Vec<u64>> {
+        for (sql, values) in statements {
+            self.prepare(sql, values)?;
+        }
+        block_on(try_join_all(statements.iter().map(|(sql, values)| self.tell(sql, values))))
+    }
+
+    fn prepare(&mut self, sql: &str, values: &[Value<'_>]) -> Done<()> {
+        if self.prepare && !self.prepared.contains_key(sql) {
+            let types: Vec<Type> = values.iter().map(|v| v.typed().1).collect();
+            let statement = block_on(self.client.prepare_typed(sql, &types))?;
+            self.prepared.insert(sql.to_owned(), statement);
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, sql: &str, values: &[Value<'_>]) -> Done<Vec<Row>> {
+        let typed: Vec<_> = values.iter().map(Value::typed).collect();
+        match self.prepared.get(sql) {
+            Some(statement) => {
+                let values: Vec<&(dyn ToSql + Sync)> = typed.iter().map(|(v, _)| *v).collect();
+                Ok(self.client.query(statement, &values).await?)
+            }
+            None => Ok(self.client.query_typed(sql, &typed).await?),
+        }
+    }
+
+    async fn tell(&self, sql: &str, values: &[Value<'_>]) -> Done<u64> {
+        let typed: Vec<_> = values.iter().map(Value::typed).collect();
+        match self.prepared.get(sql) {
+            Some(statement) => {
+                let values: Vec<&(dyn ToSql + Sync)> = typed.iter().map(|(v, _)| *v).collect();
+                Ok(self.client.execute(statement, &values).await?)
+            }
+            None => Ok(self.client.execute_typed(sql, &typed).await?),
+        }
+    }
+}

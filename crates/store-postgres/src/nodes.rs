@@ -1,0 +1,79 @@
+//! Nodes: processes that use the store, and what becomes of their claims when they die.
+
+use ostler_model::MachineId;
+use ostler_store::{NodeId, Rescued, StoreError};
+
+use crate::{
+    names::Lane,
+    trouble::Done,
+    tx::Tx,
+    value::{Columns, values},
+};
+
+/// Closed nodes that are remembered, so that `why` can name them.
+const REMEMBERED: i64 = 1000;
+
+/// Along `tick_claimed`. Permits stay: nobody runs in its place before its loss is dealt with.
+pub(crate) const RESCUE: &str = "UPDATE tick SET phase=CASE WHEN held<>0 THEN 3 ELSE 1 END, node=NULL, lost=TRUE,
+    due_at=least(due_at, $2)
+  WHERE machine IN (SELECT machine FROM tick WHERE phase=2 AND node=$1 ORDER BY machine FOR UPDATE)
+    AND phase=2 AND node=$1";
+
+impl Tx<'_> {
+    pub(crate) fn register(&mut self, name: &str, owner: bool) -> Done<NodeId> {
+        let sql = "INSERT INTO node (name, owner, started_at) VALUES ($1, $2, $3) RETURNING id";
+        self.wrote = true;
+        self.number(sql, values![name, owner, self.now]).map(NodeId)
+    }
+
+    pub(crate) fn renew(&mut self, node: NodeId) -> Done<()> {
+        if self.run("UPDATE node SET renewals=renewals+1 WHERE id=$1 AND NOT closed", values![node.0])? == 0 {
+            let words = format!("node {} has been closed: others have what it held", node.0);
+            return Err(StoreError::Refused(words).into());
+        }
+        Ok(())
+    }
+
+    /// Gives back what a node held, as lost, and what belongs to it, to everyone.
+    pub(crate) fn rescue(&mut self, node: NodeId) -> Done<Rescued> {
+        // First, so that a claim of the node that is not written yet is not written any more (it locks this row too).
+        self.run("UPDATE node SET closed=TRUE WHERE id=$1 AND NOT closed", values![node.0])?;
+        let lost = self.run(RESCUE, values![node.0, self.now])?;
+        // What stands in lanes of its own has no one to claim it any more.
+        let lanes = self.keys("SELECT id FROM lane WHERE home=$1 AND home<>0 AND retired_at IS NULL", values![node.0])?;
+        if !lanes.is_empty() {
+            for id in lanes {
+                let own = self.lane(id)?;
+                let shared = self.lane_of(Lane { home: 0, ..own })?;
+                // A scan of what lives: guests are few and their deaths rare, so no index is kept for it.
+                self.run("UPDATE tick SET lane=$2 WHERE lane=$1", values![id, shared])?;
+                self.run("UPDATE lane SET retired_at=$2 WHERE id=$1", values![id, self.now])?;
+            }
+            self.forget_everywhere()?;
+        }
+        self.run("DELETE FROM node WHERE closed AND id<$1", values![node.0 - REMEMBERED])?;
+        self.woke |= lost > 0;
+        Ok(Rescued { lost })
+    }
+
+    /// Gives back claims that were not begun. The permit goes back with it unless it was held before.
+    pub(crate) fn release(&mut self, node: NodeId, machines: &[(MachineId, u64)]) -> Done<()> {
+        let (ids, fences): (Vec<i64>, Vec<i64>) =
+            machines.iter().map(|(id, fence)| (id.0, i64::try_from(*fence).unwrap_or(-1))).unzip();
+        let released = self.written(
+            "UPDATE tick t SET phase=CASE WHEN t.held<>0 THEN 3 ELSE 1 END, node=NULL
+             FROM unnest($1, $2) u(machine, fence), machine m
+             WHERE t.machine=u.machine AND t.phase=2 AND t.node=$3 AND t.fence=u.fence AND m.id=t.machine
+             RETURNING t.machine, t.lane, m.started_at IS NOT NULL",
+            values![ids, fences, node.0],
+        )?;
+        let mut permits = Vec::new();
+        for row in &released {
+            if !row.flag(2)? {
+                permits.push((self.lane(row.int(1)?)?, row.int(0)?));
+            }
+        }
+        self.woke |= !released.is_empty();
+        self.give_back(&permits)
+    }
+}

@@ -1,0 +1,79 @@
+//! Events: the outbox of all nodes in one order, and the history of one machine along its chain.
+
+use ostler_model::MachineId;
+use ostler_store::{EventPage, EventRow};
+use tokio_postgres::Row;
+
+use super::View;
+use crate::{
+    link::{Link, Mode},
+    numbers::first_of,
+    trouble::Done,
+    value::{Columns, values},
+};
+
+/// The oldest transaction that may still write: of the database's own, since one of another database may last for
+/// hours and concerns nobody here. The snapshot's end is read before the list of those at work, so that what ends in
+/// between is on either side of it. `backend_xid` shows the lower half of an id; no two halves are further apart than
+/// half of it.
+const OLDEST: &str = "SELECT least(x.next, (SELECT min(x.next - ((x.next - a.backend_xid::text::bigint) & 4294967295))
+    FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.datname=current_database()
+      AND ((x.next - a.backend_xid::text::bigint) & 4294967295) < 2147483648))
+  FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) x";
+
+pub(crate) const AFTER: &str = "SELECT seq, at, machine, step, kind, body FROM event
+  WHERE seq>$1 AND seq<$2 ORDER BY seq LIMIT $3";
+const FIRST: &str = "SELECT value FROM meta WHERE key='first_event'";
+const HISTORY: &str = "WITH RECURSIVE chain AS (
+    SELECT e.*, 1 AS place FROM machine m JOIN event e ON e.seq=m.last_event WHERE m.id=$1
+    UNION ALL SELECT e.*, c.place+1 FROM chain c JOIN event e ON e.seq=c.prev WHERE c.prev<>0 AND c.place<$2)
+  SELECT seq, at, machine, step, kind, body FROM chain ORDER BY place DESC";
+
+/// The first event that is not settled: below it nothing can appear any more.
+pub(crate) fn horizon(link: &mut Link, base: i64) -> Done<i64> {
+    let row = link.rows(OLDEST, &[])?;
+    Ok(row.first().map_or(Ok(0), |r| r.int(0)).map(|oldest| first_of(oldest + base))?)
+}
+
+/// Events after a number. The horizon is read by a statement of its own, before the events: what it says is over is
+/// seen by every later snapshot.
+pub(crate) fn events(link: &mut Link, base: i64, after: i64, limit: u32) -> Done<EventPage> {
+    link.begin(Mode::Write, None)?;
+    let found: Done<(Vec<EventRow>, i64)> = (|| {
+        let horizon = horizon(link, base)?;
+        let items = link.rows(AFTER, values![after, horizon, i64::from(limit)])?;
+        let items = items.iter().map(event_row).collect::<Done<Vec<_>>>()?;
+        // Last: what was pruned while the events were read is told.
+        let first = link.rows(FIRST, &[])?.first().map_or(Ok(1), |r| r.int(0))?;
+        Ok((items, first))
+    })();
+    let ended = link.script("COMMIT");
+    let (items, first) = found?;
+    ended?;
+    // Numbers have gaps, so one that begins at the beginning has missed something only if something was pruned.
+    if after + 1 < first {
+        return Ok(EventPage::Gone { oldest: first });
+    }
+    let next = items.last().map_or(after, |e| e.seq);
+    Ok(EventPage::Events { items, next })
+}
+
+impl View<'_> {
+    pub(super) fn history(&mut self, machine: MachineId, limit: u32) -> Done<Vec<EventRow>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.many(HISTORY, values![machine.0, i64::from(limit)], event_row)
+    }
+}
+
+fn event_row(r: &Row) -> Done<EventRow> {
+    Ok(EventRow {
+        seq: r.int(0)?,
+        at: r.int(1)?,
+        machine: MachineId(r.int(2)?),
+        step: r.int(3)? as u64,
+        kind: r.text(4)?,
+        body: r.text(5)?,
+    })
+}

@@ -1,0 +1,159 @@
+//! Telling other nodes that something may be ready.
+//!
+//! Never inside a transaction of the hot path, whose commits it would put in a row: a thread tells what the last moment
+//! brought, once, and nobody is told more often than that. Nothing depends on it: every node looks once a second.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use futures::{StreamExt, executor::block_on, future::poll_fn, stream};
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::{
+    link::driver,
+    trouble::{Done, Trouble},
+    url::Address,
+};
+
+/// How long what is to be told is gathered.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// How long until a lost connection is opened again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Remembers that there is something to tell, and counts what was heard.
+#[derive(Clone, Default)]
+pub(crate) struct Waker {
+    state: Arc<(Mutex<Pending>, Condvar)>,
+    heard: Arc<AtomicI64>,
+}
+
+#[derive(Default)]
+struct Pending {
+    told: bool,
+    ended: bool,
+}
+
+impl Waker {
+    /// This process has made something ready.
+    pub(crate) fn told(&self) {
+        let (pending, changed) = &*self.state;
+        pending.lock().unwrap_or_else(PoisonError::into_inner).told = true;
+        changed.notify_one();
+    }
+
+    /// A number that grows with what others tell.
+    pub(crate) fn version(&self) -> i64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        let (pending, changed) = &*self.state;
+        pending.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        changed.notify_one();
+    }
+
+    /// Waits until there is something to tell; false when it has ended.
+    fn wait(&self) -> bool {
+        let (pending, changed) = &*self.state;
+        let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending =
+            changed.wait_while(pending, |p| !p.told && !p.ended).unwrap_or_else(PoisonError::into_inner);
+        pending.told = false;
+        !pending.ended
+    }
+}
+
+/// Hears what other nodes tell, and tells them, until it is dropped. Behind a pooler in transaction mode it does
+/// neither.
+pub struct Listener {
+    waker: Waker,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.waker.end();
+    }
+}
+
+impl Listener {
+    pub(crate) fn start(address: &Address, waker: Waker, told: impl Fn() + Send + Sync + 'static) -> Self {
+        let listener = Self { waker: waker.clone() };
+        if address.listen {
+            let address = address.clone();
+            let spawned = thread::Builder::new().name("ostler-wake".into()).spawn(move || {
+                let told = Arc::new(told);
+                while let Err(trouble) = talk(&address, &waker, &told) {
+                    if waker.state.0.lock().unwrap_or_else(PoisonError::into_inner).ended {
+                        return;
+                    }
+                    tracing::warn!(error = %trouble.told(), "other nodes are not heard; this one looks once a second");
+                    thread::sleep(AGAIN);
+                }
+            });
+            if let Err(error) = spawned {
+                tracing::warn!(%error, "no thread to hear other nodes with; this one looks once a second");
+            }
+        }
+        listener
+    }
+}
+
+/// Tells and hears on one connection, until it is lost or the listener ends.
+fn talk(address: &Address, waker: &Waker, told: &Arc<impl Fn() + Send + Sync + 'static>) -> Done<()> {
+    let driver = driver()?;
+    let (heard, mut news) = mpsc::unbounded_channel::<i32>();
+    let client = block_on(async {
+        let _context = driver.enter();
+        macro_rules! driven {
+            ($tls:expr) => {{
+                let (client, mut connection) = address.config.connect($tls).await?;
+                let lost = waker.clone();
+                driver.spawn(async move {
+                    let mut messages = stream::poll_fn(move |context| connection.poll_message(context));
+                    while let Some(Ok(message)) = messages.next().await {
+                        if let AsyncMessage::Notification(note) = message
+                            && heard.send(note.process_id()).is_err()
+                        {
+                            return;
+                        }
+                    }
+                    // Whoever waits for something to tell finds the connection gone.
+                    lost.told();
+                });
+                client
+            }};
+        }
+        let client = match &address.tls {
+            None => driven!(NoTls),
+            Some(tls) => driven!(MakeRustlsConnect::new((**tls).clone())),
+        };
+        Ok::<_, tokio_postgres::Error>(client)
+    })?;
+    let channel = format!("ostler_{}", address.schema);
+    block_on(client.batch_execute(&format!("LISTEN {channel}")))?;
+    let row = block_on(client.query_one("SELECT pg_backend_pid()", &[]))?;
+    let own: i32 = row.try_get(0).map_err(Trouble::from)?;
+    let (count, told) = (waker.heard.clone(), told.clone());
+    driver.spawn(async move {
+        while let Some(from) = poll_fn(|context| news.poll_recv(context)).await {
+            if from != own {
+                count.fetch_add(1, Ordering::Relaxed);
+                told();
+            }
+        }
+    });
+    while waker.wait() {
+        block_on(client.batch_execute(&format!("NOTIFY {channel}")))?;
+        thread::sleep(GATHER);
+    }
+    Ok(())
+}
