@@ -66,7 +66,7 @@ pub(crate) const TAKE_HOLDERS: &str = "WITH picked AS MATERIALIZED (
 
 const LETTERS: &str = "SELECT machine, seq, body FROM mail WHERE machine=ANY($1) ORDER BY machine, seq";
 
-const HOLD_BACK: &str = "UPDATE tick t SET phase=3, node=NULL, held=t.held|u.held
+const HOLD_BACK: &str = "UPDATE tick t SET phase=3, node=NULL, held=t.held|u.held::smallint
   FROM unnest($1, $2) u(machine, held) WHERE t.machine=u.machine";
 
 /// What a claim takes of one sort.
@@ -162,9 +162,8 @@ impl Tx<'_> {
         let mut queues = self.turns.shares.queues(lanes);
         while !quota.is_met() && !queues.is_empty() {
             let mut round = self.round(&mut queues, quota);
-            let (limited, free): (Vec<Turn>, Vec<Turn>) = round
-                .drain(..)
-                .partition(|turn| turn.lane.1.concurrency != 0 || turn.lane.1.rate != 0);
+            let (limited, free): (Vec<Turn>, Vec<Turn>) =
+                round.drain(..).partition(|turn| turn.lane.1.concurrency != 0 || turn.lane.1.rate != 0);
             let mut took = self.take_free(&free, node, quota)?;
             for turn in &limited {
                 let before = quota.taken.len();
@@ -231,7 +230,13 @@ impl Tx<'_> {
     }
 
     /// Takes rows of one lane as its limits allow.
-    fn take_limited(&mut self, lane: Numbered, node: NodeId, want: usize, taken: &mut Vec<Claimed>) -> Done<()> {
+    fn take_limited(
+        &mut self,
+        lane: Numbered,
+        node: NodeId,
+        want: usize,
+        taken: &mut Vec<Claimed>,
+    ) -> Done<()> {
         // Whoever has the limit in hand is claiming from it; this node comes back.
         if !self.lock_limits(&lane.1)? {
             self.turns.come_back(self.now);
@@ -258,7 +263,9 @@ impl Tx<'_> {
                 self.take(lane, node, left, taken)?;
                 taken[first..].iter_mut().for_each(|row| row.refused = true);
             }
-            Some(Full::CancelHolders) if self.has_ready(lane.0)? => self.cancel_holders(lane.1.concurrency)?,
+            Some(Full::CancelHolders) if self.has_ready(lane.0)? => {
+                self.cancel_holders(lane.1.concurrency)?
+            }
             _ => {}
         }
         Ok(())
@@ -347,7 +354,12 @@ impl Tx<'_> {
             watcher: r.int_or(14)?.map(MachineId),
             home: (lane.home != 0).then_some(NodeId(lane.home)),
             mail: if r.int(4)? > 0 { vec![place_holder] } else { Vec::new() },
-            receipt: Receipt { lane: id, last_event: r.int(15)?, unique: r.flag(16)?, task: heard(kind, parent, task) },
+            receipt: Receipt {
+                lane: id,
+                last_event: r.int(15)?,
+                unique: r.flag(16)?,
+                task: heard(kind, parent, task),
+            },
         })
     }
 }

@@ -31,19 +31,24 @@ pub(crate) const END_ALONE: &str = "WITH u AS MATERIALIZED (
   FROM u JOIN gone ON gone.machine=u.id WHERE m.id=u.id RETURNING m.id";
 
 /// The places in the queue of machines that are to be committed, in hand.
-pub(crate) const IN_HAND: &str = "SELECT t.machine, t.fence, t.node, t.phase, t.held, t.woken, t.lane FROM tick t
+pub(crate) const IN_HAND: &str =
+    "SELECT t.machine, t.fence, t.node, t.phase, t.held, t.woken, t.lane FROM tick t
   WHERE t.machine=ANY($1) ORDER BY t.machine FOR UPDATE";
-const MACHINES: &str = "SELECT id, step, last_event, watcher, kind, started_at IS NOT NULL, unique_key, parent, task, ns
+const MACHINES: &str =
+    "SELECT id, step, last_event, watcher, kind, started_at IS NOT NULL, unique_key, parent, task, ns
   FROM machine WHERE id=ANY($1)";
 
-const GO_ON: &str = "UPDATE machine m SET step=m.step+1, last_event=u.seq, fields=coalesce(u.fields, m.fields),
+const GO_ON: &str =
+    "UPDATE machine m SET step=m.step+1, last_event=u.seq, fields=coalesce(u.fields, m.fields),
     started_at=coalesce(m.started_at, u.started_at), state=u.state,
     finished_at=CASE WHEN u.state<>0 THEN $6 END
   FROM unnest($1, $2, $3, $4, $5) u(id, seq, fields, started_at, state) WHERE m.id=u.id";
 
-const READ: &str = "DELETE FROM mail l USING unnest($1, $2) u(machine, last) WHERE l.machine=u.machine AND l.seq<=u.last";
+const READ: &str =
+    "DELETE FROM mail l USING unnest($1, $2) u(machine, last) WHERE l.machine=u.machine AND l.seq<=u.last";
 
-const STAY: &str = "UPDATE tick t SET phase=u.phase, due_at=u.due_at, node=NULL, woken=u.woken, held=u.held, lane=u.lane,
+const STAY: &str =
+    "UPDATE tick t SET phase=u.phase, due_at=u.due_at, node=NULL, woken=u.woken, held=u.held, lane=u.lane,
     lost=FALSE
   FROM unnest($1, $2, $3, $4, $5, $6) u(machine, phase, due_at, woken, held, lane) WHERE t.machine=u.machine";
 
@@ -188,7 +193,9 @@ impl Tx<'_> {
             let commit = commits[*index];
             let expected = (commit.step, commit.fence);
             match found.remove(&commit.id.0) {
-                Some(f) if f.claimed_by == Some(commit.node.0) && (f.step as u64, f.fence as u64) == expected => {
+                Some(f)
+                    if f.claimed_by == Some(commit.node.0) && (f.step as u64, f.fence as u64) == expected =>
+                {
                     let seq = self.numbers.next_seq()?;
                     counting.push((*index, Counting { commit, found: f, seq, started: Vec::new() }));
                 }
@@ -313,7 +320,8 @@ impl Tx<'_> {
         }
         let ids: Vec<i64> = ended.iter().map(|c| c.id()).collect();
         // Its own letters may have come to itself while it ended.
-        let with_mail = ended.iter().filter(|c| c.found.woken > 0 || !c.commit.send.is_empty()).map(|c| c.id());
+        let with_mail =
+            ended.iter().filter(|c| c.found.woken > 0 || !c.commit.send.is_empty()).map(|c| c.id());
         let with_mail: Vec<i64> = with_mail.collect();
         let watched = ended.iter().filter_map(|c| c.found.watcher.map(|w| (w, c.id())));
         let (watchers, watched): (Vec<i64>, Vec<i64>) = watched.unzip();
@@ -339,8 +347,11 @@ impl Tx<'_> {
             ),
             (INSERT_BAD, !bad.is_empty(), vec![bad.into(), bad_ids.into()]),
         ];
-        let statements: Vec<(&str, &[Value<'_>])> =
-            lists.iter().filter(|(_, any, _)| *any).map(|(sql, _, values)| (*sql, values.as_slice())).collect();
+        let statements: Vec<(&str, &[Value<'_>])> = lists
+            .iter()
+            .filter(|(_, any, _)| *any)
+            .map(|(sql, _, values)| (*sql, values.as_slice()))
+            .collect();
         self.run_all(&statements)?;
         self.give_back(&permits)?;
         for c in ended {
@@ -382,7 +393,8 @@ impl Tx<'_> {
         for ((c, until, _), lane) in staying.into_iter().zip(lanes) {
             let (letters, cancelled) = unread.get(&c.id()).copied().unwrap_or_default();
             let due = if letters > 0 { until.min(self.now) } else { until };
-            let held = hold::still(c.found.held, c.found.kind, c.found.begun || c.commit.started_at.is_some());
+            let held =
+                hold::still(c.found.held, c.found.kind, c.found.begun || c.commit.started_at.is_some());
             let phase = if held != 0 && !cancelled { 3 } else { i64::from(due <= self.now) };
             self.woke |= phase == 1;
             let row = [c.id(), phase, due, letters, held, lane];

@@ -21,26 +21,26 @@ pub(crate) const BY_TASK: i64 = 2;
 pub(crate) const BY_NAMESPACE: i64 = 4;
 
 /// One that is to end (an unread cancellation) is not held any more.
-const SET: &str = "UPDATE tick t SET held=t.held|$2,
+const SET: &str = "UPDATE tick t SET held=t.held|$2::smallint,
     phase=CASE WHEN t.phase=2 OR (t.woken>0
         AND EXISTS (SELECT 1 FROM mail l WHERE l.machine=t.machine AND l.body LIKE '{\"cancel\":%'))
       THEN t.phase ELSE 3 END
-  WHERE t.machine=ANY($1) AND t.held&$2=0";
+  WHERE t.machine=ANY($1) AND t.held&$2::smallint=0";
 
-const CLEAR: &str = "UPDATE tick t SET held=t.held&~$2,
-    phase=CASE WHEN t.phase=3 AND t.held&~$2=0 THEN (CASE WHEN t.due_at<=$3 THEN 1 ELSE 0 END) ELSE t.phase END
-  WHERE t.machine=ANY($1) AND t.held&$2<>0
+const CLEAR: &str = "UPDATE tick t SET held=t.held & ~ $2::smallint,
+    phase=CASE WHEN t.phase=3 AND t.held & ~ $2::smallint=0 THEN (CASE WHEN t.due_at<=$3 THEN 1 ELSE 0 END) ELSE t.phase END
+  WHERE t.machine=ANY($1) AND t.held&$2::smallint<>0
   RETURNING t.machine, t.held, (SELECT m.kind FROM machine m WHERE m.id=t.machine)";
 
 /// What a pause can hold. The scans are over what lives: history is not looked at.
 const PAUSABLE_OF_NAMESPACE: &str = "SELECT t.machine FROM tick t JOIN machine m ON m.id=t.machine
-  WHERE m.parent IS NULL AND (m.kind IN (3, 4) OR m.started_at IS NULL) AND t.held&$1=0 AND m.ns=$2 ORDER BY t.machine";
+  WHERE m.parent IS NULL AND (m.kind IN (3, 4) OR m.started_at IS NULL) AND t.held&$1::smallint=0 AND m.ns=$2 ORDER BY t.machine";
 const PAUSABLE_OF_TASK: &str = "SELECT t.machine FROM tick t JOIN machine m ON m.id=t.machine
-  WHERE m.parent IS NULL AND (m.kind IN (3, 4) OR m.started_at IS NULL) AND t.held&$1=0 AND m.task=$2 ORDER BY t.machine";
+  WHERE m.parent IS NULL AND (m.kind IN (3, 4) OR m.started_at IS NULL) AND t.held&$1::smallint=0 AND m.task=$2 ORDER BY t.machine";
 const PAUSED_OF_NAMESPACE: &str = "SELECT t.machine FROM tick t JOIN machine m ON m.id=t.machine
-  WHERE t.held&$1<>0 AND m.ns=$2 ORDER BY t.machine";
+  WHERE t.held&$1::smallint<>0 AND m.ns=$2 ORDER BY t.machine";
 const PAUSED_OF_TASK: &str = "SELECT t.machine FROM tick t JOIN machine m ON m.id=t.machine
-  WHERE t.held&$1<>0 AND m.task=$2 ORDER BY t.machine";
+  WHERE t.held&$1::smallint<>0 AND m.task=$2 ORDER BY t.machine";
 
 /// What still holds a machine after a commit: a pause does not stop what has begun.
 pub(crate) fn still(held: i64, kind: Kind, begun: bool) -> i64 {
@@ -55,7 +55,9 @@ impl Tx<'_> {
             Hold::Namespace(name) => {
                 let sql = "UPDATE namespace SET paused=$2 WHERE name=$1 RETURNING id";
                 let ns = self.row(sql, values![name, on])?;
-                let ns = ns.ok_or_else(|| StoreError::Refused(format!("there is no namespace `{name}`")))?.int(0)?;
+                let ns = ns
+                    .ok_or_else(|| StoreError::Refused(format!("there is no namespace `{name}`")))?
+                    .int(0)?;
                 let scan = if on { PAUSABLE_OF_NAMESPACE } else { PAUSED_OF_NAMESPACE };
                 (BY_NAMESPACE, self.keys(scan, values![BY_NAMESPACE, ns])?)
             }

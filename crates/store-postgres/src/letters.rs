@@ -20,7 +20,8 @@ const LISTENERS: &str = "SELECT t.id, l.machine FROM listener l
     JOIN namespace n ON n.name=l.ns JOIN task t ON t.ns=n.id AND t.name=l.task ORDER BY l.machine";
 
 /// In the order of keys, so that two senders do not wait for one another.
-pub(crate) const IN_HAND: &str = "SELECT t.machine FROM tick t WHERE t.machine=ANY($1) ORDER BY t.machine FOR UPDATE";
+pub(crate) const IN_HAND: &str =
+    "SELECT t.machine FROM tick t WHERE t.machine=ANY($1) ORDER BY t.machine FOR UPDATE";
 
 pub(crate) const WAKE: &str = "UPDATE tick t SET woken=t.woken+u.letters::integer,
     due_at=CASE WHEN t.phase=2 THEN t.due_at ELSE least(t.due_at, $4) END,
@@ -92,7 +93,12 @@ impl Tx<'_> {
     }
 
     /// To whom a letter of the machine that commits goes.
-    pub(crate) fn addressees(&mut self, from: MachineId, watcher: Option<i64>, to: &MailTo) -> Done<Vec<i64>> {
+    pub(crate) fn addressees(
+        &mut self,
+        from: MachineId,
+        watcher: Option<i64>,
+        to: &MailTo,
+    ) -> Done<Vec<i64>> {
         match to {
             MailTo::Machine(id) => Ok(vec![id.0]),
             MailTo::Watcher => Ok(Vec::from_iter(watcher)),

@@ -38,7 +38,6 @@ use std::{thread, time::Duration};
 use ostler_clock::{Entropy, SeededEntropy};
 use ostler_store::{Command, Commit, Micros, NEVER, Next, Queries, Reply, Store, StoreError};
 
-pub use crate::{url::Address, wake::Listener};
 use crate::{
     link::{Link, Mode},
     migrate::Opened,
@@ -51,6 +50,7 @@ use crate::{
     tx::Tx,
     value::{Columns, values},
 };
+pub use crate::{url::Address, wake::Listener};
 
 /// How often a batch is tried that met others in its way.
 const TRIES: u32 = 12;
@@ -217,7 +217,11 @@ enum Attempt {
     Done(Vec<Result<Reply, StoreError>>),
     Failed(Trouble),
     /// The connection broke while it was being committed.
-    Unknown { transaction: i64, replies: Vec<Result<Reply, StoreError>>, why: String },
+    Unknown {
+        transaction: i64,
+        replies: Vec<Result<Reply, StoreError>>,
+        why: String,
+    },
 }
 
 impl Store for PgStore {
@@ -347,7 +351,8 @@ impl Tx<'_> {
     fn begin(&mut self, batch: &[Command]) -> Done<()> {
         let (events, machines) = needs(batch);
         let missing = (machines - self.numbers.spare() as i64).max(0);
-        let first = self.link.begin(Mode::Write, Some((PROLOGUE, values![events, missing])))?;
+        let mode = if events { Mode::Events } else { Mode::Write };
+        let first = self.link.begin(mode, Some((PROLOGUE, values![events, missing])))?;
         let row = first.first().ok_or_else(|| StoreError::Corrupt("the store has no `meta`".into()))?;
         let lows: Vec<i64> = row.try_get(2).map_err(Trouble::from)?;
         self.numbers.begin(row.int_or(1)?.unwrap_or(0), lows);
@@ -360,7 +365,12 @@ impl Tx<'_> {
     }
 
     /// Carries out the commands of a batch in their order, neighbours of one sort together.
-    fn batch(&mut self, batch: &[Command], apart: bool, horizon: i64) -> Done<Vec<Result<Reply, StoreError>>> {
+    fn batch(
+        &mut self,
+        batch: &[Command],
+        apart: bool,
+        horizon: i64,
+    ) -> Done<Vec<Result<Reply, StoreError>>> {
         let mut replies = Vec::with_capacity(batch.len());
         let mut at = 0;
         while at < batch.len() {
@@ -400,7 +410,10 @@ impl Tx<'_> {
                 Some(refused) => Ok(vec![Err(refused)]),
                 None => self.one(one, horizon).map(|reply| vec![Ok(reply)]),
             },
-            _ => Err(StoreError::Refused("commands of different sorts cannot be carried out together".into()).into()),
+            _ => {
+                Err(StoreError::Refused("commands of different sorts cannot be carried out together".into())
+                    .into())
+            }
         }
     }
 
@@ -423,9 +436,9 @@ impl Tx<'_> {
         self.check_claims(some, granted.as_slice().iter().any(|(_, claimed)| claimed.is_some()))?;
         let replies = some.iter().zip(refused).map(|(command, refused)| match (command, refused) {
             (_, Some(refused)) => Err(refused),
-            (Command::Start(machines), None) => {
-                Ok(Reply::Started(granted.by_ref().take(machines.len()).map(|(outcome, _)| outcome).collect()))
-            }
+            (Command::Start(machines), None) => Ok(Reply::Started(
+                granted.by_ref().take(machines.len()).map(|(outcome, _)| outcome).collect(),
+            )),
             _ => match granted.next() {
                 Some((outcome, claimed)) => Ok(Reply::StartedClaimed(outcome, claimed.map(Box::new))),
                 None => Err(StoreError::Unavailable("a start has no outcome".into())),
@@ -448,7 +461,10 @@ impl Tx<'_> {
         for node in nodes {
             let sql = "SELECT 1 FROM node WHERE id=$1 AND NOT closed FOR SHARE";
             if self.row(sql, values![node])?.is_none() {
-                return Err(StoreError::Refused(format!("node {node} has been closed: it may not take anything")).into());
+                return Err(StoreError::Refused(format!(
+                    "node {node} has been closed: others have what it held"
+                ))
+                .into());
             }
         }
         Ok(())
@@ -458,12 +474,16 @@ impl Tx<'_> {
         let refused: Vec<Option<StoreError>> = some.iter().map(refusal).collect();
         let lists = some.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
         let commits: Vec<&Commit> = lists
-            .flat_map(|(command, _)| if let Command::Commit(commits) = command { commits.as_slice() } else { &[] })
+            .flat_map(
+                |(command, _)| if let Command::Commit(commits) = command { commits.as_slice() } else { &[] },
+            )
             .collect();
         let mut outcomes = self.commit(&commits)?.into_iter();
         let replies = some.iter().zip(refused).map(|(command, refused)| match (command, refused) {
             (_, Some(refused)) => Err(refused),
-            (Command::Commit(commits), None) => Ok(Reply::Committed(outcomes.by_ref().take(commits.len()).collect())),
+            (Command::Commit(commits), None) => {
+                Ok(Reply::Committed(outcomes.by_ref().take(commits.len()).collect()))
+            }
             _ => Err(StoreError::Unavailable("a commit has no outcome".into())),
         });
         Ok(replies.collect())
@@ -507,4 +527,3 @@ fn together(batch: &[Command]) -> usize {
         _ => 1,
     }
 }
-

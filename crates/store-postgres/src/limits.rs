@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// The limits of a lane, in hand until the claim is written. Fewer rows than asked for: another node has one.
-pub(crate) const LOCK: &str = "SELECT id FROM \"limit\" WHERE id=$1 OR id=$2 ORDER BY id FOR UPDATE SKIP LOCKED";
+pub(crate) const LOCK: &str =
+    "SELECT id FROM \"limit\" WHERE id=$1 OR id=$2 ORDER BY id FOR UPDATE SKIP LOCKED";
 
 /// How many rows of a lane may be taken, and what happens to the rest.
 pub(crate) struct Room {
@@ -104,7 +105,8 @@ impl Tx<'_> {
     /// Gives permits back, of machines with their lanes.
     pub(crate) fn give_back(&mut self, which: &[(Lane, i64)]) -> Done<()> {
         let limited = which.iter().filter(|(lane, _)| lane.concurrency != 0);
-        let (limits, machines): (Vec<i64>, Vec<i64>) = limited.map(|(lane, id)| (lane.concurrency, *id)).unzip();
+        let (limits, machines): (Vec<i64>, Vec<i64>) =
+            limited.map(|(lane, id)| (lane.concurrency, *id)).unzip();
         if machines.is_empty() {
             return Ok(());
         }

@@ -1,15 +1,14 @@
 //! A connection and its statements. Connections are driven by one thread of the process; whoever asks something blocks
 //! until the answer is there, which needs no runtime of its own.
 
-use std::{
-    collections::HashMap,
-    sync::OnceLock,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::OnceLock, time::Duration};
 
 use futures::{executor::block_on, future::try_join_all};
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::{Client, NoTls, Row, Statement, types::{ToSql, Type}};
+use tokio_postgres::{
+    Client, NoTls, Row, Statement,
+    types::{ToSql, Type},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
@@ -39,7 +38,7 @@ pub(crate) struct Link {
     client: Client,
     prepared: HashMap<String, Statement>,
     prepare: bool,
-    begin: [String; 2],
+    begin: [String; 3],
 }
 
 /// How a transaction is to see the store.
@@ -47,6 +46,8 @@ pub(crate) struct Link {
 pub(crate) enum Mode {
     /// Each statement sees what was committed before it; may write.
     Write,
+    /// The same, and will write events: says so before it is given a number, for `read/history.rs`.
+    Events,
     /// All statements see one state.
     Snapshot,
 }
@@ -65,7 +66,8 @@ impl Link {
                     Ok::<_, tokio_postgres::Error>(client)
                 }
                 Some(tls) => {
-                    let (client, connection) = config.connect(MakeRustlsConnect::new((**tls).clone())).await?;
+                    let (client, connection) =
+                        config.connect(MakeRustlsConnect::new((**tls).clone())).await?;
                     driver.spawn(connection);
                     Ok(client)
                 }
@@ -77,8 +79,10 @@ impl Link {
             LONGEST.as_millis(),
             PATIENCE.as_millis(),
         );
-        let begin = ["READ COMMITTED", "REPEATABLE READ READ ONLY"]
-            .map(|mode| format!("BEGIN ISOLATION LEVEL {mode}; {settings}"));
+        let begin = |mode: &str| format!("BEGIN ISOLATION LEVEL {mode}; {settings}");
+        let write = begin("READ COMMITTED");
+        let events = format!("{write}; LOCK TABLE event IN ROW EXCLUSIVE MODE");
+        let begin = [write, events, begin("REPEATABLE READ READ ONLY")];
         Ok(Self { client, prepared: HashMap::new(), prepare: address.prepare, begin })
     }
 
@@ -93,7 +97,7 @@ impl Link {
 
     /// Begins a transaction and asks its first question in the same message.
     pub(crate) fn begin(&mut self, mode: Mode, first: Option<(&str, &[Value<'_>])>) -> Done<Vec<Row>> {
-        let begin = &self.begin[usize::from(mode == Mode::Snapshot)];
+        let begin = &self.begin[mode as usize];
         let Some((sql, values)) = first else {
             block_on(self.client.batch_execute(begin))?;
             return Ok(Vec::new());
@@ -103,9 +107,8 @@ impl Link {
             block_on(self.client.batch_execute(begin))?;
             return self.rows(sql, values);
         }
-        let (began, rows) = block_on(async {
-            futures::join!(self.client.batch_execute(begin), self.ask(sql, values))
-        });
+        let (began, rows) =
+            block_on(async { futures::join!(self.client.batch_execute(begin), self.ask(sql, values)) });
         began?;
         rows
     }

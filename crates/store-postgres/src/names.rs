@@ -121,7 +121,8 @@ impl Tx<'_> {
         let sql = "SELECT coalesce((SELECT paused FROM namespace WHERE id=$1), FALSE),
             coalesce((SELECT paused FROM task WHERE id=$2), FALSE)";
         let row = self.row(sql, values![ns, task])?;
-        let (namespace, own) = row.map_or(Ok((false, false)), |r| Ok::<_, crate::trouble::Trouble>((r.flag(0)?, r.flag(1)?)))?;
+        let (namespace, own) =
+            row.map_or(Ok((false, false)), |r| Ok::<_, crate::trouble::Trouble>((r.flag(0)?, r.flag(1)?)))?;
         let held = if namespace { hold::BY_NAMESPACE } else { 0 } | if own { hold::BY_TASK } else { 0 };
         if self.names.held.len() >= REMEMBERED {
             self.names.held.clear();

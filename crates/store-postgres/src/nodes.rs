@@ -14,7 +14,8 @@ use crate::{
 const REMEMBERED: i64 = 1000;
 
 /// Along `tick_claimed`. Permits stay: nobody runs in its place before its loss is dealt with.
-pub(crate) const RESCUE: &str = "UPDATE tick SET phase=CASE WHEN held<>0 THEN 3 ELSE 1 END, node=NULL, lost=TRUE,
+pub(crate) const RESCUE: &str =
+    "UPDATE tick SET phase=CASE WHEN held<>0 THEN 3 ELSE 1 END, node=NULL, lost=TRUE,
     due_at=least(due_at, $2)
   WHERE machine IN (SELECT machine FROM tick WHERE phase=2 AND node=$1 ORDER BY machine FOR UPDATE)
     AND phase=2 AND node=$1";
@@ -40,7 +41,8 @@ impl Tx<'_> {
         self.run("UPDATE node SET closed=TRUE WHERE id=$1 AND NOT closed", values![node.0])?;
         let lost = self.run(RESCUE, values![node.0, self.now])?;
         // What stands in lanes of its own has no one to claim it any more.
-        let lanes = self.keys("SELECT id FROM lane WHERE home=$1 AND home<>0 AND retired_at IS NULL", values![node.0])?;
+        let lanes = self
+            .keys("SELECT id FROM lane WHERE home=$1 AND home<>0 AND retired_at IS NULL", values![node.0])?;
         if !lanes.is_empty() {
             for id in lanes {
                 let own = self.lane(id)?;

@@ -10,6 +10,7 @@ use ostler_model::MachineId;
 use ostler_store::{Prune, Pruned, StoreError};
 
 use crate::{
+    link::{Link, Mode},
     read::history,
     trouble::Done,
     tx::Tx,
@@ -47,8 +48,9 @@ struct Doomed {
     left: i64,
     /// The last event deleted.
     last_event: i64,
-    /// Roots deleted, of those that are counted.
+    /// Roots deleted, and those of them that are counted in `meta`.
     roots: i64,
+    counted: i64,
     counted_to: i64,
     definitions: Vec<i64>,
     /// Last events of machines that were deleted.
@@ -78,6 +80,7 @@ impl Tx<'_> {
             left: batch,
             last_event: 0,
             roots: 0,
+            counted: 0,
             counted_to: self.meta("roots_upto")?,
             definitions: Vec::new(),
             chains: Vec::new(),
@@ -92,9 +95,9 @@ impl Tx<'_> {
             let first = self.meta("first_event")?.max(doomed.last_event + 1);
             self.set_meta("first_event", first)?;
         }
-        if doomed.roots > 0 {
+        if doomed.counted > 0 {
             let roots = self.meta("roots")?;
-            self.set_meta("roots", roots - doomed.roots)?;
+            self.set_meta("roots", roots - doomed.counted)?;
         }
         self.drop_definitions(&doomed.definitions)?;
         if doomed.pruned.machines.is_empty() {
@@ -199,7 +202,8 @@ impl Tx<'_> {
             }
             doomed.chains.push(gone.int(0)?);
             doomed.left -= 1;
-            doomed.roots += i64::from(parent.is_none() && id <= doomed.counted_to);
+            doomed.roots += i64::from(parent.is_none());
+            doomed.counted += i64::from(parent.is_none() && id <= doomed.counted_to);
             if definition != 0 && !doomed.definitions.contains(&definition) {
                 doomed.definitions.push(definition);
             }
@@ -242,7 +246,8 @@ impl Tx<'_> {
         let (upto, known) = (self.meta("roots_upto")?, self.meta("roots")?);
         // What was made within the last minute may still be joined by a machine with a lower key from another node.
         let settled = MachineId::first_at((self.now - 60_000_000) / 1000).0;
-        let sql = "SELECT count(*), coalesce(max(id), $1) FROM machine WHERE id>$1 AND id<$2 AND parent IS NULL";
+        let sql =
+            "SELECT count(*), coalesce(max(id), $1) FROM machine WHERE id>$1 AND id<$2 AND parent IS NULL";
         let (new, last) = match self.row(sql, values![upto, settled])? {
             Some(row) => (row.int(0)?, row.int(1)?),
             None => (0, upto),
@@ -306,6 +311,9 @@ impl Tx<'_> {
 }
 
 /// How far events may be walked: asked before the transaction of the prune begins.
-pub(crate) fn horizon(link: &mut crate::link::Link, base: i64) -> Done<i64> {
-    history::horizon(link, base)
+pub(crate) fn horizon(link: &mut Link, base: i64) -> Done<i64> {
+    link.begin(Mode::Write, None)?;
+    let horizon = history::horizon(link, base);
+    link.script("COMMIT")?;
+    horizon
 }

@@ -60,7 +60,9 @@ impl Tx<'_> {
         }
         let (made, changed, ended) = pushed.starters;
         let different = made + changed + ended > 0
-            || [&pushed.added, &pushed.changed, &pushed.missing, &pushed.relinked].iter().any(|list| !list.is_empty());
+            || [&pushed.added, &pushed.changed, &pushed.missing, &pushed.relinked]
+                .iter()
+                .any(|list| !list.is_empty());
         if different {
             self.forget_everywhere()?;
         }
@@ -262,7 +264,8 @@ impl Tx<'_> {
 
     fn mark_task_missing(&mut self, row: i64) -> Done<()> {
         self.run("UPDATE task SET missing=TRUE, updated_at=$2 WHERE id=$1", values![row, self.now])?;
-        let machines = self.keys("SELECT machine FROM schedule WHERE task=$1 ORDER BY machine", values![row])?;
+        let machines =
+            self.keys("SELECT machine FROM schedule WHERE task=$1 ORDER BY machine", values![row])?;
         self.hold_back(&machines, BY_TASK).map(drop)
     }
 }

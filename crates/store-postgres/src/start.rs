@@ -73,7 +73,10 @@ impl Tx<'_> {
             namespaces.push(self.namespace(&wish.machine.namespace)?);
         }
         let keyed = |key: fn(&NewMachine) -> Option<&String>| {
-            wishes.iter().zip(&namespaces).filter_map(move |(w, ns)| key(w.machine).map(|k| (*ns, k.as_str())))
+            wishes
+                .iter()
+                .zip(&namespaces)
+                .filter_map(move |(w, ns)| key(w.machine).map(|k| (*ns, k.as_str())))
         };
         let mut repeated = self.taken(BY_IDEMPOTENCY_KEY, keyed(|m| m.idempotency_key.as_ref()).unzip())?;
         let mut running = self.taken(BY_UNIQUE_KEY, keyed(|m| m.unique_key.as_ref()).unzip())?;

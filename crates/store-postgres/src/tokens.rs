@@ -10,16 +10,19 @@ use crate::{
 };
 
 /// All of them; people make a few.
-pub(crate) const ALL: &str = "SELECT name, hash, prefix, scopes, created_by, created_at, expires_at, revoked_at
+pub(crate) const ALL: &str =
+    "SELECT name, hash, prefix, scopes, created_by, created_at, expires_at, revoked_at
   FROM token ORDER BY id DESC";
 
 /// Along the unique index of digests.
-pub(crate) const BY_HASH: &str = "SELECT name, hash, prefix, scopes, created_by, created_at, expires_at, revoked_at
+pub(crate) const BY_HASH: &str =
+    "SELECT name, hash, prefix, scopes, created_by, created_at, expires_at, revoked_at
   FROM token WHERE hash=$1";
 
 impl Tx<'_> {
     pub(crate) fn add_token(&mut self, token: &TokenRow) -> Done<()> {
-        let known = self.row("SELECT 1 FROM token WHERE name=$1 AND revoked_at IS NULL", values![&token.name])?;
+        let known =
+            self.row("SELECT 1 FROM token WHERE name=$1 AND revoked_at IS NULL", values![&token.name])?;
         if known.is_some() {
             return Err(StoreError::Refused(format!("there is a token `{}` already", token.name)).into());
         }

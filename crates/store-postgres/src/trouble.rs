@@ -41,7 +41,8 @@ impl From<tokio_postgres::Error> for Trouble {
     fn from(error: tokio_postgres::Error) -> Self {
         let text = words(&error);
         let Some(state) = error.code() else {
-            return match error.is_closed() || std::error::Error::source(&error).is_some_and(|e| e.is::<std::io::Error>())
+            return match error.is_closed()
+                || std::error::Error::source(&error).is_some_and(|e| e.is::<std::io::Error>())
             {
                 true => Self::Gone(text),
                 false => Self::Poisoned(text),

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use ostler_store::StoreError;
-use rustls::{ClientConfig, RootCertStore, pki_types::{CertificateDer, pem::PemObject}};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use tokio_postgres::config::SslMode;
 use url::Url;
 
@@ -87,7 +90,11 @@ impl Address {
             address.config.connect_timeout(seconds(5));
         }
         // A server that is gone without a word is noticed within the lease of a node.
-        address.config.tcp_user_timeout(seconds(10)).keepalives_idle(seconds(5)).keepalives_interval(seconds(2));
+        address
+            .config
+            .tcp_user_timeout(seconds(10))
+            .keepalives_idle(seconds(5))
+            .keepalives_interval(seconds(2));
         let (ssl, verified) = match mode.as_deref() {
             Some("disable") => (SslMode::Disable, Verified::Nothing),
             None | Some("prefer" | "allow") if roots.is_none() => (SslMode::Prefer, Verified::Nothing),
@@ -124,7 +131,9 @@ fn schema(name: &str) -> Result<String, StoreError> {
     if plain && !name.is_empty() && name.len() <= 63 && !name.as_bytes()[0].is_ascii_digit() {
         return Ok(name.to_owned());
     }
-    Err(wrong(format!("`schema={name}`: a schema's name is made of a to z, 0 to 9 and _, and begins with no digit")))
+    Err(wrong(format!(
+        "`schema={name}`: a schema's name is made of a to z, 0 to 9 and _, and begins with no digit"
+    )))
 }
 
 /// What is asked of the server's certificate.
@@ -148,7 +157,8 @@ fn tls(verified: Verified, roots: Option<&str>) -> Result<ClientConfig, StoreErr
     let mut store = RootCertStore::empty();
     match roots {
         Some(path) => {
-            let cannot = |e: &dyn std::fmt::Display| wrong(format!("`sslrootcert={path}` cannot be read: {e}"));
+            let cannot =
+                |e: &dyn std::fmt::Display| wrong(format!("`sslrootcert={path}` cannot be read: {e}"));
             for certificate in CertificateDer::pem_file_iter(path).map_err(|e| cannot(&e))? {
                 store.add(certificate.map_err(|e| cannot(&e))?).map_err(|e| cannot(&e))?;
             }
@@ -272,7 +282,8 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        let address = Address::parse("postgres://me:secret@db.example/work?schema=mine&sslmode=disable").unwrap();
+        let address =
+            Address::parse("postgres://me:secret@db.example/work?schema=mine&sslmode=disable").unwrap();
         assert_eq!(address.to_string(), "postgres://me@db.example/work?schema=mine");
         assert_eq!(format!("{address:?}"), address.to_string());
         assert_eq!(address.config.get_password(), Some("secret".as_bytes()));

@@ -86,6 +86,7 @@ impl Tx<'_> {
     /// Takes at most `want` and `light` machines. When fewer of a sort come back, nothing of it that the node may take
     /// is ready, except what waits for a limit.
     pub(crate) fn claim(&mut self, claim: &Claim) -> Result<Vec<Claimed>, StoreError> {
+        self.may_take(claim.node)?;
         self.run(PROMOTE, params![self.now, PROMOTED])?;
         self.turns.looked[0] = self.now;
         if claim.shared {

@@ -17,12 +17,17 @@ impl Tx<'_> {
 
     pub(crate) fn renew(&mut self, node: NodeId) -> Result<(), StoreError> {
         if self.run("UPDATE node SET renewals=renewals+1 WHERE id=?1 AND closed=0", [node.0])? == 0 {
-            return Err(StoreError::Refused(format!(
-                "node {} has been closed: others have what it held",
-                node.0
-            )));
+            return Err(closed(node));
         }
         Ok(())
+    }
+
+    /// A node that was given up may not take anything: nobody would look after it.
+    pub(crate) fn may_take(&self, node: NodeId) -> Result<(), StoreError> {
+        match self.row("SELECT closed FROM node WHERE id=?1", [node.0], |r| r.get(0))? {
+            Some(true) => Err(closed(node)),
+            _ => Ok(()),
+        }
     }
 
     /// Gives back what a node held, as lost, and what belongs to it, to everyone.
@@ -67,4 +72,8 @@ impl Tx<'_> {
         }
         Ok(())
     }
+}
+
+fn closed(node: NodeId) -> StoreError {
+    StoreError::Refused(format!("node {} has been closed: others have what it held", node.0))
 }

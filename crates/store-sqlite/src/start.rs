@@ -68,7 +68,7 @@ impl Tx<'_> {
         let free = machine.concurrency.is_none() && machine.rate.is_none();
         let claim_for = match claim_for {
             Some(node) if due && free && held == 0 && machine.home.is_none_or(|home| home == node) => {
-                Some(node).filter(|_| !self.has_ready(lane).unwrap_or(true))
+                Some(node).filter(|_| !self.has_ready(lane).unwrap_or(true) && self.may_take(node).is_ok())
             }
             _ => None,
         };

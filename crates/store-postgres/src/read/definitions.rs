@@ -9,7 +9,8 @@ use crate::{
     value::{Columns, values},
 };
 
-const TASK: &str = "SELECT t.id, n.name, t.name, t.definition, (SELECT count(*) FROM definition v WHERE v.task=t.id),
+const TASK: &str =
+    "SELECT t.id, n.name, t.name, t.definition, (SELECT count(*) FROM definition v WHERE v.task=t.id),
     d.digest, d.body, t.enabled, t.paused, t.missing, t.origin, t.created_at, t.updated_at
   FROM namespace n JOIN task t ON t.ns=n.id JOIN definition d ON d.id=t.definition";
 
@@ -28,7 +29,12 @@ impl View<'_> {
         self.one(&format!("{TASK} WHERE n.name=$1 AND t.name=$2"), values![namespace, name], task_row)
     }
 
-    pub(super) fn tasks(&mut self, namespace: Option<&str>, after: Option<&Cursor>, limit: u32) -> Done<Page<TaskRow>> {
+    pub(super) fn tasks(
+        &mut self,
+        namespace: Option<&str>,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Done<Page<TaskRow>> {
         let (after_ns, after_name) = after_name(after);
         let rows = self.many(
             &format!(

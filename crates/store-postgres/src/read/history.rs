@@ -12,13 +12,17 @@ use crate::{
     value::{Columns, values},
 };
 
-/// The oldest transaction that may still write: of the database's own, since one of another database may last for
-/// hours and concerns nobody here. The snapshot's end is read before the list of those at work, so that what ends in
-/// between is on either side of it. `backend_xid` shows the lower half of an id; no two halves are further apart than
-/// half of it.
-const OLDEST: &str = "SELECT least(x.next, (SELECT min(x.next - ((x.next - a.backend_xid::text::bigint) & 4294967295))
-    FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.datname=current_database()
-      AND ((x.next - a.backend_xid::text::bigint) & 4294967295) < 2147483648))
+/// The oldest transaction that may still write events. Whoever writes events has taken the table's lock before it was
+/// given its number, so that it stands in the list with both from the first moment that matters; transactions that have
+/// nothing to do with events, however long they last, do not. The snapshot's end is read before the list: what ends in
+/// between is over, what begins in between is above. The list shows the lower half of a number.
+const OLDEST: &str =
+    "SELECT least(x.next, (SELECT min(x.next - ((x.next - t.transactionid::text::bigint) & 4294967295))
+    FROM pg_locks r JOIN pg_locks t ON t.virtualtransaction=r.virtualtransaction AND t.pid=r.pid
+    WHERE r.locktype='relation' AND r.mode='RowExclusiveLock' AND r.relation='event'::regclass
+      AND r.database=(SELECT oid FROM pg_database WHERE datname=current_database())
+      AND t.locktype='transactionid' AND t.mode='ExclusiveLock' AND t.granted
+      AND ((x.next - t.transactionid::text::bigint) & 4294967295) < 2147483648))
   FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) x";
 
 pub(crate) const AFTER: &str = "SELECT seq, at, machine, step, kind, body FROM event

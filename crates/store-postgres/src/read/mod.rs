@@ -50,7 +50,9 @@ impl Reader {
         let mut place = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         let known = place.is_some();
         match self.ask(&mut place, &work) {
-            Err(Trouble::Gone(_) | Trouble::Again(_)) if known => self.ask(&mut place, &work).map_err(Trouble::told),
+            Err(Trouble::Gone(_) | Trouble::Again(_)) if known => {
+                self.ask(&mut place, &work).map_err(Trouble::told)
+            }
             other => other.map_err(Trouble::told),
         }
     }
@@ -78,7 +80,12 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
-    fn one<T>(&mut self, sql: &str, values: &[Value<'_>], row: impl FnOnce(&Row) -> Done<T>) -> Done<Option<T>> {
+    fn one<T>(
+        &mut self,
+        sql: &str,
+        values: &[Value<'_>],
+        row: impl FnOnce(&Row) -> Done<T>,
+    ) -> Done<Option<T>> {
         self.link.rows(sql, values)?.first().map(row).transpose()
     }
 

@@ -18,7 +18,9 @@ const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=$1 ORDER BY ma
 impl View<'_> {
     pub(super) fn claimed_with_mail(&mut self, node: NodeId) -> Done<Vec<(MachineId, Vec<Letter>)>> {
         let mut found: Vec<(MachineId, Vec<Letter>)> = Vec::new();
-        for (id, letter) in self.many(WITH_MAIL, values![node.0], |r| Ok((MachineId(r.int(0)?), letter(r.text(1)?))))? {
+        for (id, letter) in
+            self.many(WITH_MAIL, values![node.0], |r| Ok((MachineId(r.int(0)?), letter(r.text(1)?))))?
+        {
             match found.last_mut() {
                 Some((last, letters)) if *last == id => letters.push(letter),
                 _ => found.push((id, vec![letter])),

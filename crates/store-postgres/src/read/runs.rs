@@ -123,7 +123,12 @@ impl View<'_> {
         self.one(&format!("{MACHINE} WHERE m.id=$1"), values![id.0], machine_row)
     }
 
-    pub(super) fn runs(&mut self, filter: &RunFilter, after: Option<&Cursor>, limit: u32) -> Done<Page<MachineRow>> {
+    pub(super) fn runs(
+        &mut self,
+        filter: &RunFilter,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Done<Page<MachineRow>> {
         let before = number(after, i64::MAX)?.min(filter.until.map_or(i64::MAX, |id| id.0));
         let from = filter.since.map_or(i64::MIN, |id| id.0);
         let ns = match &filter.namespace {

@@ -8,25 +8,26 @@ use ostler_store::{Command, Micros, Queries, Reply, Store, StoreError};
 use ostler_store_postgres::{Address, PgStore};
 
 /// The server that tests use.
-pub fn server() -> String {
-    std::env::var("OSTLER_TEST_POSTGRES").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
+pub(crate) fn server() -> String {
+    std::env::var("OSTLER_TEST_POSTGRES")
+        .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
 }
 
 /// A schema that is dropped when nobody uses it any more.
-pub struct Schema {
+pub(crate) struct Schema {
     name: String,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Schema {
-    pub fn new(more: &str) -> Self {
+    pub(crate) fn new(more: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("ostler_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let url = format!("{}?schema={name}&sslmode=disable{more}", server());
         Self { name, url }
     }
 
-    pub fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         Address::parse(&self.url).unwrap()
     }
 }
@@ -39,7 +40,7 @@ impl Drop for Schema {
 }
 
 /// Runs statements on the server.
-pub fn script(sql: &str) {
+pub(crate) fn script(sql: &str) {
     let driver = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     driver.block_on(async {
         let (client, connection) =
@@ -57,7 +58,7 @@ pub fn script(sql: &str) {
 }
 
 /// An empty store.
-pub fn store(more: &str) -> Box<dyn Store> {
+pub(crate) fn store(more: &str) -> Box<dyn Store> {
     let schema = Schema::new(more);
     let store = PgStore::open(&schema.address()).unwrap_or_else(|error| {
         panic!("{error}; start PostgreSQL, or name another server with OSTLER_TEST_POSTGRES")

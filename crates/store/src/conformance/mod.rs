@@ -102,6 +102,7 @@ macro_rules! conformance_suite {
             what_belonged_to_a_dead_guest_goes_to_all
             a_released_claim_is_not_lost
             a_closed_node_cannot_renew
+            a_closed_node_takes_nothing
             events_come_in_order_and_never_before_the_cursor
             a_history_is_told_from_the_oldest
             pages_are_complete_while_others_insert

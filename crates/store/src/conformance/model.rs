@@ -228,6 +228,9 @@ impl World {
         let reply = self.kit.ask(Command::Rescue { node: dead });
         prop_assert_eq!(reply, Ok(Reply::Rescued(crate::Rescued { lost })));
         self.nodes[node] = self.kit.register(true);
+        if self.kit.node == dead {
+            self.kit.node = self.nodes[node];
+        }
         Ok(())
     }
 

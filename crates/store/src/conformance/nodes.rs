@@ -105,3 +105,20 @@ pub fn a_closed_node_cannot_renew(make: Make<'_>) {
     kit.rescue(node);
     assert!(matches!(kit.ask(Command::Renew { node }), Err(StoreError::Refused(_))));
 }
+
+/// A node that was paused for too long may come back with a claim on its lips.
+pub fn a_closed_node_takes_nothing(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let dead = kit.register(true);
+    kit.rescue(dead);
+    let id = kit.start(run());
+    let claim = Command::Claim(Claim { node: dead, want: 5, light: 5, shared: true });
+    assert!(matches!(kit.ask(claim), Err(StoreError::Refused(_))));
+    let at_once = NewMachine { namespace: "other".into(), ..run() };
+    let start = Command::StartClaimed { machine: Box::new(at_once), node: dead };
+    if let Ok(Reply::StartedClaimed(_, claimed)) = kit.ask(start) {
+        assert_eq!(claimed, None);
+    }
+    let rows = kit.claim(5);
+    assert!(rows.iter().any(|row| row.id == id) && rows.iter().all(|row| !row.lost));
+}
