@@ -24,6 +24,8 @@ mod numbers;
 mod prune;
 mod push;
 mod read;
+#[cfg(feature = "scratch")]
+pub mod scratch;
 mod start;
 mod tokens;
 mod trouble;

@@ -20,6 +20,7 @@ use ostler_service::{Actor, Readers, Service, TaskCache};
 use ostler_store::{
     Command, Letter, NEVER, NodeId, Reply, RunFilter, StartOutcome, Store, StoreError, Writer,
 };
+use ostler_store_postgres::scratch::Scratch;
 use ostler_store_sqlite::{OpenOptions, SqliteStore};
 use ostler_timetable::{Format, LoadOptions};
 
@@ -65,7 +66,7 @@ struct Node {
 
 /// The store, used by the loop and by the service's writer in turn.
 #[derive(Clone)]
-struct SharedStore(Arc<Mutex<SqliteStore>>);
+struct SharedStore(Arc<Mutex<Box<dyn Store>>>);
 
 impl Store for SharedStore {
     fn apply(&mut self, now: i64, batch: &[Command]) -> Vec<Result<Reply, StoreError>> {
@@ -82,6 +83,16 @@ impl Store for SharedStore {
 
     fn queries(&self) -> Result<Box<dyn ostler_store::Queries>, StoreError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).queries()
+    }
+}
+
+/// The store that worlds are made of: the embedded one in memory, or, where `OSTLER_TEST_STORE=postgres`, one in a
+/// schema of its own.
+fn empty_store() -> Box<dyn Store> {
+    match std::env::var("OSTLER_TEST_STORE").as_deref() {
+        Ok("postgres") => Box::new(Scratch::open("", None).unwrap_or_else(|error| panic!("{error}"))),
+        Ok(other) if other != "sqlite" => panic!("OSTLER_TEST_STORE is sqlite or postgres, not `{other}`"),
+        _ => Box::new(SqliteStore::open_memory(&OpenOptions::default()).expect("a store in memory")),
     }
 }
 
@@ -103,8 +114,7 @@ impl World {
     pub fn seeded(now: Timestamp, seed: u64) -> Self {
         let clock = Arc::new(FakeClock::at(now));
         let entropy = Arc::new(SeededEntropy::new(seed));
-        let store = SqliteStore::open_memory(&OpenOptions::default()).expect("a store in memory");
-        let mut store = SharedStore(Arc::new(Mutex::new(store)));
+        let mut store = SharedStore(Arc::new(Mutex::new(empty_store())));
         let tasks = Arc::new(TaskCache::new(store.queries().expect("queries")));
         let for_writer = clock.clone();
         let (writer, _thread) =
