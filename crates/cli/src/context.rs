@@ -22,8 +22,11 @@ use crate::{
 const DEFAULT_FILES: [&str; 2] = ["ostler.yaml", "supertask.yaml"];
 
 /// Where the store is.
-pub fn place(global: &Global) -> Place {
-    global.store.as_deref().map_or_else(Place::default_place, Place::of)
+pub fn place(global: &Global) -> Result<Place, CliError> {
+    global.store.as_deref().map_or_else(
+        || Ok(Place::default_place()),
+        |store| Place::of(store).map_err(|e| CliError::usage(e.to_string())),
+    )
 }
 
 /// What answers a command that looks or writes and does not run anything: a server, where one is named, else the
@@ -36,7 +39,7 @@ pub fn api(global: &Global) -> Result<Box<dyn Api>, CliError> {
 pub fn api_as(global: &Global, actor: Actor) -> Result<Box<dyn Api>, CliError> {
     match crate::remote::server(global)? {
         Some(server) => Ok(Box::new(crate::remote::connect(&server)?)),
-        None => Ok(Box::new(Embedded::open(place(global), Arc::new(SystemClock))?.local(actor))),
+        None => Ok(Box::new(Embedded::open(place(global)?, Arc::new(SystemClock))?.local(actor))),
     }
 }
 

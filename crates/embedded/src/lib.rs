@@ -1,8 +1,9 @@
-//! An engine on the embedded store inside one process.
+//! An engine inside one process, on the embedded store or on PostgreSQL.
 //!
 //! Many processes may use one store file. At most one of them, a `serve`, is its *owner*: it claims shared work and
 //! listens on a local socket. The others are *guests*: they send their commands through the owner, or write to the
-//! file themselves when there is none, and run only what they started (decision 4).
+//! file themselves when there is none, and run only what they started (decision 4). On PostgreSQL nobody is special:
+//! every `serve` claims shared work.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -21,6 +22,7 @@ mod local;
 mod place;
 mod secrets;
 mod sinks;
+mod store;
 mod watch;
 
 use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
@@ -38,13 +40,17 @@ use ostler_executors::RunLogs;
 use ostler_model::Span;
 use ostler_service::{Actor, QueueLimit, Readers, Service, TaskCache};
 use ostler_store::{Command, NodeId, Queries, Reply, Store, StoreError, Writer};
-use ostler_store_sqlite::{NodeLock, OpenOptions, OwnerLock, ReaderFactory, SqliteStore};
+use ostler_store_postgres::Wakes;
+use ostler_store_sqlite::{NodeLock, OwnerLock};
+
+use crate::store::{Opened, Pace, Reader, StoreClock};
 
 /// After how long without a sign of life others may take what a node holds.
 pub const LEASE: Span = Span::from_secs(30);
 
-/// How often the owner looks whether a process that does not use its socket has written.
-const POLL: Span = Span::from_millis(50);
+/// The same on a store that is shared between hosts, where nothing else than silence tells of a death. Long enough for
+/// a database that starts again, short enough that work is taken over within ten seconds.
+pub const SHARED_LEASE: Span = Span::from_secs(8);
 
 /// Reading sides of an owner: requests that come together do not wait for one another's looks.
 const READERS: usize = 8;
@@ -111,7 +117,9 @@ pub struct Embedded {
     place: Place,
     clock: Arc<dyn Clock>,
     writer: Writer,
-    reader: ReaderFactory,
+    reader: Reader,
+    wakes: Option<Wakes>,
+    shared_clock: Option<Arc<StoreClock>>,
     owner: Option<OwnerLock>,
     logs: Arc<RunLogs>,
     _thread: JoinHandle<()>,
@@ -123,14 +131,14 @@ impl Embedded {
     /// # Errors
     /// The store cannot be opened.
     pub fn open(place: Place, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let store = open_store(&place)?;
+        let store = Opened::open(&place)?;
         let socket = OwnerLock::owner_of(place.beside("").as_deref()).and_then(|_| socket_path(&place));
-        let reader = store.reader();
-        let writing: Box<dyn Store> = match socket {
-            Some(socket) => Box::new(link::GuestStore::new(store, Some(&socket))),
-            None => Box::new(store),
+        let (reader, wakes) = (store.reader(), store.wakes());
+        let writing: Box<dyn Store> = match (store, socket) {
+            (Opened::Sqlite(store), Some(socket)) => Box::new(link::GuestStore::new(store, Some(&socket))),
+            (store, _) => store.writing(),
         };
-        Self::assemble(place, clock, writing, reader, None)
+        Self::assemble(place, clock, writing, (reader, wakes), None)
     }
 
     /// Opens a store as its owner.
@@ -139,7 +147,7 @@ impl Embedded {
     /// Another process owns it, or it cannot be opened.
     pub fn own(place: Place, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         // Opened first: the lock file's folder may have to be made.
-        let store = open_store(&place)?;
+        let store = Opened::open(&place)?;
         let owner = match place.beside("") {
             None => None,
             Some(path) => match OwnerLock::try_acquire(&path)? {
@@ -150,22 +158,31 @@ impl Embedded {
                 }
             },
         };
-        let reader = store.reader();
-        Self::assemble(place, clock, Box::new(store), reader, owner)
+        let read = (store.reader(), store.wakes());
+        Self::assemble(place, clock, store.writing(), read, owner)
     }
 
     fn assemble(
         place: Place,
         clock: Arc<dyn Clock>,
         store: Box<dyn Store>,
-        reader: ReaderFactory,
+        (reader, wakes): (Reader, Option<Wakes>),
         owner: Option<OwnerLock>,
     ) -> Result<Self, OpenError> {
+        let shared_clock =
+            matches!(place, Place::Postgres(_)).then(|| Arc::new(StoreClock::new(clock.clone())));
+        let clock: Arc<dyn Clock> = match &shared_clock {
+            Some(shared) => {
+                shared.set(&reader)?;
+                shared.clone()
+            }
+            None => clock,
+        };
         let for_writer = clock.clone();
         let (writer, thread) = Writer::start(store, Arc::new(move || micros(for_writer.now())))
             .map_err(|error| OpenError::Process { what: "starting the store's writer", error })?;
         let logs = Arc::new(RunLogs::new(place.logs(), clock.clone()));
-        Ok(Self { place, clock, writer, reader, owner, logs, _thread: thread })
+        Ok(Self { place, clock, writer, reader, wakes, shared_clock, owner, logs, _thread: thread })
     }
 
     /// Where it is.
@@ -228,6 +245,7 @@ impl Embedded {
         let presets = tasks.clone();
         let executors = options.executors.clone();
         let queries = self.queries();
+        let pace = Pace::of(&self.place, self.wakes.as_ref());
         let core = Config {
             node,
             shared: owner,
@@ -245,8 +263,8 @@ impl Embedded {
             executors: options.executors,
             sinks: Arc::new(RunSinks::new(self.logs.clone(), options.lines)),
             secrets: options.secrets,
-            lease: LEASE,
-            poll: matches!(self.place, Place::File(_)).then_some(POLL),
+            lease: pace.lease,
+            poll: pace.poll,
             observer: options.observer,
         };
         let (node_loop, handle) = Node::new(core, config);
@@ -270,7 +288,16 @@ impl Embedded {
             self.queries(),
             node,
             self.clock.clone(),
+            pace,
+            self.shared_clock.clone().map(|clock| (clock, self.reader.clone())),
         );
+        let told = handle.clone();
+        let heard = self.wakes.as_ref().map(|wakes| {
+            wakes.listen(move || {
+                told.wake();
+                told.check_mail();
+            })
+        });
         let watching = tokio::spawn(watch.run(handle.clone()));
         let writer = self.writer.clone();
         let task = tokio::spawn(async move {
@@ -278,7 +305,7 @@ impl Embedded {
             watching.abort();
             // What is still held after a lost lease belongs to others; closing gives the rest back.
             let _ = tokio::task::spawn_blocking(move || writer.call(Command::Close { node })).await;
-            drop((lock, listener));
+            drop((lock, listener, heard));
             ended
         });
         Ok(Running { service, handle, task, id: node })
@@ -287,7 +314,7 @@ impl Embedded {
     /// True when this process owns the store.
     #[must_use]
     pub fn is_owner(&self) -> bool {
-        self.owner.is_some() || self.place == Place::Memory
+        self.owner.is_some() || !matches!(self.place, Place::File(_))
     }
 
     /// Who owns the store, if another process does.
@@ -317,13 +344,6 @@ impl Running {
     /// Waits until the node has stopped, without giving up on it.
     pub async fn wait(&mut self) -> Shutdown {
         (&mut self.task).await.unwrap_or(Shutdown::LeaseLost)
-    }
-}
-
-fn open_store(place: &Place) -> Result<SqliteStore, StoreError> {
-    match place {
-        Place::Memory => SqliteStore::open_memory(&OpenOptions::default()),
-        Place::File(path) => SqliteStore::open(path, &OpenOptions::default()),
     }
 }
 

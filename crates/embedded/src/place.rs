@@ -2,20 +2,31 @@
 
 use std::path::{Path, PathBuf};
 
+use ostler_store::StoreError;
+use ostler_store_postgres::Address;
+
 /// Where a store is kept, and what stands beside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Place {
     /// In memory: gone with the process.
     Memory,
     /// In a file.
     File(PathBuf),
+    /// In a PostgreSQL database, shared with other hosts.
+    Postgres(Address),
 }
 
 impl Place {
-    /// The place of a path as people give it: `:memory:` or a file.
-    #[must_use]
-    pub fn of(path: &Path) -> Self {
-        if path.as_os_str() == ":memory:" { Self::Memory } else { Self::File(path.to_owned()) }
+    /// The place as people give it: `:memory:`, a URL that begins with `postgres://`, or a file.
+    ///
+    /// # Errors
+    /// The URL does not read.
+    pub fn of(path: &Path) -> Result<Self, StoreError> {
+        match path.to_str() {
+            Some(":memory:") => Ok(Self::Memory),
+            Some(url) if Address::is_one(url) => Address::parse(url).map(Self::Postgres),
+            _ => Ok(Self::File(path.to_owned())),
+        }
     }
 
     /// The place that is used when nobody says: `ostler.db` in the platform's data directory.
@@ -28,7 +39,7 @@ impl Place {
     #[must_use]
     pub fn beside(&self, suffix: &str) -> Option<PathBuf> {
         match self {
-            Self::Memory => None,
+            Self::Memory | Self::Postgres(_) => None,
             Self::File(path) => {
                 let mut name = path.as_os_str().to_owned();
                 name.push(suffix);
@@ -40,6 +51,9 @@ impl Place {
     /// The folder of run logs: beside the file, or in the temporary folder of this process.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
+        if let Self::Postgres(_) = self {
+            return data_dir().join("logs");
+        }
         self.beside(".logs")
             .unwrap_or_else(|| std::env::temp_dir().join(format!("ostler-{}.logs", std::process::id())))
     }
@@ -50,6 +64,7 @@ impl std::fmt::Display for Place {
         match self {
             Self::Memory => f.write_str(":memory:"),
             Self::File(path) => write!(f, "{}", path.display()),
+            Self::Postgres(address) => write!(f, "{address}"),
         }
     }
 }

@@ -10,10 +10,13 @@ use ostler_engine::NodeHandle;
 use ostler_store::{Command, NodeId, Queries, Writer};
 use ostler_store_sqlite::is_node_alive;
 
-use crate::{LEASE, Place};
+use crate::{
+    Place,
+    store::{Pace, Reader, StoreClock},
+};
 
-/// How often to look.
-const EVERY: Duration = Duration::from_secs(2);
+/// How often the store is asked for the time.
+const SET_CLOCK: Duration = Duration::from_secs(10);
 
 pub(crate) struct Watch {
     place: Place,
@@ -21,6 +24,9 @@ pub(crate) struct Watch {
     queries: Box<dyn Queries>,
     own: NodeId,
     clock: Arc<dyn Clock>,
+    pace: Pace,
+    shared_clock: Option<(Arc<StoreClock>, Reader)>,
+    clock_set: Duration,
     seen: HashMap<NodeId, (i64, Duration)>,
 }
 
@@ -31,12 +37,15 @@ impl Watch {
         queries: Box<dyn Queries>,
         own: NodeId,
         clock: Arc<dyn Clock>,
+        pace: Pace,
+        shared_clock: Option<(Arc<StoreClock>, Reader)>,
     ) -> Self {
-        Self { place, writer, queries, own, clock, seen: HashMap::new() }
+        let clock_set = clock.elapsed();
+        Self { place, writer, queries, own, clock, pace, shared_clock, clock_set, seen: HashMap::new() }
     }
 
     pub(crate) async fn run(mut self, node: NodeHandle) {
-        let mut interval = tokio::time::interval(EVERY);
+        let mut interval = tokio::time::interval(self.pace.watch);
         loop {
             interval.tick().await;
             let Ok((watch, rescued)) = tokio::task::spawn_blocking(move || {
@@ -54,13 +63,30 @@ impl Watch {
         }
     }
 
+    fn set_clock(&mut self) {
+        let now = self.clock.elapsed();
+        if let Some((clock, reader)) = &self.shared_clock
+            && now.saturating_sub(self.clock_set) > SET_CLOCK
+        {
+            self.clock_set = now;
+            if let Err(error) = clock.set(reader) {
+                tracing::debug!(%error, "the store was not asked for the time");
+            }
+        }
+    }
+
     /// Rescues what dead nodes held; true when there was any.
     fn look(&mut self) -> bool {
-        let Some(path) = self.place.beside("") else { return false };
+        let path = self.place.beside("");
+        if matches!(self.place, Place::Memory) {
+            return false;
+        }
+        self.set_clock();
         let nodes = match self.queries.nodes() {
             Ok(nodes) => nodes,
             Err(error) => {
                 tracing::warn!(%error, "other nodes cannot be looked after");
+                self.seen.clear();
                 return false;
             }
         };
@@ -76,8 +102,9 @@ impl Watch {
                     }
                 })
                 .or_insert((row.renewals, now));
-            let expired = renewals == row.renewals && now.saturating_sub(since) > LEASE.as_duration();
-            if expired || !is_node_alive(&path, row.node) {
+            let expired =
+                renewals == row.renewals && now.saturating_sub(since) > self.pace.lease.as_duration();
+            if expired || path.as_ref().is_some_and(|path| !is_node_alive(path, row.node)) {
                 tracing::info!(node = row.node.0, name = %row.name, expired, "rescuing what a dead node held");
                 self.seen.remove(&row.node);
                 rescued |= self.writer.call(Command::Rescue { node: row.node }).is_ok();

@@ -52,7 +52,10 @@ use crate::{
     tx::Tx,
     value::{Columns, values},
 };
-pub use crate::{url::Address, wake::Listener};
+pub use crate::{
+    url::Address,
+    wake::{Listener, Wakes},
+};
 
 /// How often a batch is tried that met others in its way.
 const TRIES: u32 = 12;
@@ -66,7 +69,9 @@ pub struct PgStore {
     turns: Turns,
     numbers: Numbers,
     entropy: SeededEntropy,
-    wake: wake::Waker,
+    waker: wake::Waker,
+    /// How often it was asked whether others have written.
+    asked: i64,
 }
 
 /// Makes reading sides.
@@ -81,6 +86,22 @@ impl ReaderFactory {
     #[must_use]
     pub fn queries(&self) -> Box<dyn Queries> {
         Box::new(Reader::new(self.address.clone(), self.opened))
+    }
+
+    /// What time it is for the store: the server's. Takes its time to answer; see [`ostler_clock::Clock`] for what to
+    /// make of it.
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub fn server_time(&self) -> Result<Micros, StoreError> {
+        let ask = || -> Done<Micros> {
+            let mut link = Link::open(&self.address)?;
+            let sql = "SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint";
+            // Once to have the way there and back known, and the statement.
+            link.rows(sql, &[])?;
+            link.rows(sql, &[])?.first().map_or(Ok(0), |r| r.int(0))
+        };
+        ask().map_err(Trouble::told)
     }
 }
 
@@ -112,7 +133,8 @@ impl PgStore {
             turns: Turns::default(),
             numbers: Numbers::new(opened.base),
             entropy: SeededEntropy::from_os(),
-            wake: wake::Waker::default(),
+            waker: wake::Waker::default(),
+            asked: 0,
         })
     }
 
@@ -122,10 +144,10 @@ impl PgStore {
         ReaderFactory { address: self.address.clone(), opened: self.opened }
     }
 
-    /// Hears from other nodes that something may be ready, until it is dropped.
+    /// How this store's nodes hear of one another.
     #[must_use]
-    pub fn listen(&self, told: impl Fn() + Send + Sync + 'static) -> Listener {
-        Listener::start(&self.address, self.wake.clone(), told)
+    pub fn wakes(&self) -> Wakes {
+        Wakes { address: self.address.clone(), waker: self.waker.clone() }
     }
 
     /// The connection, opened again when it was lost.
@@ -180,10 +202,11 @@ impl PgStore {
         };
         match link.script("COMMIT") {
             Ok(()) => {
-                self.link = Some(link);
-                if woke {
-                    self.wake.told();
+                if woke && !self.waker.told() && self.address.listen {
+                    // A process without a node of its own tells it itself, behind the commit.
+                    let _ = link.script(&wake::notify(&self.address));
                 }
+                self.link = Some(link);
                 Attempt::Done(replies)
             }
             // Nobody knows whether it was written, but the server does.
@@ -278,8 +301,10 @@ impl Store for PgStore {
         Ok([later.filter(|at| *at != NEVER), rate, come_back].into_iter().flatten().min())
     }
 
+    /// Another number each time: others write all the time, and what concerns a node it is told or finds when it looks.
     fn data_version(&mut self) -> Result<i64, StoreError> {
-        Ok(self.wake.version())
+        self.asked += 1;
+        Ok(self.asked)
     }
 
     fn queries(&self) -> Result<Box<dyn Queries>, StoreError> {

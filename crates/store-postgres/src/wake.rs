@@ -4,10 +4,7 @@
 //! brought, once, and nobody is told more often than that. Nothing depends on it: every node looks once a second.
 
 use std::{
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
     time::Duration,
 };
@@ -29,30 +26,36 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How long until a lost connection is opened again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Remembers that there is something to tell, and counts what was heard.
+/// Remembers that there is something to tell.
 #[derive(Clone, Default)]
 pub(crate) struct Waker {
     state: Arc<(Mutex<Pending>, Condvar)>,
-    heard: Arc<AtomicI64>,
 }
 
 #[derive(Default)]
 struct Pending {
     told: bool,
+    /// A thread tells it; where there is none, whoever has something to tell does.
+    listening: bool,
     ended: bool,
 }
 
 impl Waker {
-    /// This process has made something ready.
-    pub(crate) fn told(&self) {
+    /// This process has made something ready; false where no thread is there to tell it.
+    pub(crate) fn told(&self) -> bool {
         let (pending, changed) = &*self.state;
-        pending.lock().unwrap_or_else(PoisonError::into_inner).told = true;
+        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.told = true;
         changed.notify_one();
+        pending.listening
     }
 
-    /// A number that grows with what others tell.
-    pub(crate) fn version(&self) -> i64 {
-        self.heard.load(Ordering::Relaxed)
+    fn listening(&self, on: bool) {
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner).listening = on;
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner).ended
     }
 
     fn end(&self) {
@@ -78,6 +81,32 @@ pub struct Listener {
     waker: Waker,
 }
 
+/// How the nodes of a store hear of one another.
+#[derive(Clone)]
+pub struct Wakes {
+    pub(crate) address: Address,
+    pub(crate) waker: Waker,
+}
+
+impl Wakes {
+    /// Whether there is anything to hear; behind a pooler in transaction mode there is not.
+    #[must_use]
+    pub fn can_listen(&self) -> bool {
+        self.address.listen
+    }
+
+    /// Calls `told` when another node has made something ready, until the listener is dropped.
+    #[must_use]
+    pub fn listen(&self, told: impl Fn() + Send + Sync + 'static) -> Listener {
+        Listener::start(&self.address, self.waker.clone(), told)
+    }
+}
+
+/// The channel on which the nodes of a schema tell one another.
+pub(crate) fn notify(address: &Address) -> String {
+    format!("NOTIFY ostler_{}", address.schema)
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         self.waker.end();
@@ -85,14 +114,15 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    pub(crate) fn start(address: &Address, waker: Waker, told: impl Fn() + Send + Sync + 'static) -> Self {
+    fn start(address: &Address, waker: Waker, told: impl Fn() + Send + Sync + 'static) -> Self {
         let listener = Self { waker: waker.clone() };
         if address.listen {
             let address = address.clone();
             let spawned = thread::Builder::new().name("ostler-wake".into()).spawn(move || {
                 let told = Arc::new(told);
                 while let Err(trouble) = talk(&address, &waker, &told) {
-                    if waker.state.0.lock().unwrap_or_else(PoisonError::into_inner).ended {
+                    waker.listening(false);
+                    if waker.has_ended() {
                         return;
                     }
                     tracing::warn!(error = %trouble.told(), "other nodes are not heard; this one looks once a second");
@@ -138,21 +168,22 @@ fn talk(address: &Address, waker: &Waker, told: &Arc<impl Fn() + Send + Sync + '
         };
         Ok::<_, tokio_postgres::Error>(client)
     })?;
-    let channel = format!("ostler_{}", address.schema);
-    block_on(client.batch_execute(&format!("LISTEN {channel}")))?;
+    block_on(client.batch_execute(&format!("LISTEN ostler_{}", address.schema)))?;
     let row = block_on(client.query_one("SELECT pg_backend_pid()", &[]))?;
     let own: i32 = row.try_get(0).map_err(Trouble::from)?;
-    let (count, told) = (waker.heard.clone(), told.clone());
+    // What came while nobody was heard.
+    told();
+    waker.listening(true);
+    let told = told.clone();
     driver.spawn(async move {
         while let Some(from) = poll_fn(|context| news.poll_recv(context)).await {
             if from != own {
-                count.fetch_add(1, Ordering::Relaxed);
                 told();
             }
         }
     });
     while waker.wait() {
-        block_on(client.batch_execute(&format!("NOTIFY {channel}")))?;
+        block_on(client.batch_execute(&notify(address)))?;
         thread::sleep(GATHER);
     }
     Ok(())

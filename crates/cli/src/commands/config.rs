@@ -33,7 +33,7 @@ impl Config {
                 "default".to_owned()
             }
         };
-        let place = context::place(global);
+        let place = context::place(global)?;
         let server = crate::remote::chosen(global)?;
         let settings = vec![
             Setting {

@@ -58,7 +58,7 @@ Exit codes: 0 ok, 1 a run failed, 2 usage or bad input, 3 not found, 4 conflict,
 /// Options of every command.
 #[derive(Args, Clone)]
 pub struct Global {
-    /// The store: a file, or `:memory:` [default: ostler.db in the platform's data directory]
+    /// The store: a file, `:memory:`, or a `postgres://` URL [default: ostler.db in the platform's data directory]
     #[arg(long, global = true, env = "OSTLER_STORE", value_name = "PATH")]
     pub store: Option<PathBuf>,
     /// The server that answers, instead of a store on this machine

@@ -12,7 +12,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use clap::Args;
 use ostler_api::{Api, RetentionPolicy};
 use ostler_clock::SystemClock;
-use ostler_embedded::{Embedded, Local, NodeOptions, Role};
+use ostler_embedded::{Embedded, Local, NodeOptions, Place, Role};
 use ostler_engine::{Notice, Shutdown};
 use ostler_execution::CancelReason;
 use ostler_model::Span;
@@ -27,6 +27,9 @@ use crate::{
     error::{CliError, STORE},
     sources::Source,
 };
+
+/// The size of a store's file unless told otherwise.
+const KEEP_BYTES: u64 = 10 << 30;
 
 /// How often old history is looked for.
 const RETENTION_EVERY: Duration = Duration::from_secs(60);
@@ -71,9 +74,9 @@ pub struct Serve {
     /// So many ended runs are kept
     #[arg(long, default_value_t = 1_000_000)]
     keep_count: u64,
-    /// The store stays below so many bytes
-    #[arg(long, default_value_t = 10 << 30)]
-    keep_bytes: u64,
+    /// The store stays below so many bytes [default: 10 GiB of a file; a store on PostgreSQL has no such limit]
+    #[arg(long)]
+    keep_bytes: Option<u64>,
 }
 
 impl Serve {
@@ -81,7 +84,10 @@ impl Serve {
         let retention = RetentionPolicy {
             age: Some(self.keep_age),
             count: Some(self.keep_count),
-            bytes: Some(self.keep_bytes),
+            bytes: match context::place(global)? {
+                Place::Postgres(_) => self.keep_bytes,
+                _ => Some(self.keep_bytes.unwrap_or(KEEP_BYTES)),
+            },
         };
         serve(global, self, retention)
     }
@@ -101,7 +107,7 @@ pub fn follow(global: &Global, path: PathBuf, slots: u32) -> Result<u8, CliError
         drain: Span::from_secs(600),
         keep_age: Span::default(),
         keep_count: 0,
-        keep_bytes: 0,
+        keep_bytes: None,
     };
     serve(global, serving, RetentionPolicy::default())
 }
@@ -118,7 +124,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
     }
     let files = open_files::raise();
     let listener = serving.listen.as_deref().map(listen::bind).transpose()?;
-    let embedded = Embedded::own(context::place(global), Arc::new(SystemClock))?;
+    let embedded = Embedded::own(context::place(global)?, Arc::new(SystemClock))?;
     let actor = context::actor();
     let service = embedded.service();
     let access = listener.as_ref().map(|l| listen::access(l, serving.require_token, &service)).transpose()?;

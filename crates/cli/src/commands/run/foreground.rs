@@ -30,7 +30,7 @@ use crate::{
 
 pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>) -> Result<u8, CliError> {
     let secrets = context::secrets()?;
-    let embedded = Embedded::open(context::place(global), Arc::new(SystemClock))?;
+    let embedded = Embedded::open(context::place(global)?, Arc::new(SystemClock))?;
     let actor = context::actor();
     let api = embedded.local(actor.clone());
     let (tasks, inputs) = prepare(&api, run, target)?;

@@ -1,0 +1,144 @@
+//! The store of a place, whichever it is.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use ostler_clock::Clock;
+use ostler_model::Span;
+use ostler_store::{Queries, Store, StoreError};
+use ostler_store_postgres::{PgStore, Wakes};
+use ostler_store_sqlite::{OpenOptions, SqliteStore};
+
+use crate::Place;
+
+/// Makes reading sides.
+#[derive(Clone)]
+pub(crate) enum Reader {
+    Sqlite(ostler_store_sqlite::ReaderFactory),
+    Postgres(ostler_store_postgres::ReaderFactory),
+}
+
+impl Reader {
+    pub(crate) fn queries(&self) -> Box<dyn Queries> {
+        match self {
+            Self::Sqlite(reader) => reader.queries(),
+            Self::Postgres(reader) => reader.queries(),
+        }
+    }
+}
+
+/// An open store.
+pub(crate) enum Opened {
+    Sqlite(SqliteStore),
+    Postgres(PgStore),
+}
+
+impl Opened {
+    pub(crate) fn open(place: &Place) -> Result<Self, StoreError> {
+        Ok(match place {
+            Place::Memory => Self::Sqlite(SqliteStore::open_memory(&OpenOptions::default())?),
+            Place::File(path) => Self::Sqlite(SqliteStore::open(path, &OpenOptions::default())?),
+            Place::Postgres(address) => Self::Postgres(PgStore::open(address)?),
+        })
+    }
+
+    pub(crate) fn reader(&self) -> Reader {
+        match self {
+            Self::Sqlite(store) => Reader::Sqlite(store.reader()),
+            Self::Postgres(store) => Reader::Postgres(store.reader()),
+        }
+    }
+
+    /// How nodes on other hosts are heard.
+    pub(crate) fn wakes(&self) -> Option<Wakes> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(store) => Some(store.wakes()),
+        }
+    }
+
+    pub(crate) fn writing(self) -> Box<dyn Store> {
+        match self {
+            Self::Sqlite(store) => Box::new(store),
+            Self::Postgres(store) => Box::new(store),
+        }
+    }
+}
+
+/// How nodes of one store live side by side.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// After how long without a sign of life others may take what a node holds.
+    pub(crate) lease: Span,
+    /// How often to look whether others have written something that nobody told.
+    pub(crate) poll: Option<Span>,
+    /// How often to look after other nodes.
+    pub(crate) watch: Duration,
+}
+
+impl Pace {
+    pub(crate) fn of(place: &Place, wakes: Option<&Wakes>) -> Self {
+        match place {
+            // A dead process is seen by its lock; the lease is for those that hang.
+            Place::Memory => Self { lease: crate::LEASE, poll: None, watch: Duration::from_secs(2) },
+            Place::File(_) => {
+                Self { lease: crate::LEASE, poll: Some(Span::from_millis(50)), watch: Duration::from_secs(2) }
+            }
+            // There is no other sign of a death than silence. What is told arrives at once; what is not, is found.
+            Place::Postgres(_) => Self {
+                lease: crate::SHARED_LEASE,
+                poll: Some(match wakes.is_some_and(Wakes::can_listen) {
+                    true => Span::from_secs(2),
+                    false => Span::from_millis(500),
+                }),
+                watch: Duration::from_millis(500),
+            },
+        }
+    }
+}
+
+/// A clock that goes by the store's: nodes on other hosts may not agree with this one about what time it is, and what
+/// is due is one question with one answer.
+pub(crate) struct StoreClock {
+    own: Arc<dyn Clock>,
+    /// Microseconds by which the store's is ahead.
+    ahead: AtomicI64,
+}
+
+impl StoreClock {
+    pub(crate) fn new(own: Arc<dyn Clock>) -> Self {
+        Self { own, ahead: AtomicI64::new(0) }
+    }
+
+    /// Asks the server what time it is.
+    pub(crate) fn set(&self, reader: &Reader) -> Result<(), StoreError> {
+        let Reader::Postgres(reader) = reader else { return Ok(()) };
+        let told = reader.server_time()?;
+        let ahead = told - self.own.now().as_microsecond();
+        let before = self.ahead.swap(ahead, Ordering::Relaxed);
+        if ahead.abs() > 1_000_000 && (ahead - before).abs() > 1_000_000 {
+            tracing::warn!(
+                seconds = ahead as f64 / 1e6,
+                "the clock of this host differs from the store's, which counts; is it set by a time server?"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Clock for StoreClock {
+    fn now(&self) -> Timestamp {
+        let now = self.own.now();
+        now.checked_add(SignedDuration::from_micros(self.ahead.load(Ordering::Relaxed))).unwrap_or(now)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.own.elapsed()
+    }
+}
