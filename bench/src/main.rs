@@ -8,6 +8,8 @@
 //! wait; a cold `ostler run` against `sh -c true`. C2: how late firings are. C11: 100 000 schedules. HTTP: the built
 //! `ostler serve` beside a million finished runs: pages, many starts and ends in one request, listeners, rates, memory.
 //!
+//! `postgres`, only when it is named: Q2, Q3 and Q8 on the server that `OSTLER_TEST_POSTGRES` names.
+//!
 //! With `--tenth`, Q8, C11 and HTTP go to a tenth of their sizes, and C2 takes a tenth of its time.
 //!
 //! With `--json`, one round of each, a figure a line, as `bench/peers/run.py` takes it from every peer.
@@ -26,6 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod bare;
 mod http;
 mod lines;
+mod postgres;
 mod rounds;
 mod whole;
 
@@ -63,6 +66,12 @@ fn main() {
     }
     if wants("q9") {
         q9();
+    }
+    // Only when it is asked for: it needs a server.
+    if wanted.iter().any(|w| w == "postgres") {
+        postgres::q2(50_000, ROUNDS);
+        postgres::q3(400);
+        postgres::q8(1_000_000 / part);
     }
     if wants("c2") {
         c2(Duration::from_secs(60 / part as u64));

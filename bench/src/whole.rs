@@ -73,9 +73,13 @@ impl Executor for Late {
 
 impl Shop {
     pub(crate) fn open(path: &Path) -> Self {
+        Self::at(Place::File(path.to_owned()))
+    }
+
+    pub(crate) fn at(place: Place) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let embedded = Embedded::own(Place::File(path.to_owned()), Arc::new(SystemClock)).unwrap();
+        let embedded = Embedded::own(place, Arc::new(SystemClock)).unwrap();
         let service = embedded.service();
         let task = |id: &str, uses: &str| json!({ "id": id, "name": id, "timezone": "UTC", "steps": [{ "id": "main", "uses": uses, "run": "true" }] });
         let timetable: Timetable = serde_json::from_value(json!({
@@ -161,9 +165,8 @@ impl Shop {
                 let _ = done.send(());
             }
         });
-        let executors = Executors::new().with(Arc::new(Noop { told: None }));
         let begin = Instant::now();
-        let running = self.node(executors, 2000, observer);
+        let running = self.start_noops(observer);
         finished.recv().unwrap();
         let took = begin.elapsed().as_secs_f64();
         self.stop(running);
@@ -266,6 +269,11 @@ impl Shop {
         std::thread::sleep(time);
         self.stop(running);
         (recorded.try_iter().collect(), late.try_iter().collect())
+    }
+
+    /// A node that does nothing, and tells.
+    pub(crate) fn start_noops(&self, observer: Arc<dyn Fn(&Notice) + Send + Sync>) -> Running {
+        self.node(Executors::new().with(Arc::new(Noop { told: None })), 2000, observer)
     }
 
     /// A node with nothing to execute.

@@ -50,7 +50,7 @@ pub const LEASE: Span = Span::from_secs(30);
 
 /// The same on a store that is shared between hosts, where nothing else than silence tells of a death. Long enough for
 /// a database that starts again, short enough that work is taken over within ten seconds.
-pub const SHARED_LEASE: Span = Span::from_secs(8);
+pub const SHARED_LEASE: Span = Span::from_secs(7);
 
 /// Reading sides of an owner: requests that come together do not wait for one another's looks.
 const READERS: usize = 8;

@@ -89,7 +89,13 @@ impl Api for Local {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             now: self.service.now(),
             actor: self.actor.to_string(),
-            owner: ostler_store_sqlite::OwnerLock::owner_of(self.place.beside("").as_deref()),
+            owner: match self.place {
+                Place::Postgres(_) => {
+                    let nodes = self.service.nodes(&self.actor)?;
+                    nodes.into_iter().find(|node| node.owner && !node.closed).map(|node| node.name)
+                }
+                _ => ostler_store_sqlite::OwnerLock::owner_of(self.place.beside("").as_deref()),
+            },
         })
     }
 
