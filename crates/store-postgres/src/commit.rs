@@ -22,13 +22,13 @@ pub(crate) const END_ALONE: &str = "WITH u AS MATERIALIZED (
   gone AS (
     DELETE FROM tick t USING u WHERE t.machine=u.id AND t.phase=2 AND t.node=u.node AND t.fence=u.fence AND t.woken=0
       AND EXISTS (SELECT 1 FROM machine m WHERE m.id=u.id AND m.step=u.step AND m.watcher IS NULL
-        AND m.unique_key IS NULL) RETURNING t.machine),
+        AND m.unique_key IS NULL) RETURNING u.*),
   said AS (
     INSERT INTO event (seq, at, machine, step, prev, kind, body)
-    SELECT u.seq, $12, u.id, u.step+1, u.prev, u.kind, u.body FROM u JOIN gone ON gone.machine=u.id)
+    SELECT seq, $12, id, step+1, prev, kind, body FROM gone)
   UPDATE machine m SET step=u.step+1, last_event=u.seq, fields=coalesce(u.fields, m.fields),
     started_at=coalesce(m.started_at, u.started_at), state=u.state, finished_at=$12
-  FROM u JOIN gone ON gone.machine=u.id WHERE m.id=u.id RETURNING m.id";
+  FROM gone u WHERE m.id=u.id RETURNING m.id";
 
 /// The places in the queue of machines that are to be committed, in hand.
 pub(crate) const IN_HAND: &str =

@@ -24,7 +24,7 @@ mod numbers;
 mod prune;
 mod push;
 mod read;
-#[cfg(feature = "scratch")]
+#[cfg(any(feature = "scratch", test))]
 pub mod scratch;
 mod start;
 mod tokens;
@@ -202,7 +202,7 @@ impl PgStore {
         };
         match link.script("COMMIT") {
             Ok(()) => {
-                if woke && !self.waker.told() && self.address.listen {
+                if woke && !self.waker.told() && !self.address.pooled {
                     // A process without a node of its own tells it itself, behind the commit.
                     let _ = link.script(&wake::notify(&self.address));
                 }
@@ -554,3 +554,6 @@ fn together(batch: &[Command]) -> usize {
         _ => 1,
     }
 }
+
+#[cfg(test)]
+mod plans;

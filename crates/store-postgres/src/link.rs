@@ -23,6 +23,23 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// How long a statement waits for a row that another transaction holds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What statements count on: set for the connection, or in each transaction where a pooler hands connections around.
+///
+/// Every statement is made for an index that it walks along, from rows that it is given. Statistics would tell nothing
+/// better: the hot tables are empty at one moment and full at the next, and a plan that reads all of a table because it
+/// was empty when it was last looked at is what queues die of. So ways that read whole tables are only taken where there
+/// is no other (`plans.rs` holds them to it).
+fn settings(address: &Address) -> impl Iterator<Item = (&'static str, String)> + '_ {
+    let off =
+        ["enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_sort", "jit"];
+    let others = [
+        ("search_path", address.schema.clone()),
+        ("statement_timeout", LONGEST.as_millis().to_string()),
+        ("lock_timeout", PATIENCE.as_millis().to_string()),
+    ];
+    off.map(|name| (name, "off".to_owned())).into_iter().chain(others)
+}
+
 /// The thread that drives all connections of the process.
 pub(crate) fn driver() -> Done<&'static Runtime> {
     static DRIVER: OnceLock<Option<Runtime>> = OnceLock::new();
@@ -37,6 +54,7 @@ pub(crate) fn driver() -> Done<&'static Runtime> {
 pub(crate) struct Link {
     client: Client,
     prepared: HashMap<String, Statement>,
+    /// Statements are prepared on the server.
     prepare: bool,
     begin: [String; 3],
 }
@@ -58,7 +76,12 @@ impl Link {
         let client = block_on(async {
             // Names are looked up and sockets opened by the driver's reactor.
             let _context = driver.enter();
-            let config = address.config.clone();
+            let mut config = address.config.clone();
+            if !address.pooled {
+                let own = settings(address).map(|(name, value)| format!("-c {name}={value}"));
+                let given = config.get_options().map(str::to_owned);
+                config.options(given.into_iter().chain(own).collect::<Vec<_>>().join(" "));
+            }
             match &address.tls {
                 None => {
                     let (client, connection) = config.connect(NoTls).await?;
@@ -73,17 +96,21 @@ impl Link {
                 }
             }
         })?;
-        let settings = format!(
-            "SET LOCAL search_path TO {}; SET LOCAL statement_timeout TO {}; SET LOCAL lock_timeout TO {}",
-            address.schema,
-            LONGEST.as_millis(),
-            PATIENCE.as_millis(),
-        );
-        let begin = |mode: &str| format!("BEGIN ISOLATION LEVEL {mode}; {settings}");
-        let write = begin("READ COMMITTED");
+        let [write, snapshot] = ["READ COMMITTED", "REPEATABLE READ READ ONLY"].map(|level| {
+            let begin = format!("BEGIN ISOLATION LEVEL {level}");
+            match address.pooled {
+                false => begin,
+                true => settings(address)
+                    .fold(begin, |sql, (name, value)| format!("{sql}; SET LOCAL {name} TO {value}")),
+            }
+        });
         let events = format!("{write}; LOCK TABLE event IN ROW EXCLUSIVE MODE");
-        let begin = [write, events, begin("REPEATABLE READ READ ONLY")];
-        Ok(Self { client, prepared: HashMap::new(), prepare: address.prepare, begin })
+        Ok(Self {
+            client,
+            prepared: HashMap::new(),
+            prepare: !address.pooled,
+            begin: [write, events, snapshot],
+        })
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -117,6 +144,12 @@ impl Link {
     pub(crate) fn rows(&mut self, sql: &str, values: &[Value<'_>]) -> Done<Vec<Row>> {
         self.prepare(sql, values)?;
         block_on(self.ask(sql, values))
+    }
+
+    /// All rows of a query that is asked once.
+    #[cfg(test)]
+    pub(crate) fn unprepared(&mut self, sql: &str) -> Done<Vec<Row>> {
+        Ok(block_on(self.client.query_typed(sql, &[]))?)
     }
 
     /// Runs a statement; gives the number of rows it changed.

@@ -31,7 +31,7 @@ pub(crate) struct Opened {
 pub(crate) fn open(link: &mut Link, address: &Address, salt: Option<u64>) -> Done<Opened> {
     loop {
         link.script(&format!(
-            "BEGIN; SET LOCAL search_path TO {0}; SET LOCAL lock_timeout TO '60s';
+            "BEGIN; SET LOCAL search_path TO {0}; SET LOCAL lock_timeout TO '60s'; SET LOCAL statement_timeout TO 0;
              SELECT pg_advisory_xact_lock(hashtextextended('ostler:{0}', 0))",
             address.schema
         ))?;

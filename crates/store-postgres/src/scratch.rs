@@ -62,7 +62,7 @@ impl Schema {
     pub fn script(&self, sql: &str) -> Result<(), StoreError> {
         let run = || -> Done<()> {
             let link = Link::open(&self.address()?)?;
-            link.script(&format!("SET search_path TO {}; {sql}", self.name))
+            link.script(&format!("SET search_path TO {}; SET statement_timeout TO 0; {sql}", self.name))
         };
         run().map_err(Trouble::told)
     }

@@ -24,13 +24,14 @@ const INSERT: &str = "INSERT INTO machine (id, kind, ns, task, definition, state
   SELECT u.* FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) u";
 
 /// One that is wanted at once by a node is claimed where nothing of its lane is ready.
-pub(crate) const INSERT_TICK: &str = "INSERT INTO tick (machine, lane, priority, due_at, held, phase, node, fence, since)
-  SELECT u.machine, u.lane, u.priority, u.due_at, u.held, CASE WHEN c.at_once THEN 2 ELSE u.phase END,
-    CASE WHEN c.at_once THEN u.node END, CASE WHEN c.at_once THEN 1 ELSE 0 END, CASE WHEN c.at_once THEN $8 END
-  FROM unnest($1, $2, $3, $4, $5, $6, $7) u(machine, lane, priority, due_at, held, phase, node)
-  CROSS JOIN LATERAL (SELECT u.node IS NOT NULL
-    AND NOT EXISTS (SELECT 1 FROM tick t WHERE t.phase=1 AND t.lane=u.lane) AS at_once) c
-  RETURNING machine, phase";
+pub(crate) const INSERT_TICK: &str = "WITH u AS MATERIALIZED (
+    SELECT u.*, u.node IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM tick t WHERE t.phase=1 AND t.lane=u.lane) AS at_once
+      FROM unnest($1, $2, $3, $4, $5, $6, $7) u(machine, lane, priority, due_at, held, phase, node))
+  INSERT INTO tick (machine, lane, priority, due_at, held, phase, node, fence, since)
+  SELECT machine, lane, priority, due_at, held, CASE WHEN at_once THEN 2 ELSE phase END,
+    CASE WHEN at_once THEN node END, CASE WHEN at_once THEN 1 ELSE 0 END, CASE WHEN at_once THEN $8 END
+  FROM u RETURNING machine, phase";
 
 const INSERT_WATCHED: &str = "INSERT INTO watched (watcher, machine) SELECT u.* FROM unnest($1, $2) u";
 const INSERT_UNIQUE: &str = "INSERT INTO unique_key (ns, key, machine) SELECT u.* FROM unnest($1, $2, $3) u";

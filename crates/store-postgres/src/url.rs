@@ -20,10 +20,8 @@ pub struct Address {
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// The schema that holds the tables.
     pub(crate) schema: String,
-    /// Statements are prepared on the server. Not behind a pooler that hands each transaction to another connection.
-    pub(crate) prepare: bool,
-    /// Nodes tell one another of new work. Not behind such a pooler.
-    pub(crate) listen: bool,
+    /// A pooler hands each transaction to another connection: nothing is prepared, and nobody listens.
+    pub(crate) pooled: bool,
     shown: String,
 }
 
@@ -58,8 +56,7 @@ impl Address {
             config: tokio_postgres::Config::new(),
             tls: None,
             schema: SCHEMA.to_owned(),
-            prepare: true,
-            listen: true,
+            pooled: false,
             shown: String::new(),
         };
         let (mut mode, mut roots) = (None, None);
@@ -67,8 +64,8 @@ impl Address {
         for (key, value) in url.query_pairs() {
             match &*key {
                 "schema" => address.schema = schema(&value)?,
-                "pooler" if value == "transaction" => (address.prepare, address.listen) = (false, false),
-                "pooler" if value == "none" => {}
+                "pooler" if value == "transaction" => address.pooled = true,
+                "pooler" if value == "none" => address.pooled = false,
                 "pooler" => return Err(wrong(format!("`pooler` is `transaction` or `none`, not `{value}`"))),
                 "sslmode" => mode = Some(value.into_owned()),
                 "sslrootcert" => roots = Some(value.into_owned()),

@@ -92,7 +92,7 @@ impl Wakes {
     /// Whether there is anything to hear; behind a pooler in transaction mode there is not.
     #[must_use]
     pub fn can_listen(&self) -> bool {
-        self.address.listen
+        !self.address.pooled
     }
 
     /// Calls `told` when another node has made something ready, until the listener is dropped.
@@ -116,7 +116,7 @@ impl Drop for Listener {
 impl Listener {
     fn start(address: &Address, waker: Waker, told: impl Fn() + Send + Sync + 'static) -> Self {
         let listener = Self { waker: waker.clone() };
-        if address.listen {
+        if !address.pooled {
             let address = address.clone();
             let spawned = thread::Builder::new().name("ostler-wake".into()).spawn(move || {
                 let told = Arc::new(told);

@@ -2,8 +2,8 @@
 
 mod definitions;
 pub(crate) mod history;
-mod queue;
-mod runs;
+pub(crate) mod queue;
+pub(crate) mod runs;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

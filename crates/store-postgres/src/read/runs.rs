@@ -69,7 +69,10 @@ enum Along {
 /// $5 and $6 the namespace and the task once more, for those that run along something else.
 fn keys(along: Along, state: Option<RunState>) -> String {
     let asked = "m.kind IN (1, 2) AND ($5 IS NULL OR m.ns=$5) AND ($6 IS NULL OR m.task=$6)";
-    let range = format!("m.id<$1 AND m.id>=$2 AND {asked}");
+    // From rows that are few to their machines, never the other way round.
+    let each = "CROSS JOIN LATERAL (SELECT * FROM machine m WHERE m.id=t.machine OFFSET 0) m";
+    // As their indexes have it.
+    let down = "-m.id>-$1 AND -m.id<=-$2";
     let only = match along {
         Along::Parts => "m.parent=$4 AND m.parent IS NOT NULL",
         Along::Task => "m.parent IS NULL AND m.task=$4",
@@ -77,28 +80,38 @@ fn keys(along: Along, state: Option<RunState>) -> String {
         Along::All => "m.parent IS NULL AND $4=0",
     };
     let condition = state.map_or("TRUE", condition);
-    let living = |key: &str, more: &str| {
-        format!(
-            "SELECT m.id FROM tick t JOIN machine m ON m.id=t.machine
-             WHERE {key}<$1 AND {key}>=$2 AND {asked} AND {only} AND {condition}{more} ORDER BY {key} DESC LIMIT $3"
-        )
-    };
     match (state, along) {
-        (Some(s), Along::Parts) if !s.is_final() => living("m.id", ""),
-        (Some(s), _) if !s.is_final() => living("t.machine", ""),
+        (Some(s), Along::Parts) if !s.is_final() => format!(
+            "SELECT m.id FROM machine m JOIN tick t ON t.machine=m.id
+             WHERE {down} AND {asked} AND {only} AND {condition} ORDER BY -m.id LIMIT $3"
+        ),
+        (Some(RunState::Running), _) => format!(
+            "WITH t AS MATERIALIZED (SELECT machine FROM tick WHERE phase=2)
+             SELECT t.machine FROM t {each} WHERE t.machine<$1 AND t.machine>=$2 AND {asked} AND {only}
+             ORDER BY t.machine DESC LIMIT $3"
+        ),
+        (Some(s), _) if !s.is_final() => format!(
+            "SELECT t.machine FROM tick t {each}
+             WHERE t.machine<$1 AND t.machine>=$2 AND {asked} AND {only} AND {condition}
+             ORDER BY t.machine DESC LIMIT $3"
+        ),
         (Some(s), _) if s != RunState::Succeeded && along != Along::Parts => format!(
-            "SELECT m.id FROM bad_end b JOIN machine m ON m.id=b.machine
-             WHERE b.state={} AND b.machine<$1 AND b.machine>=$2 AND {asked} AND {only} ORDER BY b.machine DESC LIMIT $3",
+            "SELECT t.machine FROM bad_end t {each}
+             WHERE t.state={} AND t.machine<$1 AND t.machine>=$2 AND {asked} AND {only} ORDER BY t.machine DESC LIMIT $3",
             s.code()
         ),
         // The newest of each task of the namespace, and of what has no task.
         (_, Along::Namespace) => format!(
             "SELECT p.id FROM (SELECT id AS task FROM task WHERE ns=$4 UNION ALL SELECT 0) k CROSS JOIN LATERAL (
-               SELECT m.id FROM machine m WHERE m.task=k.task AND {range} AND {only} AND {condition}
-               ORDER BY m.id DESC LIMIT $3) p ORDER BY p.id DESC LIMIT $3"
+               SELECT m.id FROM machine m WHERE m.task=k.task AND {down} AND {asked} AND {only} AND {condition}
+               ORDER BY -m.id LIMIT $3) p ORDER BY p.id DESC LIMIT $3"
         ),
-        _ => format!(
-            "SELECT m.id FROM machine m WHERE {range} AND {only} AND {condition} ORDER BY m.id DESC LIMIT $3"
+        (_, Along::All) => format!(
+            "SELECT m.id FROM machine m WHERE m.id<$1 AND m.id>=$2 AND {asked} AND {only} AND {condition}
+             ORDER BY m.id DESC LIMIT $3"
+        ),
+        (_, Along::Parts | Along::Task) => format!(
+            "SELECT m.id FROM machine m WHERE {down} AND {asked} AND {only} AND {condition} ORDER BY -m.id LIMIT $3"
         ),
     }
 }
@@ -130,7 +143,7 @@ impl View<'_> {
         limit: u32,
     ) -> Done<Page<MachineRow>> {
         let before = number(after, i64::MAX)?.min(filter.until.map_or(i64::MAX, |id| id.0));
-        let from = filter.since.map_or(i64::MIN, |id| id.0);
+        let from = filter.since.map_or(-i64::MAX, |id| id.0);
         let ns = match &filter.namespace {
             None => None,
             Some(name) => {
@@ -185,4 +198,15 @@ fn of_kind(kind: Kind, of_task: bool) -> String {
         (false, false) => "m.kind=$3 AND $4 IS NULL",
     };
     format!("{MACHINE} WHERE m.id>$1 AND {only} ORDER BY m.id LIMIT $2")
+}
+
+/// The parts of lists in a state, for the test of plans: of what, the statement, whose, the namespace and the task.
+#[cfg(test)]
+pub(crate) fn parts(state: Option<RunState>) -> Vec<(&'static str, String, i64, Option<i64>, Option<i64>)> {
+    vec![
+        ("parts", keys(Along::Parts, state), 1, None, None),
+        ("task", keys(Along::Task, state), 3, None, Some(3)),
+        ("namespace", keys(Along::Namespace, state), 1, Some(1), None),
+        ("all", keys(Along::All, state), 0, None, None),
+    ]
 }
