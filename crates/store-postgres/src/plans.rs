@@ -182,7 +182,7 @@ fn statements_ride_on_their_indexes() {
                 (Some(RunState::Running), _) => ("tick", living + 2000),
                 // What lives is looked through: its size is the queue's, never the history's.
                 (Some(s), _) if !s.is_final() => ("tick", 4 * living),
-                (Some(s), _) if s != RunState::Succeeded => ("bad_end", 4000),
+                (Some(s), _) if s != RunState::Succeeded => ("bad_end", finished / 10),
                 (_, "all") => ("machine_pkey", 2 * living),
                 (_, _) => ("machine_task", 2 * living),
             };

@@ -12,18 +12,21 @@ use crate::{
     value::{Columns, values},
 };
 
-/// The oldest transaction that may still write events. Whoever writes events has taken the table's lock before it was
-/// given its number, so that it stands in the list with both from the first moment that matters; transactions that have
-/// nothing to do with events, however long they last, do not. The snapshot's end is read before the list: what ends in
-/// between is over, what begins in between is above. The list shows the lower half of a number.
-const OLDEST: &str =
-    "SELECT least(x.next, (SELECT min(x.next - ((x.next - t.transactionid::text::bigint) & 4294967295))
-    FROM pg_locks r JOIN pg_locks t ON t.virtualtransaction=r.virtualtransaction AND t.pid=r.pid
-    WHERE r.locktype='relation' AND r.mode='RowExclusiveLock' AND r.relation='event'::regclass
-      AND r.database=(SELECT oid FROM pg_database WHERE datname=current_database())
-      AND t.locktype='transactionid' AND t.mode='ExclusiveLock' AND t.granted
-      AND ((x.next - t.transactionid::text::bigint) & 4294967295) < 2147483648))
-  FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next) x";
+/// The oldest transaction that may still write events, or the first that has not begun.
+///
+/// Of those that the snapshot has at work, a transaction counts when it holds the lock of the table of events, which
+/// whoever writes events takes before it is given its number; and when it is not in the list of locks at all, since it
+/// is given its number a moment before that shows there (or has just ended, which the next look will see). Others have
+/// nothing to do with events, however long they last. The list shows the lower half of a number.
+const OLDEST: &str = "WITH now AS MATERIALIZED (SELECT pg_current_snapshot() AS it),
+    locks AS MATERIALIZED (SELECT locktype, database, relation, transactionid, virtualtransaction, mode FROM pg_locks),
+    working AS (SELECT t::text::bigint AS t FROM now CROSS JOIN pg_snapshot_xip(it) t)
+  SELECT least(pg_snapshot_xmax(it)::text::bigint, (SELECT min(w.t) FROM working w LEFT JOIN locks x
+      ON x.locktype='transactionid' AND x.mode='ExclusiveLock' AND x.transactionid::text::bigint=w.t & 4294967295
+    WHERE x.transactionid IS NULL OR EXISTS (SELECT 1 FROM locks r WHERE r.virtualtransaction=x.virtualtransaction
+      AND r.locktype='relation' AND r.mode='RowExclusiveLock' AND r.relation='event'::regclass
+      AND r.database=(SELECT oid FROM pg_database WHERE datname=current_database()))))
+  FROM now";
 
 pub(crate) const AFTER: &str = "SELECT seq, at, machine, step, kind, body FROM event
   WHERE seq>$1 AND seq<$2 ORDER BY seq LIMIT $3";
