@@ -29,8 +29,8 @@ const PROMOTED: i64 = 1000;
 const LANES: i64 = 256;
 
 /// Rides on `tick_later`.
-pub(crate) const PROMOTE: &str = "UPDATE tick SET phase=1 WHERE machine IN
-  (SELECT machine FROM tick WHERE phase=0 AND due_at<=$1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+pub(crate) const PROMOTE: &str = "UPDATE tick SET phase=1 WHERE machine=ANY(ARRAY(
+  SELECT machine FROM tick WHERE phase=0 AND due_at<=$1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
 /// The next lanes that have ready rows: one probe of `tick_ready` for each, however many rows the lane holds.
 pub(crate) const NEXT_LANES: &str = "WITH RECURSIVE found (lane, count) AS (
@@ -47,7 +47,7 @@ pub(crate) const TAKE: &str = "WITH picked AS MATERIALIZED (
       SELECT t.machine FROM tick t WHERE t.phase=1 AND t.lane=u.lane
       ORDER BY t.priority, t.due_at, t.machine LIMIT u.count FOR UPDATE SKIP LOCKED) p),
   marked AS (
-    UPDATE tick t SET phase=2, node=$3, fence=t.fence+1, since=$4 FROM picked p WHERE t.machine=p.machine
+    UPDATE tick t SET phase=2, node=$3, fence=t.fence+1, since=$4 WHERE t.machine=ANY(ARRAY(SELECT machine FROM picked))
     RETURNING t.machine, t.fence, t.due_at, t.lost, t.woken, t.lane, t.priority)
   SELECT t.machine, t.fence, t.due_at, t.lost, t.woken, t.lane, m.kind, m.task, m.definition, m.step, m.fields,
     m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL, t.priority
@@ -58,7 +58,7 @@ pub(crate) const TAKE_HOLDERS: &str = "WITH picked AS MATERIALIZED (
     SELECT t.machine FROM permit p JOIN tick t ON t.machine=p.machine
     WHERE p.\"limit\"=$5 AND t.phase=1 AND t.lane=$1 LIMIT $2 FOR UPDATE OF t SKIP LOCKED),
   marked AS (
-    UPDATE tick t SET phase=2, node=$3, fence=t.fence+1, since=$4 FROM picked p WHERE t.machine=p.machine
+    UPDATE tick t SET phase=2, node=$3, fence=t.fence+1, since=$4 WHERE t.machine=ANY(ARRAY(SELECT machine FROM picked))
     RETURNING t.machine, t.fence, t.due_at, t.lost, t.woken, t.lane, t.priority)
   SELECT t.machine, t.fence, t.due_at, t.lost, t.woken, t.lane, m.kind, m.task, m.definition, m.step, m.fields,
     m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL, t.priority
@@ -67,7 +67,7 @@ pub(crate) const TAKE_HOLDERS: &str = "WITH picked AS MATERIALIZED (
 const LETTERS: &str = "SELECT machine, seq, body FROM mail WHERE machine=ANY($1) ORDER BY machine, seq";
 
 const HOLD_BACK: &str = "UPDATE tick t SET phase=3, node=NULL, held=t.held|u.held::smallint
-  FROM unnest($1, $2) u(machine, held) WHERE t.machine=u.machine";
+  FROM unnest($1, $2) u(machine, held) WHERE t.machine=u.machine AND t.machine=ANY($1)";
 
 /// What a claim takes of one sort.
 struct Quota {

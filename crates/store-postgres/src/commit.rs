@@ -14,22 +14,6 @@ use crate::{
     value::{Columns, Value, values},
 };
 
-/// Ends that concern nobody else, in one statement: the claim is the node's still, nothing has come to the machine
-/// since, and it is where the commit left it.
-pub(crate) const END_ALONE: &str = "WITH u AS MATERIALIZED (
-    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-      u(id, node, fence, step, seq, prev, fields, started_at, state, kind, body)),
-  gone AS (
-    DELETE FROM tick t USING u WHERE t.machine=u.id AND t.phase=2 AND t.node=u.node AND t.fence=u.fence AND t.woken=0
-      AND EXISTS (SELECT 1 FROM machine m WHERE m.id=u.id AND m.step=u.step AND m.watcher IS NULL
-        AND m.unique_key IS NULL) RETURNING u.*),
-  said AS (
-    INSERT INTO event (seq, at, machine, step, prev, kind, body)
-    SELECT seq, $12, id, step+1, prev, kind, body FROM gone)
-  UPDATE machine m SET step=u.step+1, last_event=u.seq, fields=coalesce(u.fields, m.fields),
-    started_at=coalesce(m.started_at, u.started_at), state=u.state, finished_at=$12
-  FROM gone u WHERE m.id=u.id RETURNING m.id";
-
 /// The places in the queue of machines that are to be committed, in hand.
 pub(crate) const IN_HAND: &str =
     "SELECT t.machine, t.fence, t.node, t.phase, t.held, t.woken, t.lane FROM tick t
@@ -38,19 +22,20 @@ const MACHINES: &str =
     "SELECT id, step, last_event, watcher, kind, started_at IS NOT NULL, unique_key, parent, task, ns
   FROM machine WHERE id=ANY($1)";
 
-const GO_ON: &str =
+pub(crate) const GO_ON: &str =
     "UPDATE machine m SET step=m.step+1, last_event=u.seq, fields=coalesce(u.fields, m.fields),
     started_at=coalesce(m.started_at, u.started_at), state=u.state,
     finished_at=CASE WHEN u.state<>0 THEN $6 END
-  FROM unnest($1, $2, $3, $4, $5) u(id, seq, fields, started_at, state) WHERE m.id=u.id";
+  FROM unnest($1, $2, $3, $4, $5) u(id, seq, fields, started_at, state) WHERE m.id=u.id AND m.id=ANY($1)";
 
 const READ: &str =
     "DELETE FROM mail l USING unnest($1, $2) u(machine, last) WHERE l.machine=u.machine AND l.seq<=u.last";
 
-const STAY: &str =
+pub(crate) const STAY: &str =
     "UPDATE tick t SET phase=u.phase, due_at=u.due_at, node=NULL, woken=u.woken, held=u.held, lane=u.lane,
     lost=FALSE
-  FROM unnest($1, $2, $3, $4, $5, $6) u(machine, phase, due_at, woken, held, lane) WHERE t.machine=u.machine";
+  FROM unnest($1, $2, $3, $4, $5, $6) u(machine, phase, due_at, woken, held, lane)
+  WHERE t.machine=u.machine AND t.machine=ANY($1)";
 
 /// What a commit finds of its machine.
 struct Found {
@@ -103,88 +88,15 @@ impl Tx<'_> {
             let (wave, later): (Vec<usize>, Vec<usize>) =
                 left.into_iter().partition(|i| seen.insert(commits[*i].id));
             left = later;
-            let mut rest = Vec::new();
-            let mut alone = Vec::new();
-            for index in wave {
-                let to = if self.is_alone(commits[index])? { &mut alone } else { &mut rest };
-                to.push(index);
-            }
-            let ended = self.end_alone(commits, &alone)?;
-            for index in alone {
-                match ended.contains(&commits[index].id.0) {
-                    true => outcomes[index] = Some(CommitOutcome::Committed { started: Vec::new() }),
-                    false => rest.push(index),
-                }
-            }
-            rest.sort_unstable();
-            for (index, outcome) in self.in_full(commits, &rest)? {
+            for (index, outcome) in self.wave(commits, &wave)? {
                 outcomes[index] = Some(outcome);
             }
         }
         Ok(outcomes.into_iter().flatten().collect())
     }
 
-    /// Whether an end concerns nobody else, as far as its receipt says.
-    fn is_alone(&mut self, commit: &Commit) -> Done<bool> {
-        let alone = matches!(commit.next, Next::End { .. })
-            && commit.start.is_empty()
-            && commit.send.is_empty()
-            && commit.read_mail.is_none()
-            && !commit.receipt.unique
-            && commit.receipt.lane != 0;
-        Ok(alone && !self.is_heard(commit.receipt.task)?)
-    }
-
-    /// Most ends concern nobody else: one statement for all of them. Gives those that were as their receipts said.
-    fn end_alone(&mut self, commits: &[&Commit], which: &[usize]) -> Done<HashSet<i64>> {
-        if which.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let all = || which.iter().map(|i| commits[*i]);
-        let state = |c: &Commit| if let Next::End { state } = c.next { state } else { 0 };
-        let numbers = which.iter().map(|_| self.numbers.next_seq()).collect::<Done<Vec<i64>>>()?;
-        let big = |n: u64| i64::try_from(n).unwrap_or(-1);
-        let values = values![
-            all().map(|c| c.id.0).collect::<Vec<_>>(),
-            all().map(|c| c.node.0).collect::<Vec<_>>(),
-            all().map(|c| big(c.fence)).collect::<Vec<_>>(),
-            all().map(|c| big(c.step)).collect::<Vec<_>>(),
-            numbers,
-            all().map(|c| c.receipt.last_event).collect::<Vec<_>>(),
-            all().map(|c| c.fields.as_deref()).collect::<Vec<Option<&str>>>(),
-            all().map(|c| c.started_at).collect::<Vec<Option<i64>>>(),
-            all().map(state).collect::<Vec<_>>(),
-            all().map(|c| c.event.kind.as_str()).collect::<Vec<_>>(),
-            all().map(|c| c.event.body.as_str()).collect::<Vec<_>>(),
-            self.now,
-        ];
-        let rows = self.written(END_ALONE, values)?;
-        let ended = rows.iter().map(|r| r.int(0)).collect::<Done<HashSet<i64>>>()?;
-        let mut permits = Vec::new();
-        let (mut bad, mut bad_ids) = (Vec::new(), Vec::new());
-        for commit in all().filter(|c| ended.contains(&c.id.0)) {
-            let lane = self.lane(commit.receipt.lane)?;
-            permits.push((lane, commit.id.0));
-            if state(commit) > 10 {
-                bad.push(state(commit));
-                bad_ids.push(commit.id.0);
-            }
-        }
-        self.give_back(&permits)?;
-        if !bad.is_empty() {
-            let sql = "INSERT INTO bad_end (state, machine)
-              SELECT u.state, m.id FROM unnest($1, $2) u(state, machine) JOIN machine m ON m.id=u.machine
-              WHERE m.parent IS NULL";
-            self.run(sql, values![bad, bad_ids])?;
-        }
-        Ok(ended)
-    }
-
-    /// Commits whatever they concern: all of one kind of change for all of them, then the next.
-    fn in_full(&mut self, commits: &[&Commit], which: &[usize]) -> Done<Vec<(usize, CommitOutcome)>> {
-        if which.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// All of one kind of change for all of them, then the next.
+    fn wave(&mut self, commits: &[&Commit], which: &[usize]) -> Done<Vec<(usize, CommitOutcome)>> {
         let ids: Vec<i64> = which.iter().map(|i| commits[*i].id.0).collect();
         let mut found = self.find(&ids)?;
         let mut outcomes = Vec::with_capacity(which.len());
@@ -218,9 +130,9 @@ impl Tx<'_> {
 
     fn find(&mut self, ids: &[i64]) -> Done<HashMap<i64, Found>> {
         // The places first, and what is read of machines after them, so that it is what the last commit left.
-        let places = self.rows(IN_HAND, values![ids])?;
+        let [places, rows] = self.link.two(IN_HAND, MACHINES, values![ids])?;
         let mut machines = HashMap::new();
-        for row in self.rows(MACHINES, values![ids])? {
+        for row in rows {
             machines.insert(row.int(0)?, row);
         }
         let mut found = HashMap::new();

@@ -26,7 +26,7 @@ pub(crate) const IN_HAND: &str =
 pub(crate) const WAKE: &str = "UPDATE tick t SET woken=t.woken+u.letters::integer,
     due_at=CASE WHEN t.phase=2 THEN t.due_at ELSE least(t.due_at, $4) END,
     phase=CASE WHEN t.phase=0 OR (t.phase=3 AND u.cancels) THEN 1 ELSE t.phase END
-  FROM unnest($1, $2, $3) u(machine, letters, cancels) WHERE t.machine=u.machine
+  FROM unnest($1, $2, $3) u(machine, letters, cancels) WHERE t.machine=u.machine AND t.machine=ANY($1)
   RETURNING t.machine, t.phase, t.lane, u.cancels";
 
 const INSERT: &str = "INSERT INTO mail (machine, body)

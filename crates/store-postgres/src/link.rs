@@ -27,11 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// Every statement is made for an index that it walks along, from rows that it is given. Statistics would tell nothing
 /// better: the hot tables are empty at one moment and full at the next, and a plan that reads all of a table because it
-/// was empty when it was last looked at is what queues die of. So ways that read whole tables are only taken where there
+/// was empty when it was last looked at is what queues die of. So rows of the queue are always asked for by their keys
+/// (`= ANY`), and ways that read whole tables are only taken where there
 /// is no other (`plans.rs` holds them to it).
 fn settings(address: &Address) -> impl Iterator<Item = (&'static str, String)> + '_ {
-    let off =
-        ["enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin", "enable_sort", "jit"];
+    let off = ["enable_seqscan", "enable_bitmapscan", "enable_mergejoin", "enable_sort", "jit"];
     let others = [
         ("search_path", address.schema.clone()),
         ("statement_timeout", LONGEST.as_millis().to_string()),
@@ -150,6 +150,15 @@ impl Link {
     #[cfg(test)]
     pub(crate) fn unprepared(&mut self, sql: &str) -> Done<Vec<Row>> {
         Ok(block_on(self.client.query_typed(sql, &[]))?)
+    }
+
+    /// The rows of two queries with the same values, the second asked behind the first in one message.
+    pub(crate) fn two(&mut self, first: &str, second: &str, values: &[Value<'_>]) -> Done<[Vec<Row>; 2]> {
+        self.prepare(first, values)?;
+        self.prepare(second, values)?;
+        let (first, second) =
+            block_on(async { futures::join!(self.ask(first, values), self.ask(second, values)) });
+        Ok([first?, second?])
     }
 
     /// Runs a statement; gives the number of rows it changed.

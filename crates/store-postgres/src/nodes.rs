@@ -17,7 +17,7 @@ const REMEMBERED: i64 = 1000;
 pub(crate) const RESCUE: &str =
     "UPDATE tick SET phase=CASE WHEN held<>0 THEN 3 ELSE 1 END, node=NULL, lost=TRUE,
     due_at=least(due_at, $2)
-  WHERE machine IN (SELECT machine FROM tick WHERE phase=2 AND node=$1 ORDER BY machine FOR UPDATE)
+  WHERE machine=ANY(ARRAY(SELECT machine FROM tick WHERE phase=2 AND node=$1 FOR UPDATE))
     AND phase=2 AND node=$1";
 
 impl Tx<'_> {
@@ -65,7 +65,7 @@ impl Tx<'_> {
         let released = self.written(
             "UPDATE tick t SET phase=CASE WHEN t.held<>0 THEN 3 ELSE 1 END, node=NULL
              FROM unnest($1, $2) u(machine, fence), machine m
-             WHERE t.machine=u.machine AND t.phase=2 AND t.node=$3 AND t.fence=u.fence AND m.id=t.machine
+             WHERE t.machine=u.machine AND t.machine=ANY($1) AND t.phase=2 AND t.node=$3 AND t.fence=u.fence AND m.id=t.machine
              RETURNING t.machine, t.lane, m.started_at IS NOT NULL",
             values![ids, fences, node.0],
         )?;

@@ -112,9 +112,6 @@ fn statements_ride_on_their_indexes() {
     let (finished, living) = (history.finished, history.living);
     let first = finished + 1;
     let some: Vec<i64> = (first..first + 50).collect();
-    let ones = || vec![1i64; 50];
-    let none = || vec![None::<&str>; 50];
-    let words = || vec!["x"; 50];
     let nothing = None::<i64>;
     let mut cases: Vec<(String, Vec<Value<'static>>, &str, i64)> = Vec::new();
     let mut case = |sql: &str, values: Vec<Value<'static>>, index: &'static str, most: i64| {
@@ -126,24 +123,26 @@ fn statements_ride_on_their_indexes() {
     case(claim::TAKE, vec![vec![1i64, 2].into(), vec![50i64, 50].into(), int(1), int(5)], "tick_ready", 800);
     case(letters::IN_HAND, vec![some.clone().into()], "tick_pkey", 110);
     case(commit::IN_HAND, vec![some.clone().into()], "tick_pkey", 110);
+    let fifty = || Value::from(vec![1i64; 50]);
     case(
-        commit::END_ALONE,
+        commit::STAY,
+        vec![some.clone().into(), fifty(), fifty(), fifty(), fifty(), fifty()],
+        "tick_pkey",
+        200,
+    );
+    case(letters::WAKE, vec![some.clone().into(), fifty(), vec![false; 50].into(), int(5)], "tick_pkey", 200);
+    case(
+        commit::GO_ON,
         vec![
             some.clone().into(),
-            ones().into(),
-            vec![0i64; 50].into(),
-            ones().into(),
             (0..50i64).map(|n| 1_000_000_000_000 + n).collect::<Vec<_>>().into(),
-            ones().into(),
-            none().into(),
+            vec![None::<&str>; 50].into(),
             vec![Some(5i64); 50].into(),
             vec![10i64; 50].into(),
-            words().into(),
-            words().into(),
             int(7),
         ],
-        "tick_pkey",
-        500,
+        "machine_pkey",
+        200,
     );
     case(nodes::RESCUE, vec![int(1), int(5)], "tick_claimed", 2000);
     case(prune::WALK, vec![int(0), int(i64::MAX), int(160)], "event_pkey", 500);

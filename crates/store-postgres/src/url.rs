@@ -74,7 +74,12 @@ impl Address {
         }
         match rest.is_empty() {
             true => url.set_query(None),
-            false => drop(url.query_pairs_mut().clear().extend_pairs(rest)),
+            false => {
+                url.query_pairs_mut().clear().extend_pairs(rest);
+                // The driver knows spaces as %20 only.
+                let spaced = url.query().map(|query| query.replace('+', "%20"));
+                url.set_query(spaced.as_deref());
+            }
         }
         address.config = url.as_str().parse().map_err(|e: tokio_postgres::Error| {
             wrong(format!("the store's URL does not read: {}", crate::trouble::words(&e)))
@@ -284,6 +289,9 @@ mod tests {
         assert_eq!(address.to_string(), "postgres://me@db.example/work?schema=mine");
         assert_eq!(format!("{address:?}"), address.to_string());
         assert_eq!(address.config.get_password(), Some("secret".as_bytes()));
+        let address =
+            Address::parse("postgres://h/d?options=-c%20a%3Db%20-c%20c%3Dd&sslmode=disable").unwrap();
+        assert_eq!(address.config.get_options(), Some("-c a=b -c c=d"));
     }
 
     #[test]
