@@ -13,7 +13,7 @@ use ostler_engine::{
 };
 use ostler_model::{Cause, Kind, MachineId, RunState, Uid, definition::PresetDef};
 use ostler_store::{
-    Answer, Command, Cursor, Letter, MachineRow, NewMachine, NodeId, Reply, RunFilter, StartOutcome,
+    Answer, Command, Cursor, Letter, MachineRow, NewMachine, NodeId, Order, Reply, RunFilter, StartOutcome,
 };
 
 use crate::{Actor, Service, ServiceError, Verb, retention::unexpected};
@@ -188,6 +188,7 @@ impl Service {
             parent: query.parent.map(|p| self.machine_of(p)).transpose()?,
             since: query.since.map(|at| MachineId::first_at(at.as_millisecond())),
             until: query.until.map(|at| MachineId::first_at(at.as_millisecond())),
+            order: Order::default(),
         };
         let cursor = after.map(|text| Cursor(text.to_owned()));
         let page = self.read(|q| q.runs(&filter, cursor.as_ref(), limit))?;
