@@ -12,7 +12,7 @@
 //!
 //! let embedded = Embedded::open(Place::Memory, Arc::new(SystemClock)).unwrap();
 //! let service = embedded.service();
-//! assert!(service.namespaces(&Actor::local("me"), None, 10).unwrap().complete);
+//! assert!(service.namespaces(&Actor::local("me"), &PageRequest::first(10)).unwrap().complete);
 //! ```
 
 mod lines;

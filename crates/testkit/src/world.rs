@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use ostler_api::{RunQuery, RunView};
+use ostler_api::{PageRequest, RunQuery, RunView, RunsBy, Sort};
 use ostler_clock::{Clock, Entropy, FakeClock, SeededEntropy};
 use ostler_engine::{
     Config, Core, Effect, Notice, Tasks, machines,
@@ -337,18 +337,17 @@ impl World {
     #[must_use]
     pub fn runs(&self) -> Vec<RunView> {
         let mut all = Vec::new();
-        let mut after: Option<String> = None;
+        let oldest_first = Sort { by: RunsBy::Created, descending: false };
+        let mut asked = PageRequest::first(500).sorted(oldest_first);
         loop {
-            let page = self.service.runs(&Actor::local("test"), &RunQuery::default(), after.as_deref(), 500);
+            let page = self.service.runs(&Actor::local("test"), &RunQuery::default(), &asked);
             let page = page.expect("a page");
             all.extend(page.items);
-            after = page.next;
-            if after.is_none() {
-                break;
+            asked.after = page.next;
+            if asked.after.is_none() {
+                return all;
             }
         }
-        all.reverse();
-        all
     }
 
     /// One run.

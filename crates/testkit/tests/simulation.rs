@@ -14,7 +14,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use ostler_api::{RunQuery, SignalRequest};
+use ostler_api::{PageRequest, RunQuery, SignalRequest};
 use ostler_clock::{Entropy, SeededEntropy};
 use ostler_model::{Cause, MachineId, RunState, definition::Timetable};
 use ostler_service::Actor;
@@ -191,7 +191,8 @@ fn check_limit(world: &World) {
         states: vec![RunState::Running],
         ..RunQuery::default()
     };
-    let running = world.service().runs(&Actor::local("sim"), &query, None, 100).unwrap().items.len();
+    let running =
+        world.service().runs(&Actor::local("sim"), &query, &PageRequest::first(100)).unwrap().items.len();
     assert!(running <= LIMIT, "{running} of a task with limit {LIMIT} run at a time");
 }
 
