@@ -101,7 +101,7 @@ macro_rules! paged {
                     sort: page.sort,
                     after: page.after.clone(),
                     limit: Some($crate::wire::Bounded(page.limit)),
-                    ..Self::default()
+                    $($field: Default::default(),)*
                 }
             }
         }

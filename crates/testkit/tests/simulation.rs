@@ -1,5 +1,5 @@
 //! Seeded histories of a whole engine over the real store in memory: crashes at commit boundaries, lost and paused
-//! nodes, clock jumps, slow, failing and deaf executions, checked against what must hold whatever happens.
+//! nodes, clock jumps, slow, failing and deaf executions, answers, ends and letters that overtake one another, checked against what must hold whatever happens.
 //!
 //! `OSTLER_SIM_SEEDS=10000` runs more of them, `OSTLER_SIM_SEED=7` one, with everything that happened printed.
 #![allow(clippy::unwrap_used, reason = "a test fails where a value is missing")]
@@ -117,7 +117,9 @@ fn simulate(seed: u64, aloud: bool) -> Told {
         seen.lock().unwrap().entry(request.machine).or_default().push(request.fence);
         let mut behaviour =
             if dice.below(5) == 0 { fails("exit:1") } else { ends_with(json!(request.attempt)) };
-        behaviour.takes = std::time::Duration::from_millis(dice.below(90_000));
+        // Half of them in steps of half a minute, so that several end, and other things are due, at the same moment.
+        let steps = if dice.below(2) == 0 { 30_000 } else { 1 };
+        behaviour.takes = std::time::Duration::from_millis(dice.below(90_000) / steps * steps);
         behaviour.deaf = dice.below(20) == 0;
         behaviour
     });
