@@ -21,7 +21,7 @@ tasks:
     on: { schedule: { every: 1h } }
 ";
 
-/// More of everything that lists show.
+/// More of everything that lists show. Nothing of it starts anything by itself.
 const MORE: &str = "
 meta: { type: ostler-timetable, version: 1, namespace: more }
 tasks:
@@ -30,11 +30,11 @@ tasks:
     run: date
     on:
       schedule:
-        - { id: z, every: 1d }
-        - { id: a, every: 1m }
-        - { id: once, at: 2019-01-01T00:00:00Z }
+        - { id: z, every: 300d }
+        - { id: a, every: 200d }
+        - { id: boot, cron: '@reboot' }
       silence: { task: 'demo:greet', after: 25h }
-      run: 'demo:greet'
+      run: 'demo:sleeps'
 presets:
   - { id: y, task: daily, inputs: { n: 2 } }
   - { id: x, task: daily, inputs: { n: 3 } }
@@ -42,10 +42,7 @@ presets:
 
 /// A server with the definitions above.
 fn served() -> (Shop, Server) {
-    let shop = Shop::new();
-    shop.write("demo.yaml", FILE);
-    let server = shop.serve(&["demo.yaml"]);
-    (shop, server)
+    support::served(FILE, &[])
 }
 
 fn started(answer: &Answer) -> String {
@@ -404,7 +401,8 @@ fn lists_stand_in_the_order_that_is_asked_for_and_cursors_in_theirs() {
     let (shop, server) = served();
     shop.write("more.yaml", MORE);
     assert_eq!(shop.run(&["push", "more.yaml"]).code, 0);
-    (0..3).for_each(|_| drop(start(&server, "greet")));
+    let runs: Vec<_> = (0..3).map(|_| start(&server, "greet")).collect();
+    runs.iter().for_each(|id| drop(ended(&shop, &server, id)));
     // Whatever the order: each is there once, whether it comes in pages of one or all at once.
     for (list, field, orders) in [
         ("runs", "id", &["created", "-created"][..]),

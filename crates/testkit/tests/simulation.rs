@@ -1,5 +1,6 @@
 //! Seeded histories of a whole engine over the real store in memory: crashes at commit boundaries, lost and paused
-//! nodes, clock jumps, slow, failing and deaf executions, answers, ends and letters that overtake one another, checked against what must hold whatever happens.
+//! nodes, clock jumps, slow, failing and deaf executions, answers, ends and letters that overtake one another, checked
+//! against what must hold whatever happens.
 //!
 //! `OSTLER_SIM_SEEDS=10000` runs more of them, `OSTLER_SIM_SEED=7` one, with everything that happened printed.
 #![allow(clippy::unwrap_used, reason = "a test fails where a value is missing")]
