@@ -6,6 +6,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
+//! use ostler_api::PageRequest;
 //! use ostler_clock::SystemClock;
 //! use ostler_embedded::{Embedded, Place};
 //! use ostler_service::Actor;
