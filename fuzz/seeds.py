@@ -110,10 +110,10 @@ def bodies():
     for letter, text in (
         (b"A", page), (b"B", "namespace=demo&" + page), (b"C", "task=demo%3Apull&" + page),
         (b"D", "namespace=a&task=b+c&state=failed,timed_out&since=2026-01-01T00:00:00Z&until=2027-01-01T00:00:00Z&parent="
-         + uid + "&" + page),
-        (b"E", page + "&wait=60"), (b"F", "limit=10000"),
+         + uid + "&sort=created&" + page),
+        (b"E", page + "&wait=60"), (b"F", "limit=10000"), (b"K", "sort=-last&" + page), (b"L", "sort=name"),
         (b"G", "stream=stdout&attempt=1&grep=%C3%BC&tail=5&wait=0&" + page), (b"H", "namespace=d&task=d:p"),
-        (b"I", "schedule=s1"), (b"J", "origin=%2Fa.yaml&ephemeral=true&complete=false"), (b"K", "a=b&a=%ff&=+"),
+        (b"I", "schedule=s1"), (b"J", "origin=%2Fa.yaml&ephemeral=true&complete=false"), (b"Z", "a=b&a=%ff&=+"),
     ):
         yield letter + text.encode()
 

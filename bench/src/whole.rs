@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ostler_api::{RunQuery, StartRequest};
+use ostler_api::{PageRequest, RunQuery, StartRequest};
 use ostler_clock::{Clock as _, SystemClock};
 use ostler_embedded::{Embedded, LocalSecrets, NodeOptions, Place, Role, Running};
 use ostler_engine::Notice;
@@ -297,7 +297,8 @@ impl Shop {
 
     /// The newest page of runs.
     pub(crate) fn page(&self) {
-        let page = self.service.runs(&Actor::local("bench"), &RunQuery::default(), None, 50).unwrap();
+        let page =
+            self.service.runs(&Actor::local("bench"), &RunQuery::default(), &PageRequest::first(50)).unwrap();
         assert_eq!(page.items.len(), 50);
     }
 }

@@ -10,8 +10,8 @@ use ostler_api::{
     StartRequest, Verdict,
     bodies::{RetryMany, StartMany},
     wire::{
-        EventsParams, HistoryParams, LogsParams, NamespaceParams, PageParams, PushParams, ResolveParams,
-        RunsParams, ScheduleParams, TaskParams,
+        DefinitionsParams, EventsParams, HistoryParams, LogsParams, NamespacesParams, PushParams,
+        ResolveParams, RunsParams, ScheduleParams, SchedulesParams, TokensParams, TriggersParams,
     },
 };
 use ostler_model::{TaskDef, definition::Policy};
@@ -36,9 +36,11 @@ fuzz_target!(|data: &[u8]| {
         b'm' => json::<TaskDef>(rest),
         b'n' => json::<Vec<Scope>>(rest),
         b'o' => json::<Value>(rest),
-        b'A' => query::<PageParams>(rest, |_| ()),
-        b'B' => query::<NamespaceParams>(rest, |q| drop(q.page())),
-        b'C' => query::<TaskParams>(rest, |q| drop(q.page())),
+        b'A' => query::<NamespacesParams>(rest, |q| {
+            assert_eq!(NamespacesParams::from(&q.page()).page(), q.page())
+        }),
+        b'B' => query::<DefinitionsParams>(rest, |q| drop(q.page())),
+        b'C' => query::<SchedulesParams>(rest, |q| drop(q.page())),
         b'D' => query::<RunsParams>(rest, |q| {
             let (query, page) = q.clone().read();
             assert_eq!(RunsParams::new(&query, &page).read(), (query, page));
@@ -52,6 +54,8 @@ fuzz_target!(|data: &[u8]| {
         b'H' => query::<ResolveParams>(rest, |_| ()),
         b'I' => query::<ScheduleParams>(rest, |_| ()),
         b'J' => query::<PushParams>(rest, |_| ()),
+        b'K' => query::<TriggersParams>(rest, |q| drop(q.page())),
+        b'L' => query::<TokensParams>(rest, |_| ()),
         _ => query::<Vec<(String, String)>>(rest, |_| ()),
     }
 });

@@ -5,11 +5,12 @@ use std::time::Duration;
 use ostler_model::{Uid, definition::Timetable};
 
 use crate::{
-    Accepted, Answered, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff, EventsPage,
-    Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NewToken, NodeView,
-    PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy, RetryReport, RunQuery,
-    RunView, ScheduleView, ServerInfo, SignalRequest, StartRequest, Started, StatsView, TaskRef, TaskView,
-    TokenView, TransitionView, TriggerView, Verdict,
+    Accepted, Answered, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, DefinitionsBy, Diff,
+    EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NamespacesBy,
+    NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy,
+    RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, Sort,
+    StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView, TriggerView,
+    TriggersBy, Verdict,
 };
 
 type Answer<T> = Result<T, ApiError>;
@@ -37,11 +38,11 @@ pub trait Api: Send + Sync {
     /// See [`Api`].
     fn nodes(&self) -> Answer<Vec<NodeView>>;
 
-    /// A page of namespaces, by name.
+    /// A page of namespaces, by name when nothing else is asked for.
     ///
     /// # Errors
-    /// See [`Api`].
-    fn namespaces(&self, page: &PageRequest) -> Answer<ListPage<NamespaceView>>;
+    /// The cursor was made in another order.
+    fn namespaces(&self, page: &PageRequest<NamespacesBy>) -> Answer<ListPage<NamespaceView>>;
 
     /// The namespace of a name, or of a prefix that fits only one.
     ///
@@ -55,11 +56,12 @@ pub trait Api: Send + Sync {
     /// It is not there, or its id alone fits several.
     fn resolve_task(&self, text: &str) -> Answer<TaskRef>;
 
-    /// A page of tasks, by namespace and id.
+    /// A page of tasks, by namespace and id when nothing else is asked for.
     ///
     /// # Errors
-    /// See [`Api`].
-    fn tasks(&self, namespace: Option<&str>, page: &PageRequest) -> Answer<ListPage<TaskView>>;
+    /// The cursor is not one, or was made in another order.
+    fn tasks(&self, namespace: Option<&str>, page: &PageRequest<DefinitionsBy>)
+    -> Answer<ListPage<TaskView>>;
 
     /// One task.
     ///
@@ -73,23 +75,35 @@ pub trait Api: Send + Sync {
     /// It is not there, or has another digest than `expected`.
     fn delete_task(&self, task: &TaskRef, expected: Option<&str>) -> Answer<TaskView>;
 
-    /// A page of presets, by namespace and id.
+    /// A page of presets, by namespace and id when nothing else is asked for.
     ///
     /// # Errors
-    /// See [`Api`].
-    fn presets(&self, namespace: Option<&str>, page: &PageRequest) -> Answer<ListPage<PresetView>>;
+    /// The cursor is not one, or was made in another order.
+    fn presets(
+        &self,
+        namespace: Option<&str>,
+        page: &PageRequest<DefinitionsBy>,
+    ) -> Answer<ListPage<PresetView>>;
 
-    /// A page of schedules, oldest first.
+    /// A page of schedules, oldest first when nothing else is asked for.
     ///
     /// # Errors
-    /// The task is not there.
-    fn schedules(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<ScheduleView>>;
+    /// The task is not there, the cursor is not one, or was made in another order.
+    fn schedules(
+        &self,
+        task: Option<&TaskRef>,
+        page: &PageRequest<SchedulesBy>,
+    ) -> Answer<ListPage<ScheduleView>>;
 
-    /// A page of triggers, oldest first.
+    /// A page of triggers, oldest first when nothing else is asked for.
     ///
     /// # Errors
-    /// The task is not there.
-    fn triggers(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<TriggerView>>;
+    /// The task is not there, the cursor is not one, or was made in another order.
+    fn triggers(
+        &self,
+        task: Option<&TaskRef>,
+        page: &PageRequest<TriggersBy>,
+    ) -> Answer<ListPage<TriggerView>>;
 
     /// Hands a trigger of a task an event by hand.
     ///
@@ -139,11 +153,11 @@ pub trait Api: Send + Sync {
     /// As [`Api::start`].
     fn start_many(&self, requests: Vec<StartRequest>) -> Answer<Vec<Started>>;
 
-    /// A page of runs, newest first.
+    /// A page of runs, newest first when nothing else is asked for.
     ///
     /// # Errors
-    /// The task or the cursor is not there.
-    fn runs(&self, query: &RunQuery, page: &PageRequest) -> Answer<ListPage<RunView>>;
+    /// The task is not there, the cursor is not one, or was made in another order.
+    fn runs(&self, query: &RunQuery, page: &PageRequest<RunsBy>) -> Answer<ListPage<RunView>>;
 
     /// One run.
     ///
@@ -222,7 +236,7 @@ pub trait Api: Send + Sync {
     ///
     /// # Errors
     /// See [`Api`].
-    fn tokens(&self) -> Answer<Vec<TokenView>>;
+    fn tokens(&self, sort: Sort<TokensBy>) -> Answer<Vec<TokenView>>;
 
     /// Revokes a token; the next request with it is refused.
     ///

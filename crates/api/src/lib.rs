@@ -11,6 +11,9 @@
 //! assert_eq!(serde_json::to_value(error.problem(None)).unwrap()["kind"], "not_found");
 //! ```
 
+// `paged!` names a function in a text, where `$crate` means nothing.
+extern crate self as ostler_api;
+
 pub mod bodies;
 mod definitions;
 mod error;
@@ -20,6 +23,7 @@ mod logs;
 mod page;
 mod runs;
 mod schedules;
+mod sort;
 mod system;
 mod tokens;
 mod triggers;
@@ -39,6 +43,9 @@ pub use runs::{
     Started, StepView, TransitionView,
 };
 pub use schedules::{FiringView, FiringsPage, ScheduleView};
+pub use sort::{
+    DefinitionsBy, NamespacesBy, RunsBy, SchedulesBy, Sort, SortError, SortKey, TokensBy, TriggersBy,
+};
 pub use system::{NodeView, PruneReport, RetentionPolicy, ServerInfo, StatsView};
 pub use tokens::{CreatedToken, NewToken, Permission, Scope, ScopeError, TokenView};
 pub use triggers::{Accepted, Answered, FireRequest, SignalRequest, TriggerView, Verdict};

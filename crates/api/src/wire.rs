@@ -8,12 +8,13 @@ use ostler_model::{RunState, Uid};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{LogRequest, LogStream, PageRequest, RunQuery};
+use crate::{
+    DefinitionsBy, LogRequest, LogStream, NamespacesBy, PageRequest, RunQuery, RunsBy, SchedulesBy, Sort,
+    TokensBy, TriggersBy,
+};
 
 /// The longest that an answer is held back, in seconds.
 pub const MAX_WAIT_S: u32 = 60;
-
-const PAGE: u32 = 50;
 
 /// A number within bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -58,86 +59,45 @@ impl<const MIN: u32, const MAX: u32> JsonSchema for Bounded<MIN, MAX> {
     }
 }
 
-/// Which page of a list.
+crate::paged! {
+    /// Which page of the list of namespaces.
+    pub struct NamespacesParams[NamespacesBy, Count] {}
+}
+
+crate::paged! {
+    /// Which page of a list of definitions of one namespace, or of all.
+    pub struct DefinitionsParams[DefinitionsBy, Count] {
+        /// Only of this namespace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub namespace: Option<String>,
+    }
+}
+
+crate::paged! {
+    /// Which page of the list of schedules of one task, or of all.
+    pub struct SchedulesParams[SchedulesBy, Count] {
+        /// Only of this task: `namespace:task`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub task: Option<String>,
+    }
+}
+
+crate::paged! {
+    /// Which page of the list of triggers of one task, or of all.
+    pub struct TriggersParams[TriggersBy, Count] {
+        /// Only of this task: `namespace:task`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub task: Option<String>,
+    }
+}
+
+/// In which order all tokens are listed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PageParams {
-    /// Go on after this cursor (`next` of the page before).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// At most so many; 50 when nothing is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<Count>,
-}
-
-impl PageParams {
-    /// The page that is meant.
-    #[must_use]
-    pub fn page(&self) -> PageRequest {
-        PageRequest { after: self.after.clone(), limit: self.limit.map_or(PAGE, Count::get) }
-    }
-}
-
-impl From<&PageRequest> for PageParams {
-    fn from(page: &PageRequest) -> Self {
-        Self { after: page.after.clone(), limit: Some(Bounded(page.limit)) }
-    }
-}
-
-/// Which page of a list of one namespace, or of all.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NamespaceParams {
-    /// Only of this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Go on after this cursor (`next` of the page before).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// At most so many; 50 when nothing is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<Count>,
-}
-
-impl NamespaceParams {
-    /// A page of what a namespace has.
-    #[must_use]
-    pub fn new(namespace: Option<&str>, page: &PageRequest) -> Self {
-        Self {
-            namespace: namespace.map(str::to_owned),
-            after: page.after.clone(),
-            limit: Some(Bounded(page.limit)),
-        }
-    }
-
-    /// The page that is meant.
-    #[must_use]
-    pub fn page(&self) -> PageRequest {
-        PageRequest { after: self.after.clone(), limit: self.limit.map_or(PAGE, Count::get) }
-    }
-}
-
-/// Which page of a list of one task, or of all.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TaskParams {
-    /// Only of this task: `namespace:task`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<String>,
-    /// Go on after this cursor (`next` of the page before).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// At most so many; 50 when nothing is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<Count>,
-}
-
-impl TaskParams {
-    /// The page that is meant.
-    #[must_use]
-    pub fn page(&self) -> PageRequest {
-        PageRequest { after: self.after.clone(), limit: self.limit.map_or(PAGE, Count::get) }
-    }
+pub struct TokensParams {
+    /// The order of the list; `-` turns it round.
+    #[serde(default, skip_serializing_if = "Sort::is_default")]
+    pub sort: Sort<TokensBy>,
 }
 
 /// States, with commas between them.
@@ -182,40 +142,34 @@ impl JsonSchema for States {
     }
 }
 
-/// Which page of which runs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RunsParams {
-    /// Only of this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Only of this task (with its namespace, where several have one).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<String>,
-    /// Only in these states.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<States>,
-    /// Only made at or after.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<Timestamp>,
-    /// Only made before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
-    /// Only parts of this flow.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Uid>,
-    /// Go on after this cursor (`next` of the page before).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-    /// At most so many; 50 when nothing is said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<Count>,
+crate::paged! {
+    /// Which page of which runs.
+    pub struct RunsParams[RunsBy, Count] {
+        /// Only of this namespace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub namespace: Option<String>,
+        /// Only of this task (with its namespace, where several have one).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub task: Option<String>,
+        /// Only in these states.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub state: Option<States>,
+        /// Only made at or after.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub since: Option<Timestamp>,
+        /// Only made before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub until: Option<Timestamp>,
+        /// Only parts of this flow.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub parent: Option<Uid>,
+    }
 }
 
 impl RunsParams {
     /// A page of what a query finds.
     #[must_use]
-    pub fn new(query: &RunQuery, page: &PageRequest) -> Self {
+    pub fn new(query: &RunQuery, page: &PageRequest<RunsBy>) -> Self {
         let query = query.clone();
         Self {
             namespace: query.namespace,
@@ -224,14 +178,14 @@ impl RunsParams {
             since: query.since,
             until: query.until,
             parent: query.parent,
-            after: page.after.clone(),
-            limit: Some(Bounded(page.limit)),
+            ..Self::from(page)
         }
     }
 
     /// What is looked for, and which page of it.
     #[must_use]
-    pub fn read(self) -> (RunQuery, PageRequest) {
+    pub fn read(self) -> (RunQuery, PageRequest<RunsBy>) {
+        let page = self.page();
         let query = RunQuery {
             namespace: self.namespace,
             task: self.task,
@@ -240,7 +194,7 @@ impl RunsParams {
             until: self.until,
             parent: self.parent,
         };
-        (query, PageRequest { after: self.after, limit: self.limit.map_or(PAGE, Count::get) })
+        (query, page)
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use support::{Server, Shop};
+use support::{Server, Shop, is_long};
 
 const FILE: &str = "
 meta: { type: ostler-timetable, version: 1, namespace: demo }
@@ -31,22 +31,8 @@ fn peak_idle(connections: usize) -> usize {
     150 + connections * 24 / 1024
 }
 
-fn is_long() -> bool {
-    std::env::var_os("OSTLER_TEST_LONG").is_some_and(|v| v == "1")
-}
-
 fn served(args: &[&str]) -> (Shop, Server) {
-    let shop = Shop::new();
-    shop.write("demo.yaml", FILE);
-    let server = shop.serve(&[&["demo.yaml"], args].concat());
-    (shop, server)
-}
-
-fn connect(server: &Server) -> TcpStream {
-    let stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream
+    support::served(FILE, args)
 }
 
 /// Everything that comes until the server closes; a reset counts as an end.
@@ -65,7 +51,7 @@ fn rest(stream: &mut TcpStream) -> String {
 
 /// Sends bytes, says that there are no more, and gives everything that comes back.
 fn sent(server: &Server, bytes: &[u8]) -> String {
-    let mut stream = connect(server);
+    let mut stream = server.connect();
     // The server may have answered and closed before it was all sent.
     let _ = stream.write_all(bytes);
     let _ = stream.shutdown(Shutdown::Write);
@@ -81,20 +67,6 @@ fn statuses(text: &str) -> Vec<u16> {
 /// A request with the headers that every one needs.
 fn request(line: &[u8], headers: &[u8], body: &[u8]) -> Vec<u8> {
     [line, b" HTTP/1.1\r\nHost: localhost\r\n", headers, b"\r\n", body].concat()
-}
-
-fn peak_mib(server: &Server) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-}
-
-fn assert_well(server: &Server, most_mib: usize) {
-    assert_eq!(server.get("/healthz").status, 200);
-    assert_eq!(server.get("/api/v1/runs?limit=1").status, 200);
-    let peak = peak_mib(server);
-    println!("peak of resident memory: {peak} MiB of {most_mib} MiB");
-    assert!(peak < most_mib, "{peak} MiB");
 }
 
 /// So many connections as were wanted, or as this machine lets a process have.
@@ -113,7 +85,7 @@ fn connections(wanted: usize) -> usize {
 fn heads_that_do_not_come_to_an_end_are_cut_and_others_are_answered() {
     let (_shop, server) = served(&["--client-time", "1s"]);
     let begun = Instant::now();
-    let mut open: Vec<TcpStream> = (0..300).map(|_| connect(&server)).collect();
+    let mut open: Vec<TcpStream> = (0..300).map(|_| server.connect()).collect();
     for (index, stream) in open.iter_mut().enumerate() {
         stream.set_nonblocking(true).unwrap();
         // Some send nothing at all, and some are idle behind an answer.
@@ -144,7 +116,7 @@ fn heads_that_do_not_come_to_an_end_are_cut_and_others_are_answered() {
     }
     assert!(begun.elapsed() >= Duration::from_secs(1), "cut before the time was up");
     println!("300 cut after {:?}, {answered} others answered", begun.elapsed());
-    assert_well(&server, PEAK_FLOODED);
+    server.assert_well(PEAK_FLOODED);
 }
 
 #[test]
@@ -161,7 +133,7 @@ fn floods_of_headers_are_refused_and_cut() {
         assert!(matches!(found[..], [414 | 431]), "{found:?}");
     }
     // One that never ends; what the sockets hold is the system's.
-    let mut stream = connect(&server);
+    let mut stream = server.connect();
     let mut taken = 0;
     stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
     while taken < 64 << 20 {
@@ -172,7 +144,7 @@ fn floods_of_headers_are_refused_and_cut() {
     }
     assert!(taken < 64 << 20, "it read on and on");
     assert_eq!(statuses(&rest(&mut stream)), [431]);
-    assert_well(&server, 200);
+    server.assert_well(200);
 }
 
 #[test]
@@ -181,18 +153,18 @@ fn bodies_beyond_the_limits_are_refused_without_being_kept() {
     let json = "Content-Type: application/json\r\n";
     let post = |headers: String| request(b"POST /api/v1/runs", (json.to_owned() + &headers).as_bytes(), b"");
     // Told at once: nothing of the body is there.
-    let mut stream = connect(&server);
+    let mut stream = server.connect();
     stream.write_all(&post(format!("Content-Length: {}\r\n", 40 << 20))).unwrap();
     assert_eq!(statuses(&rest(&mut stream)), [413]);
     // No length and no end.
-    let mut stream = connect(&server);
+    let mut stream = server.connect();
     stream.write_all(&post("Transfer-Encoding: chunked\r\n".into())).unwrap();
     let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 1 << 20], b"\r\n"].concat();
     let taken = (0..200).take_while(|_| stream.write_all(&chunk).is_ok()).count();
     assert!(taken < 100, "{taken} MiB were taken");
     assert_eq!(statuses(&rest(&mut stream)), [413]);
     // Promised, and not there in time; whoever waits for that holds up nobody.
-    let mut slow: Vec<TcpStream> = (0..100).map(|_| connect(&server)).collect();
+    let mut slow: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
     for stream in &mut slow {
         stream.write_all(&post("Content-Length: 1000000\r\n".into())).unwrap();
         stream.write_all(b"{").unwrap();
@@ -203,7 +175,7 @@ fn bodies_beyond_the_limits_are_refused_without_being_kept() {
         assert_eq!(statuses(&text), [400], "{text}");
         assert!(text.contains("was not there after 2 s"), "{text}");
     }
-    assert_well(&server, PEAK_FLOODED);
+    server.assert_well(PEAK_FLOODED);
 }
 
 #[test]
@@ -220,7 +192,7 @@ fn many_large_bodies_at_once_are_refused_in_part() {
         let flood: Vec<_> = (0..24)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut stream = connect(&server);
+                    let mut stream = server.connect();
                     stream.write_all(&head).unwrap();
                     let piece = vec![b' '; 1 << 20];
                     // The last byte is kept back until all have sent the rest or were refused.
@@ -241,7 +213,7 @@ fn many_large_bodies_at_once_are_refused_in_part() {
     let refused = found.iter().filter(|s| **s == 429).count();
     assert!(refused > 10, "{found:?}");
     assert!(found.iter().all(|s| matches!(s, 415 | 429)), "{found:?}");
-    assert_well(&server, PEAK_FLOODED);
+    server.assert_well(PEAK_FLOODED);
 }
 
 #[test]
@@ -264,7 +236,7 @@ fn bodies_that_say_much_with_few_bytes_are_refused() {
         }).collect::<String>();
     let answer = server.ask("PUT", "/api/v1/definitions", &[("content-type", "application/yaml")], &yaml);
     assert_eq!(answer.status, 400, "{}", answer.text);
-    assert_well(&server, PEAK_FLOODED);
+    server.assert_well(PEAK_FLOODED);
 }
 
 #[test]
@@ -297,7 +269,7 @@ fn what_is_not_utf_8_is_a_problem_and_no_other_text() {
     // An id that cannot stand in a log is not handed back.
     let text = sent(&server, &request(b"GET /healthz", b"X-Request-Id: \xff\r\n", b""));
     assert!(statuses(&text) == [200] && !text.contains('\u{fffd}'), "{text}");
-    assert_well(&server, 200);
+    server.assert_well(200);
 }
 
 #[test]
@@ -329,7 +301,7 @@ fn paths_lead_to_no_file() {
         assert!(matches!(found[..], [400 | 404 | 405 | 414]), "{path:.100}: {text:.500}");
         assert!(!text.contains("root:") && !text.contains("\r\nX-Evil"), "{path:.100}: {text:.500}");
     }
-    assert_well(&server, 200);
+    server.assert_well(200);
 }
 
 #[test]
@@ -377,7 +349,7 @@ fn nothing_can_be_smuggled_behind_a_request() {
     ] {
         assert_eq!(statuses(&sent(&server, head.as_bytes())), [400], "{head}");
     }
-    assert_well(&server, 200);
+    server.assert_well(200);
 }
 
 #[test]
@@ -414,14 +386,14 @@ fn other_protocols_and_noise_are_answered_or_cut() {
     let many: Vec<u8> =
         (0..300).flat_map(|n| request(format!("GET {}", paths[n % 3]).as_bytes(), b"", b"")).collect();
     assert_eq!(statuses(&sent(&server, &many)), [200, 404, 200].repeat(100));
-    assert_well(&server, 200);
+    server.assert_well(200);
 }
 
 #[test]
 fn idle_connections_take_little_and_hold_nobody_up() {
     let (_shop, server) = served(&["--client-time", "120s"]);
     let wanted = connections(if is_long() { 10_000 } else { 2_000 });
-    let mut open: Vec<TcpStream> = (0..wanted).map(|_| connect(&server)).collect();
+    let mut open: Vec<TcpStream> = (0..wanted).map(|_| server.connect()).collect();
     for (index, stream) in open.iter_mut().enumerate() {
         if index % 2 == 0 {
             stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ").unwrap();
@@ -432,7 +404,7 @@ fn idle_connections_take_little_and_hold_nobody_up() {
         assert_eq!(server.get("/api/v1/runs?limit=10").status, 200);
     }
     println!("beside {wanted} connections a request takes {:?}", begun.elapsed() / 20);
-    assert_well(&server, peak_idle(wanted));
+    server.assert_well(peak_idle(wanted));
     // They are still there: one that comes to its end is answered.
     for stream in open.iter_mut().step_by(100) {
         stream.write_all(b"y\r\nConnection: close\r\n\r\n").unwrap();

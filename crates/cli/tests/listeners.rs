@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::json;
-use support::{Server, Shop};
+use support::{Server, Shop, is_long};
 
 const FILE: &str = "
 meta: { type: ostler-timetable, version: 1, namespace: demo }
@@ -27,38 +27,17 @@ tasks:
 /// are not read, 64 that are made at a time, and what the server needs itself.
 const PEAK: usize = 900;
 
-fn is_long() -> bool {
-    std::env::var_os("OSTLER_TEST_LONG").is_some_and(|v| v == "1")
-}
-
 fn served(args: &[&str]) -> (Shop, Server) {
-    let shop = Shop::new();
-    shop.write("demo.yaml", FILE);
-    let server = shop.serve(&[&["demo.yaml"], args].concat());
+    let (shop, server) = support::served(FILE, args);
     assert_eq!(server.post("/api/v1/tasks/demo/held/pause", &json!(null)).status, 200);
     (shop, server)
 }
 
 /// A connection that has asked for something and has not read anything.
 fn asked(server: &Server, path: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(server.url.trim_start_matches("http://")).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut stream = server.connect();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
     stream
-}
-
-fn peak_mib(server: &Server) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
-}
-
-fn assert_well(server: &Server) {
-    assert_eq!(server.get("/healthz").status, 200);
-    assert_eq!(server.get("/api/v1/runs?limit=1").status, 200);
-    let peak = peak_mib(server);
-    println!("peak of resident memory: {peak} MiB of {PEAK} MiB");
-    assert!(peak < PEAK, "{peak} MiB");
 }
 
 /// How many follow the events.
@@ -93,7 +72,7 @@ fn a_listener_that_does_not_read_holds_nothing_and_finds_everything_later() {
     events(&shop, &server, 10_000);
     let last = last_event(&server);
     assert!(last - first >= 20_000, "{}", last - first);
-    assert_well(&server);
+    server.assert_well(PEAK);
     // It reads now, and misses nothing, although the ring has long gone on.
     let mut at = first;
     for line in BufReader::new(slow).lines() {
@@ -123,7 +102,7 @@ fn a_listener_that_never_reads_is_cut() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{} are still there", followers(&server));
         events(&shop, &server, 2_000);
     }
-    assert_well(&server);
+    server.assert_well(PEAK);
     // Whoever reads at last finds what had been sent, and the end.
     let mut text = Vec::new();
     let _ = slow[0].read_to_end(&mut text);
@@ -152,7 +131,7 @@ fn answers_that_nobody_reads_are_kept_within_a_bound() {
     println!("{wanted} large answers not read, {refused} of them refused");
     assert!(found.iter().all(|s| s == "200" || s == "429"), "{found:?}");
     assert_eq!(refused > 0, is_long(), "{found:?}");
-    assert_well(&server);
+    server.assert_well(PEAK);
     // When those who do not read are gone, there is room again.
     drop(open);
     shop.wait_for("room", || server.get("/api/v1/runs?limit=10000").status == 200);
@@ -194,5 +173,5 @@ fn all_listeners_see_a_run_end() {
     shop.wait_for("them to be gone", || {
         server.post("/api/v1/tasks/demo/greet/runs", &json!({})).status == 201 && followers(&server) == 0
     });
-    assert_well(&server);
+    server.assert_well(PEAK);
 }

@@ -175,6 +175,14 @@ fn an_agent_looks_at_everything_and_changes_nothing_unless_it_is_allowed_to() {
     assert!(said.text.contains(&format!("{id} demo:fails is failed")), "{}", said.text);
     let said = agent.done("show_run", json!({ "id": id }));
     assert_eq!(said.views["exit_code"], 3);
+    let ordered = |sort| agent.done("list_runs", json!({ "sort": sort, "limit": 2 })).views["items"].clone();
+    assert!(ordered("created")[0]["id"].as_str() <= ordered("-created")[0]["id"].as_str());
+    let names = agent.done("list_tasks", json!({ "sort": "-name", "limit": 2 })).views;
+    assert!(names["items"][0]["id"].as_str() > names["items"][1]["id"].as_str(), "{names}");
+    let said = agent.refused("list_tasks", json!({ "sort": "name", "after": names["next"] }));
+    assert!(said.text.contains("sorted by `-name`"), "{}", said.text);
+    let said = agent.refused("list_schedules", json!({ "sort": "due" }));
+    assert!(said.text.contains("`due` is not an order of this list"), "{}", said.text);
     let said = agent.done("explain", json!({ "id": id }));
     assert!(said.text.starts_with("run of demo:fails is failed"), "{}", said.text);
     let said = agent.done("tail", json!({ "id": id, "lines": 5 }));

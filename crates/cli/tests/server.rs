@@ -21,12 +21,28 @@ tasks:
     on: { schedule: { every: 1h } }
 ";
 
+/// More of everything that lists show. Nothing of it starts anything by itself.
+const MORE: &str = "
+meta: { type: ostler-timetable, version: 1, namespace: more }
+tasks:
+  - meta: { id: daily }
+    inputs: { n: { type: integer, default: 1 } }
+    run: date
+    on:
+      schedule:
+        - { id: z, every: 300d }
+        - { id: a, every: 200d }
+        - { id: boot, cron: '@reboot' }
+      silence: { task: 'demo:greet', after: 25h }
+      run: 'demo:sleeps'
+presets:
+  - { id: y, task: daily, inputs: { n: 2 } }
+  - { id: x, task: daily, inputs: { n: 3 } }
+";
+
 /// A server with the definitions above.
 fn served() -> (Shop, Server) {
-    let shop = Shop::new();
-    shop.write("demo.yaml", FILE);
-    let server = shop.serve(&["demo.yaml"]);
-    (shop, server)
+    support::served(FILE, &[])
 }
 
 fn started(answer: &Answer) -> String {
@@ -265,6 +281,7 @@ fn errors_are_problems_with_the_texts_of_the_command_line() {
         ("GET", "/api/v1/runs?limit=0", "", 400, "between 1 and 10000"),
         ("GET", "/api/v1/runs?nope=1", "", 400, "unknown field `nope`"),
         ("GET", "/api/v1/runs?after=!", "", 400, "cursor"),
+        ("GET", "/api/v1/tasks?after=abc", "", 400, "`abc` is not the cursor of a page"),
         ("GET", "/api/v1/events?after=zzz", "", 400, "is not an event cursor"),
         ("POST", "/api/v1/runs", "{", 400, "the body does not read"),
         (
@@ -357,20 +374,104 @@ fn pages_follow_one_another_to_the_end() {
     let (shop, server) = served();
     let runs: Vec<_> = (0..25).map(|_| json!({ "namespace": "demo", "task": "greet" })).collect();
     assert_eq!(server.post("/api/v1/runs/batch", &json!({ "runs": runs })).status, 201);
+    let mut ids = collected(&server, "/api/v1/runs?limit=10", "id");
+    assert_eq!(ids.len(), 25);
+    assert!(ids.windows(2).all(|pair| pair[0] > pair[1]), "newest first, each once: {ids:?}");
+    ids.reverse();
+    assert_eq!(collected(&server, "/api/v1/runs?limit=10&sort=created", "id"), ids);
+    drop(shop);
+}
+
+/// A field of everything that is on the pages of a list.
+fn collected(server: &Server, list: &str, field: &str) -> Vec<String> {
     let (mut seen, mut after) = (Vec::new(), String::new());
     loop {
-        let page = server.get(&format!("/api/v1/runs?limit=10{after}")).json();
-        seen.extend(page["items"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap().to_owned()));
+        let page = server.get(&format!("{list}{after}")).json();
+        let items = page["items"].as_array().unwrap_or_else(|| panic!("{list}{after}: {page}"));
+        seen.extend(items.iter().map(|item| item[field].as_str().unwrap_or_default().to_owned()));
         match page["next"].as_str() {
-            Some(next) => after = format!("&after={next}"),
-            None => break,
+            Some(next) => after = format!("&after={}", next.replace('\u{1f}', "%1f")),
+            None => return seen,
         }
     }
-    let mut sorted = seen.clone();
-    sorted.sort();
-    sorted.dedup();
-    sorted.reverse();
-    assert_eq!((seen.len(), &seen), (25, &sorted), "newest first, each once");
+}
+
+#[test]
+fn lists_stand_in_the_order_that_is_asked_for_and_cursors_in_theirs() {
+    let (shop, server) = served();
+    shop.write("more.yaml", MORE);
+    assert_eq!(shop.run(&["push", "more.yaml"]).code, 0);
+    let runs: Vec<_> = (0..3).map(|_| start(&server, "greet")).collect();
+    runs.iter().for_each(|id| drop(ended(&shop, &server, id)));
+    // Whatever the order: each is there once, whether it comes in pages of one or all at once.
+    for (list, field, orders) in [
+        ("runs", "id", &["created", "-created"][..]),
+        ("tasks", "id", &["name", "-name", "updated", "-updated"]),
+        ("presets", "id", &["name", "-name", "updated", "-updated"]),
+        ("namespaces", "name", &["name", "-name", "seen", "-seen"]),
+        ("schedules", "id", &["created", "-created", "name", "-name", "next", "-next"]),
+        ("triggers", "id", &["created", "-created", "name", "-name", "last", "-last"]),
+    ] {
+        let all = |order: &str| collected(&server, &format!("/api/v1/{list}?limit=100&sort={order}"), field);
+        for order in orders {
+            let ordered = all(order);
+            let paged = collected(&server, &format!("/api/v1/{list}?limit=1&sort={order}"), field);
+            assert_eq!(paged, ordered, "{list} by {order}");
+            let (mut here, mut there) = (ordered, all(orders[0]));
+            here.sort();
+            there.sort();
+            assert_eq!(here, there, "{list} by {order}");
+        }
+        for turned in orders.iter().filter_map(|order| order.strip_prefix('-')) {
+            if ["name", "created"].contains(&turned) {
+                let mut back = all(&format!("-{turned}"));
+                back.reverse();
+                assert_eq!(back, all(turned), "{list} by {turned}");
+            }
+        }
+        let refused = server.get(&format!("/api/v1/{list}?sort=size"));
+        let text = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert_eq!(refused.status, 400, "{text}");
+        assert!(text.contains("`size` is not an order of this list"), "{text}");
+        assert!(orders.iter().all(|order| text.contains(&format!("`{order}`"))), "{text}");
+    }
+    let next = |order: &str| {
+        let page = server.get(&format!("/api/v1/runs?limit=1&sort={order}")).json();
+        page["next"].as_str().unwrap().to_owned()
+    };
+    for (made, asked) in [("created", "-created"), ("-created", "created")] {
+        let answer = server.get(&format!("/api/v1/runs?sort={asked}&after={}", next(made)));
+        let problem = answer.json();
+        assert_eq!((answer.status, &problem["kind"]), (400, &json!("bad_input")));
+        let text = problem["detail"].as_str().unwrap();
+        assert!(text.contains(&format!("sorted by `{made}`, and this one is sorted by `{asked}`")), "{text}");
+    }
+
+    let listed = |args: &[&str]| {
+        let here = shop.run(&[args, &["--output", "json"]].concat());
+        let there = shop.run(&[args, &["--output", "json", "--server", &server.url]].concat());
+        assert_eq!((here.code, &here.out), (0, &there.out), "{args:?}: {}", here.err);
+        let told: Value = serde_json::from_str(&here.out).unwrap();
+        told.get("items").unwrap_or(&told).clone()
+    };
+    let ids = |sort| -> Vec<String> {
+        let runs = listed(&["runs", "list", "--sort", sort, "--limit", "1", "--all"]);
+        runs.as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids("created"), collected(&server, "/api/v1/runs?sort=created", "id"));
+    assert_eq!(ids("-created"), collected(&server, "/api/v1/runs", "id"));
+    for name in ["b", "a"] {
+        assert_eq!(shop.run(&["tokens", "create", name, "--scope", "view"]).code, 0);
+    }
+    let names = |sort| -> Vec<Value> {
+        let tokens = listed(&["tokens", "list", "--sort", sort]);
+        tokens.as_array().unwrap().iter().map(|t| t["name"].clone()).collect()
+    };
+    assert_eq!((names("name"), names("-name")), (vec![json!("a"), json!("b")], vec![json!("b"), json!("a")]));
+    assert_eq!((names("created"), names("-created")), (names("-name"), names("name")));
+    let refused = shop.run(&["runs", "list", "--sort", "size"]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.err.contains("possible values: created, -created"), "{}", refused.err);
     drop(shop);
 }
 

@@ -3,11 +3,12 @@
 use std::{future::Future, time::Duration};
 
 use ostler_api::{
-    Accepted, Answered, Api, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff,
-    ErrorKind, EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView,
-    NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy,
-    RetryReport, RunQuery, RunView, ScheduleView, ServerInfo, SignalRequest, StartRequest, Started,
-    StatsView, TaskRef, TaskView, TokenView, TransitionView, TriggerView, Verdict,
+    Accepted, Answered, Api, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, DefinitionsBy,
+    Diff, ErrorKind, EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest,
+    NamespaceView, NamespacesBy, NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport,
+    RerunRequest, RetentionPolicy, RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy,
+    ServerInfo, SignalRequest, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView,
+    TokensBy, TransitionView, TriggerView, TriggersBy, Verdict,
 };
 use ostler_model::{Uid, definition::Timetable};
 use tokio::runtime::Runtime;
@@ -55,7 +56,7 @@ impl Api for Blocking {
         self.wait(self.client.nodes())
     }
 
-    fn namespaces(&self, page: &PageRequest) -> Answer<ListPage<NamespaceView>> {
+    fn namespaces(&self, page: &PageRequest<NamespacesBy>) -> Answer<ListPage<NamespaceView>> {
         self.wait(self.client.namespaces(page))
     }
 
@@ -67,7 +68,11 @@ impl Api for Blocking {
         self.wait(self.client.resolve_task(text))
     }
 
-    fn tasks(&self, namespace: Option<&str>, page: &PageRequest) -> Answer<ListPage<TaskView>> {
+    fn tasks(
+        &self,
+        namespace: Option<&str>,
+        page: &PageRequest<DefinitionsBy>,
+    ) -> Answer<ListPage<TaskView>> {
         self.wait(self.client.tasks(namespace, page))
     }
 
@@ -79,15 +84,27 @@ impl Api for Blocking {
         self.wait(self.client.delete_task(task, expected))
     }
 
-    fn presets(&self, namespace: Option<&str>, page: &PageRequest) -> Answer<ListPage<PresetView>> {
+    fn presets(
+        &self,
+        namespace: Option<&str>,
+        page: &PageRequest<DefinitionsBy>,
+    ) -> Answer<ListPage<PresetView>> {
         self.wait(self.client.presets(namespace, page))
     }
 
-    fn schedules(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<ScheduleView>> {
+    fn schedules(
+        &self,
+        task: Option<&TaskRef>,
+        page: &PageRequest<SchedulesBy>,
+    ) -> Answer<ListPage<ScheduleView>> {
         self.wait(self.client.schedules(task, page))
     }
 
-    fn triggers(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<TriggerView>> {
+    fn triggers(
+        &self,
+        task: Option<&TaskRef>,
+        page: &PageRequest<TriggersBy>,
+    ) -> Answer<ListPage<TriggerView>> {
         self.wait(self.client.triggers(task, page))
     }
 
@@ -123,7 +140,7 @@ impl Api for Blocking {
         self.wait(self.client.start_many(requests))
     }
 
-    fn runs(&self, query: &RunQuery, page: &PageRequest) -> Answer<ListPage<RunView>> {
+    fn runs(&self, query: &RunQuery, page: &PageRequest<RunsBy>) -> Answer<ListPage<RunView>> {
         self.wait(self.client.runs(query, page))
     }
 
@@ -175,8 +192,8 @@ impl Api for Blocking {
         self.wait(self.client.create_token(token))
     }
 
-    fn tokens(&self) -> Answer<Vec<TokenView>> {
-        self.wait(self.client.tokens())
+    fn tokens(&self, sort: Sort<TokensBy>) -> Answer<Vec<TokenView>> {
+        self.wait(self.client.tokens(sort))
     }
 
     fn revoke_token(&self, name: &str) -> Answer<TokenView> {

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use ostler_api::{
-    Accepted, Answered, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff, EventsPage,
-    Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NewToken, NodeView,
-    PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy, RetryReport, RunQuery,
-    RunView, ScheduleView, ServerInfo, SignalRequest, StartRequest, Started, StatsView, TaskRef, TaskView,
-    TokenView, TransitionView, TriggerView, Verdict,
+    Accepted, Answered, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, DefinitionsBy, Diff,
+    EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NamespacesBy,
+    NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy,
+    RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, Sort,
+    StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView, TriggerView,
+    TriggersBy, Verdict,
     bodies::{RetryMany, StartMany},
     wire::{
-        Bounded, EventsParams, HistoryParams, LogsParams, MAX_WAIT_S, NamespaceParams, PageParams,
-        PushParams, ResolveParams, Resolved, RunsParams, ScheduleParams, TaskParams,
+        Bounded, DefinitionsParams, EventsParams, HistoryParams, LogsParams, MAX_WAIT_S, NamespacesParams,
+        PushParams, ResolveParams, Resolved, RunsParams, ScheduleParams, SchedulesParams, TokensParams,
+        TriggersParams,
     },
 };
 use ostler_model::{Uid, definition::Timetable};
@@ -42,9 +44,9 @@ impl Client {
         self.get("/nodes").await
     }
 
-    /// A page of namespaces, by name.
-    pub async fn namespaces(&self, page: &PageRequest) -> Answer<ListPage<NamespaceView>> {
-        self.find("/namespaces", &PageParams::from(page)).await
+    /// A page of namespaces.
+    pub async fn namespaces(&self, page: &PageRequest<NamespacesBy>) -> Answer<ListPage<NamespaceView>> {
+        self.find("/namespaces", &NamespacesParams::from(page)).await
     }
 
     /// The namespace of a name, or of a prefix that fits only one.
@@ -61,9 +63,14 @@ impl Client {
         Ok(TaskRef { namespace: resolved.namespace, task: resolved.task.unwrap_or_default() })
     }
 
-    /// A page of tasks, by namespace and id.
-    pub async fn tasks(&self, namespace: Option<&str>, page: &PageRequest) -> Answer<ListPage<TaskView>> {
-        self.find("/tasks", &NamespaceParams::new(namespace, page)).await
+    /// A page of tasks.
+    pub async fn tasks(
+        &self,
+        namespace: Option<&str>,
+        page: &PageRequest<DefinitionsBy>,
+    ) -> Answer<ListPage<TaskView>> {
+        let namespace = namespace.map(str::to_owned);
+        self.find("/tasks", &DefinitionsParams { namespace, ..DefinitionsParams::from(page) }).await
     }
 
     /// One task.
@@ -80,37 +87,34 @@ impl Client {
         self.ask(request).await
     }
 
-    /// A page of presets, by namespace and id.
-    pub async fn presets(&self, namespace: Option<&str>, page: &PageRequest) -> Answer<ListPage<PresetView>> {
-        self.find("/presets", &NamespaceParams::new(namespace, page)).await
+    /// A page of presets.
+    pub async fn presets(
+        &self,
+        namespace: Option<&str>,
+        page: &PageRequest<DefinitionsBy>,
+    ) -> Answer<ListPage<PresetView>> {
+        let namespace = namespace.map(str::to_owned);
+        self.find("/presets", &DefinitionsParams { namespace, ..DefinitionsParams::from(page) }).await
     }
 
-    /// A page of schedules, oldest first.
+    /// A page of schedules.
     pub async fn schedules(
         &self,
         task: Option<&TaskRef>,
-        page: &PageRequest,
+        page: &PageRequest<SchedulesBy>,
     ) -> Answer<ListPage<ScheduleView>> {
-        let params = TaskParams {
-            task: task.map(ToString::to_string),
-            after: page.after.clone(),
-            limit: Some(Bounded(page.limit)),
-        };
-        self.find("/schedules", &params).await
+        let task = task.map(ToString::to_string);
+        self.find("/schedules", &SchedulesParams { task, ..SchedulesParams::from(page) }).await
     }
 
-    /// A page of triggers, oldest first.
+    /// A page of triggers.
     pub async fn triggers(
         &self,
         task: Option<&TaskRef>,
-        page: &PageRequest,
+        page: &PageRequest<TriggersBy>,
     ) -> Answer<ListPage<TriggerView>> {
-        let params = TaskParams {
-            task: task.map(ToString::to_string),
-            after: page.after.clone(),
-            limit: Some(Bounded(page.limit)),
-        };
-        self.find("/triggers", &params).await
+        let task = task.map(ToString::to_string);
+        self.find("/triggers", &TriggersParams { task, ..TriggersParams::from(page) }).await
     }
 
     /// Hands a trigger of a task an event by hand.
@@ -188,8 +192,8 @@ impl Client {
         self.post("/runs/batch", &StartMany { runs: requests }).await
     }
 
-    /// A page of runs, newest first.
-    pub async fn runs(&self, query: &RunQuery, page: &PageRequest) -> Answer<ListPage<RunView>> {
+    /// A page of runs.
+    pub async fn runs(&self, query: &RunQuery, page: &PageRequest<RunsBy>) -> Answer<ListPage<RunView>> {
         self.find("/runs", &RunsParams::new(query, page)).await
     }
 
@@ -253,8 +257,8 @@ impl Client {
     }
 
     /// All tokens, those that do not count any more too.
-    pub async fn tokens(&self) -> Answer<Vec<TokenView>> {
-        self.get("/tokens").await
+    pub async fn tokens(&self, sort: Sort<TokensBy>) -> Answer<Vec<TokenView>> {
+        self.find("/tokens", &TokensParams { sort }).await
     }
 
     /// Revokes a token; the next request with it is refused.

@@ -7,13 +7,14 @@
 //!
 //! ```
 //! use std::sync::Arc;
+//! use ostler_api::PageRequest;
 //! use ostler_clock::SystemClock;
 //! use ostler_embedded::{Embedded, Place};
 //! use ostler_service::Actor;
 //!
 //! let embedded = Embedded::open(Place::Memory, Arc::new(SystemClock)).unwrap();
 //! let service = embedded.service();
-//! assert!(service.namespaces(&Actor::local("me"), None, 10).unwrap().complete);
+//! assert!(service.namespaces(&Actor::local("me"), &PageRequest::first(10)).unwrap().complete);
 //! ```
 
 mod lines;

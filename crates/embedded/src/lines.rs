@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use ostler_api::{ApiError, ErrorKind, LogLine, LogPage, LogRequest, LogStream, RunQuery};
+use ostler_api::{ApiError, ErrorKind, LogLine, LogPage, LogRequest, LogStream, PageRequest, RunQuery};
 use ostler_execution::Stream;
 use ostler_executors::{LogCursor, LogQuery, LogRecord};
 use ostler_model::Uid;
@@ -27,7 +27,7 @@ impl Local {
         let mut parts = vec![(run.id, None)];
         if run.kind == "flow" {
             let query = RunQuery { parent: Some(run.id), ..RunQuery::default() };
-            let mut steps = self.service.runs(&self.actor, &query, None, STEPS)?.items;
+            let mut steps = self.service.runs(&self.actor, &query, &PageRequest::first(STEPS))?.items;
             steps.sort_by_key(|step| step.id);
             parts = steps.into_iter().map(|step| (step.id, step.step)).collect();
         }

@@ -6,11 +6,12 @@ use std::{
 };
 
 use ostler_api::{
-    Accepted, Answered, Api, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, Diff,
-    EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NewToken,
-    NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy, RetryReport,
-    RunQuery, RunView, ScheduleView, ServerInfo, SignalRequest, StartRequest, Started, StatsView, TaskRef,
-    TaskView, TokenView, TransitionView, TriggerView, Verdict,
+    Accepted, Answered, Api, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, DefinitionsBy,
+    Diff, EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView,
+    NamespacesBy, NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest,
+    RetentionPolicy, RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo,
+    SignalRequest, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy,
+    TransitionView, TriggerView, TriggersBy, Verdict,
 };
 use ostler_clock::SeededEntropy;
 use ostler_executors::RunLogs;
@@ -109,8 +110,8 @@ impl Api for Local {
         Ok(self.service.nodes(&self.actor)?)
     }
 
-    fn namespaces(&self, page: &PageRequest) -> Answer<ListPage<NamespaceView>> {
-        Ok(self.service.namespaces(&self.actor, page.after.as_deref(), page.limit)?)
+    fn namespaces(&self, page: &PageRequest<NamespacesBy>) -> Answer<ListPage<NamespaceView>> {
+        Ok(self.service.namespaces(&self.actor, page)?)
     }
 
     fn resolve_namespace(&self, text: &str) -> Answer<String> {
@@ -122,8 +123,12 @@ impl Api for Local {
         Ok(TaskRef { namespace, task })
     }
 
-    fn tasks(&self, namespace: Option<&str>, page: &PageRequest) -> Answer<ListPage<TaskView>> {
-        Ok(self.service.tasks(&self.actor, namespace, page.after.as_deref(), page.limit)?)
+    fn tasks(
+        &self,
+        namespace: Option<&str>,
+        page: &PageRequest<DefinitionsBy>,
+    ) -> Answer<ListPage<TaskView>> {
+        Ok(self.service.tasks(&self.actor, namespace, page)?)
     }
 
     fn task(&self, task: &TaskRef) -> Answer<TaskView> {
@@ -134,18 +139,30 @@ impl Api for Local {
         Ok(self.service.delete_task(&self.actor, &task.namespace, &task.task, expected)?)
     }
 
-    fn presets(&self, namespace: Option<&str>, page: &PageRequest) -> Answer<ListPage<PresetView>> {
-        Ok(self.service.presets(&self.actor, namespace, page.after.as_deref(), page.limit)?)
+    fn presets(
+        &self,
+        namespace: Option<&str>,
+        page: &PageRequest<DefinitionsBy>,
+    ) -> Answer<ListPage<PresetView>> {
+        Ok(self.service.presets(&self.actor, namespace, page)?)
     }
 
-    fn schedules(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<ScheduleView>> {
+    fn schedules(
+        &self,
+        task: Option<&TaskRef>,
+        page: &PageRequest<SchedulesBy>,
+    ) -> Answer<ListPage<ScheduleView>> {
         let task = task.map(|t| (t.namespace.clone(), t.task.clone()));
-        Ok(self.service.schedules(&self.actor, task.as_ref(), page.after.as_deref(), page.limit)?)
+        Ok(self.service.schedules(&self.actor, task.as_ref(), page)?)
     }
 
-    fn triggers(&self, task: Option<&TaskRef>, page: &PageRequest) -> Answer<ListPage<TriggerView>> {
+    fn triggers(
+        &self,
+        task: Option<&TaskRef>,
+        page: &PageRequest<TriggersBy>,
+    ) -> Answer<ListPage<TriggerView>> {
         let task = task.map(|t| (t.namespace.clone(), t.task.clone()));
-        Ok(self.service.triggers(&self.actor, task.as_ref(), page.after.as_deref(), page.limit)?)
+        Ok(self.service.triggers(&self.actor, task.as_ref(), page)?)
     }
 
     fn fire(&self, task: &TaskRef, trigger: &str, request: &FireRequest) -> Answer<Accepted> {
@@ -187,8 +204,8 @@ impl Api for Local {
         Ok(self.service.start_many(&self.actor, requests)?)
     }
 
-    fn runs(&self, query: &RunQuery, page: &PageRequest) -> Answer<ListPage<RunView>> {
-        Ok(self.service.runs(&self.actor, query, page.after.as_deref(), page.limit)?)
+    fn runs(&self, query: &RunQuery, page: &PageRequest<RunsBy>) -> Answer<ListPage<RunView>> {
+        Ok(self.service.runs(&self.actor, query, page)?)
     }
 
     fn run(&self, id: Uid) -> Answer<RunView> {
@@ -259,8 +276,8 @@ impl Api for Local {
         Ok(self.service.create_token(&self.actor, token, &SeededEntropy::from_os())?)
     }
 
-    fn tokens(&self) -> Answer<Vec<TokenView>> {
-        Ok(self.service.tokens(&self.actor)?)
+    fn tokens(&self, sort: Sort<TokensBy>) -> Answer<Vec<TokenView>> {
+        Ok(self.service.tokens(&self.actor, sort)?)
     }
 
     fn revoke_token(&self, name: &str) -> Answer<TokenView> {

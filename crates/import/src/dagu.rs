@@ -2,7 +2,7 @@
 
 use ostler_calendar::check_cron;
 use ostler_model::{Span, trigger::Dialect};
-use ostler_timetable::{Tree, TreeKind, read_yaml};
+use ostler_timetable::{Tree, TreeKind};
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,6 +11,13 @@ use crate::{
     document::{Document, Entries, Notes, Task, put, zone_error},
     fields::{Fields, entries, items, number, text, texts},
     inputs::Inputs,
+    yaml::{Front, Words, one_each},
+};
+
+const WORDS: Words = Words {
+    several: "Dagu files",
+    shape: "a Dagu file is a map with `steps`",
+    left_out: "the file is left out",
 };
 
 /// Turns Dagu files into a definition file, one task for each.
@@ -18,23 +25,7 @@ use crate::{
 /// # Errors
 /// What is not YAML, not a cron expression, or a dependency that there is not.
 pub fn dagu(files: &[File], options: &Options) -> Result<Imported, ImportError> {
-    let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
-    let mut document = Document::new(format!("the Dagu files {}", names.join(", ")), options)?;
-    for file in files {
-        let tree = read_yaml(&file.text, &file.name)?;
-        if !matches!(tree.kind, TreeKind::Map(_)) {
-            return Err(ImportError::at(&file.name, tree.line, "a Dagu file is a map with `steps`"));
-        }
-        let mut notes = Notes::of(&file.name);
-        match one(file, &tree, &mut notes, &mut document)? {
-            Some(task) => document.tasks.push(Task { notes, ..task }),
-            None => {
-                notes.add(0, "no step can be carried over: the file is left out");
-                document.notes.extend(notes.items);
-            }
-        }
-    }
-    Ok(document.finish(options))
+    one_each(files, options, &WORDS, one)
 }
 
 fn one(
@@ -116,13 +107,7 @@ fn one(
     }
     meta.append(&mut task.meta);
     task.meta = meta;
-    put(&mut task.body, "inputs", inputs.value());
-    put(&mut task.body, "policy", policy);
-    if !schedules.is_empty() {
-        put(&mut task.body, "on", json!({ "schedule": schedules }));
-    }
-    put(&mut task.body, "env", env);
-    put(&mut task.body, "defaults", defaults);
+    Front { inputs, policy, schedules, env, defaults }.put(&mut task.body);
     put(&mut task.body, "steps", steps);
     put(&mut task.body, "on_success", on_success);
     put(&mut task.body, "on_failure", on_failure);

@@ -2,7 +2,7 @@
 
 use ostler_calendar::check_cron;
 use ostler_model::trigger::Dialect;
-use ostler_timetable::{Tree, TreeKind, read_yaml};
+use ostler_timetable::{Tree, TreeKind};
 use serde_json::{Value, json};
 
 use crate::{
@@ -12,6 +12,13 @@ use crate::{
     fields::{Fields, entries, items, json, text, texts},
     github_job::Jobs,
     inputs::Inputs,
+    yaml::{Front, Words, one_each},
+};
+
+const WORDS: Words = Words {
+    several: "GitHub workflows",
+    shape: "a workflow is a map with `on` and `jobs`",
+    left_out: "the workflow is left out",
 };
 
 /// Turns GitHub workflows into a definition file, one task for each.
@@ -19,23 +26,7 @@ use crate::{
 /// # Errors
 /// What is not YAML, not a cron expression, or a job that needs one that there is not.
 pub fn github(files: &[File], options: &Options) -> Result<Imported, ImportError> {
-    let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
-    let mut document = Document::new(format!("the GitHub workflows {}", names.join(", ")), options)?;
-    for file in files {
-        let tree = read_yaml(&file.text, &file.name)?;
-        if !matches!(tree.kind, TreeKind::Map(_)) {
-            return Err(ImportError::at(&file.name, tree.line, "a workflow is a map with `on` and `jobs`"));
-        }
-        let mut notes = Notes::of(&file.name);
-        match one(file, &tree, &mut notes, &mut document)? {
-            Some(task) => document.tasks.push(Task { notes, ..task }),
-            None => {
-                notes.add(0, "no step can be carried over: the workflow is left out");
-                document.notes.extend(notes.items);
-            }
-        }
-    }
-    Ok(document.finish(options))
+    one_each(files, options, &WORDS, one)
 }
 
 fn one(
@@ -77,14 +68,9 @@ fn one(
     let mut task = Task::default();
     put(&mut task.meta, "id", document.ids.take(file.stem(), "workflow"));
     put(&mut task.meta, "name", name.unwrap_or_default());
-    put(&mut task.body, "inputs", inputs.value());
-    put(&mut task.body, "policy", policy);
-    if !schedules.is_empty() {
-        put(&mut task.body, "on", json!({ "schedule": schedules }));
-    }
-    put(&mut task.body, "env", env);
     // What GitHub's runners start steps with when nothing is said.
-    put(&mut task.body, "defaults", json!({ "shell": "bash" }));
+    let defaults = Entries::from_iter([("shell".to_owned(), "bash".into())]);
+    Front { inputs, policy, schedules, env, defaults }.put(&mut task.body);
     put(&mut task.body, "steps", steps);
     Ok(Some(task))
 }

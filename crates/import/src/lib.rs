@@ -29,6 +29,7 @@ mod inputs;
 mod job;
 mod systemd;
 mod unit;
+mod yaml;
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! What tools are called with. The comments here are what an agent reads of each argument.
 
-use ostler_api::{LogStream, wire::Bounded};
+use ostler_api::{DefinitionsBy, LogStream, RunsBy, SchedulesBy, TriggersBy, paged, wire::Bounded};
 use ostler_model::{RunState, Uid};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -20,18 +20,12 @@ pub(crate) type Entries = Bounded<1, MOST_ENTRIES>;
 /// How many lines.
 pub(crate) type Lines = Bounded<1, MOST_LINES>;
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ListTasks {
-    /// Only of this namespace (a prefix that fits one will do).
-    #[serde(default)]
-    pub(crate) namespace: Option<String>,
-    /// At most so many; 50 when nothing is said.
-    #[serde(default)]
-    pub(crate) limit: Option<Entries>,
-    /// Go on after this cursor: `next` of the page before.
-    #[serde(default)]
-    pub(crate) after: Option<String>,
+paged! {
+    pub(crate) struct ListTasks[DefinitionsBy, Entries] {
+        /// Only of this namespace (a prefix that fits one will do).
+        #[serde(default)]
+        pub(crate) namespace: Option<String>,
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -41,27 +35,21 @@ pub(crate) struct ShowTask {
     pub(crate) task: String,
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ListRuns {
-    /// Only of this namespace (a prefix that fits one will do).
-    #[serde(default)]
-    pub(crate) namespace: Option<String>,
-    /// Only of this task: `task` or `namespace:task`.
-    #[serde(default)]
-    pub(crate) task: Option<String>,
-    /// Only in one of these states.
-    #[serde(default)]
-    pub(crate) states: Vec<RunState>,
-    /// Only made since: a moment (`2026-11-20T07:00:00Z`) or so long ago (`90m`, `2d`).
-    #[serde(default)]
-    pub(crate) since: Option<String>,
-    /// At most so many; 50 when nothing is said.
-    #[serde(default)]
-    pub(crate) limit: Option<Entries>,
-    /// Go on after this cursor: `next` of the page before.
-    #[serde(default)]
-    pub(crate) after: Option<String>,
+paged! {
+    pub(crate) struct ListRuns[RunsBy, Entries] {
+        /// Only of this namespace (a prefix that fits one will do).
+        #[serde(default)]
+        pub(crate) namespace: Option<String>,
+        /// Only of this task: `task` or `namespace:task`.
+        #[serde(default)]
+        pub(crate) task: Option<String>,
+        /// Only in one of these states.
+        #[serde(default)]
+        pub(crate) states: Vec<RunState>,
+        /// Only made since: a moment (`2026-11-20T07:00:00Z`) or so long ago (`90m`, `2d`).
+        #[serde(default)]
+        pub(crate) since: Option<String>,
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -100,18 +88,20 @@ pub(crate) struct Tail {
     pub(crate) wait_seconds: Option<Bounded<0, LONGEST_TAIL>>,
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OfTask {
-    /// Only of this task: `task` or `namespace:task`.
-    #[serde(default)]
-    pub(crate) task: Option<String>,
-    /// At most so many; 50 when nothing is said.
-    #[serde(default)]
-    pub(crate) limit: Option<Entries>,
-    /// Go on after this cursor: `next` of the page before.
-    #[serde(default)]
-    pub(crate) after: Option<String>,
+paged! {
+    pub(crate) struct ListSchedules[SchedulesBy, Entries] {
+        /// Only of this task: `task` or `namespace:task`.
+        #[serde(default)]
+        pub(crate) task: Option<String>,
+    }
+}
+
+paged! {
+    pub(crate) struct ListTriggers[TriggersBy, Entries] {
+        /// Only of this task: `task` or `namespace:task`.
+        #[serde(default)]
+        pub(crate) task: Option<String>,
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]

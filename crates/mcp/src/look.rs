@@ -3,22 +3,17 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use ostler_api::{
-    Api, ApiError, ErrorKind, ListPage, LogPage, LogRequest, PageRequest, RunQuery, RunView, StepView,
-};
+use ostler_api::{Api, ApiError, ErrorKind, ListPage, LogPage, LogRequest, RunQuery, RunView, StepView};
 use ostler_model::{Span, Uid};
 use serde_json::{Value, json};
 
 use crate::{
-    arguments::{Entries, Explain, Lines, ListRuns, ListTasks, OfTask, ShowRun, ShowTask, Tail},
+    arguments::{Explain, Lines, ListRuns, ListSchedules, ListTasks, ListTriggers, ShowRun, ShowTask, Tail},
     told::{Told, bytes_of, cut, fewer, fitting},
     tool::Caller,
 };
 
 type Answer<T> = Result<T, ApiError>;
-
-/// Entries of a list when nothing is said.
-const ENTRIES: u32 = 50;
 
 /// Lines when nothing is said.
 const LINES: u32 = 50;
@@ -32,9 +27,9 @@ const NOT_LISTED: [&str; 3] = ["output", "policy", "steps"];
 pub(crate) fn list_tasks(api: &dyn Api, asked: ListTasks) -> Answer<Told> {
     let namespace = asked.namespace.as_deref().map(|n| api.resolve_namespace(n)).transpose()?;
     let page = fitting(
-        limit(asked.limit),
-        |limit| {
-            let page = api.tasks(namespace.as_deref(), &PageRequest::after(asked.after.as_deref(), limit))?;
+        &asked.page(),
+        |page| {
+            let page = api.tasks(namespace.as_deref(), page)?;
             // The definition is what makes a task large, and is shown with the task.
             let items = page.items.iter().map(|t| {
                 let state = match (t.missing, t.paused, t.enabled) {
@@ -82,6 +77,7 @@ pub(crate) fn show_task(api: &dyn Api, asked: ShowTask) -> Answer<Told> {
 }
 
 pub(crate) fn list_runs(api: &dyn Api, asked: ListRuns) -> Answer<Told> {
+    let page = asked.page();
     let mut query = RunQuery { states: asked.states, ..RunQuery::default() };
     query.namespace = asked.namespace.as_deref().map(|n| api.resolve_namespace(n)).transpose()?;
     if let Some(task) = &asked.task {
@@ -96,9 +92,9 @@ pub(crate) fn list_runs(api: &dyn Api, asked: ListRuns) -> Answer<Told> {
     query.since = asked.since.as_deref().map(|t| moment_or_ago(api, t)).transpose()?;
     let mut lines = Vec::new();
     let page = fitting(
-        limit(asked.limit),
-        |limit| {
-            let page = api.runs(&query, &PageRequest::after(asked.after.as_deref(), limit))?;
+        &page,
+        |page| {
+            let page = api.runs(&query, page)?;
             lines = page.items.iter().map(|r| format!("{} {}", r.id, said(r))).collect();
             Ok(page)
         },
@@ -150,23 +146,15 @@ pub(crate) async fn tail(caller: Caller, asked: Tail) -> Answer<Told> {
     Told::new(text, &page)
 }
 
-pub(crate) fn list_schedules(api: &dyn Api, asked: OfTask) -> Answer<Told> {
+pub(crate) fn list_schedules(api: &dyn Api, asked: ListSchedules) -> Answer<Told> {
     let task = asked.task.as_deref().map(|t| api.resolve_task(t)).transpose()?;
-    let page = fitting(
-        limit(asked.limit),
-        |limit| api.schedules(task.as_ref(), &PageRequest::after(asked.after.as_deref(), limit)),
-        &[],
-    )?;
+    let page = fitting(&asked.page(), |page| api.schedules(task.as_ref(), page), &[])?;
     listed(&page, "schedule", |s| heard(s, "schedule"))
 }
 
-pub(crate) fn list_triggers(api: &dyn Api, asked: OfTask) -> Answer<Told> {
+pub(crate) fn list_triggers(api: &dyn Api, asked: ListTriggers) -> Answer<Told> {
     let task = asked.task.as_deref().map(|t| api.resolve_task(t)).transpose()?;
-    let page = fitting(
-        limit(asked.limit),
-        |limit| api.triggers(task.as_ref(), &PageRequest::after(asked.after.as_deref(), limit)),
-        &[],
-    )?;
+    let page = fitting(&asked.page(), |page| api.triggers(task.as_ref(), page), &[])?;
     listed(&page, "trigger", |t| heard(t, "trigger"))
 }
 
@@ -214,10 +202,6 @@ pub(crate) fn said(run: &RunView) -> String {
         text.push_str(&format!(": {}", cut(why.lines().next().unwrap_or_default().to_owned(), 500)));
     }
     text
-}
-
-fn limit(limit: Option<Entries>) -> u32 {
-    limit.map_or(ENTRIES, Entries::get)
 }
 
 fn listed(page: &ListPage<Value>, what: &str, mut line: impl FnMut(&Value) -> String) -> Answer<Told> {

@@ -1,6 +1,6 @@
 //! What a tool tells: a short text for the reader, the views for programs, and bounds for both.
 
-use ostler_api::{ApiError, ErrorKind, ListPage};
+use ostler_api::{ApiError, ErrorKind, ListPage, PageRequest, SortKey};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -57,16 +57,15 @@ pub(crate) fn refusal(error: &ApiError) -> CallToolResult {
     result
 }
 
-/// A page of at most `limit` entries that is within the bounds: as many are asked for as fit, so that its cursor is
-/// right.
-pub(crate) fn fitting<T: Serialize>(
-    limit: u32,
-    mut fetch: impl FnMut(u32) -> Result<ListPage<T>, ApiError>,
+/// The page that is asked for, within the bounds: no more entries are asked for than fit, so that its cursor is right.
+pub(crate) fn fitting<T: Serialize, K: SortKey>(
+    asked: &PageRequest<K>,
+    mut fetch: impl FnMut(&PageRequest<K>) -> Result<ListPage<T>, ApiError>,
     leave_out: &[&str],
 ) -> Result<ListPage<Value>, ApiError> {
-    let mut limit = limit;
+    let mut asked = asked.clone();
     loop {
-        let page = fetch(limit)?;
+        let page = fetch(&asked)?;
         let mut items = Vec::with_capacity(page.items.len());
         for item in &page.items {
             let mut item = value_of(item)?;
@@ -76,8 +75,8 @@ pub(crate) fn fitting<T: Serialize>(
             items.push(item);
         }
         let bytes: usize = items.iter().map(bytes_of).sum();
-        match fewer(limit.min(u32::try_from(items.len()).unwrap_or(limit)), bytes) {
-            Some(fewer) => limit = fewer,
+        match fewer(asked.limit.min(u32::try_from(items.len()).unwrap_or(asked.limit)), bytes) {
+            Some(fewer) => asked.limit = fewer,
             None => return Ok(ListPage { items, next: page.next, complete: page.complete }),
         }
     }
@@ -142,6 +141,8 @@ fn shorten(value: &mut Value, texts: usize, entries: usize) {
 
 #[cfg(test)]
 mod tests {
+    use ostler_api::RunsBy;
+
     use super::*;
 
     #[test]
@@ -167,8 +168,9 @@ mod tests {
     fn a_page_that_is_too_large_is_asked_for_with_fewer_entries() {
         let mut asked = Vec::new();
         let page = fitting(
-            100,
-            |limit| {
+            &PageRequest::<RunsBy>::first(100),
+            |page| {
+                let limit = page.limit;
                 asked.push(limit);
                 let items =
                     (0..limit).map(|i| json!({ "i": i, "gone": 1, "text": "x".repeat(2000) })).collect();
@@ -181,9 +183,9 @@ mod tests {
         assert_eq!(page.next, Some(page.items.len().to_string()), "the cursor belongs to what is there");
         assert!(page.items[0].get("gone").is_none());
         let one = fitting(
-            5,
-            |limit| {
-                let items = (0..limit).map(|_| json!({ "text": "x".repeat(1 << 20) })).collect();
+            &PageRequest::<RunsBy>::first(5),
+            |page| {
+                let items = (0..page.limit).map(|_| json!({ "text": "x".repeat(1 << 20) })).collect();
                 Ok(ListPage { items, next: None, complete: true })
             },
             &[],

@@ -162,7 +162,7 @@ pub(crate) static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
             Effect::Looks,
             "list_runs",
             "List runs",
-            "Runs, newest first, without what they handed on (`show_run` has that). A run of several steps is a flow; \
+            "Runs without what they handed on (`show_run` has that). A run of several steps is a flow; \
              its steps are runs of their own and not on this list.",
             look::list_runs,
         ),

@@ -162,7 +162,9 @@ impl Described {
 fn present(mut schema: Value) -> Value {
     let is_null = |v: &Value| v.get("type").is_some_and(|t| t == "null");
     if let Some(fields) = schema.as_object_mut() {
-        fields.remove("default");
+        if fields.get("default").is_some_and(Value::is_null) {
+            fields.remove("default");
+        }
         if let Some(Value::Array(types)) = fields.get_mut("type") {
             types.retain(|t| t != "null");
             if let [one] = types.as_slice() {

@@ -1,6 +1,6 @@
 //! Many at once: what is done to all runs that a filter fits, page by page.
 
-use ostler_api::{BulkFilter, CancelReport, RerunRequest, RetryReport, RunQuery, RunView};
+use ostler_api::{BulkFilter, CancelReport, PageRequest, RerunRequest, RetryReport, RunQuery, RunView};
 use ostler_model::{RunState, Uid};
 
 use crate::{Actor, Service, ServiceError};
@@ -94,12 +94,12 @@ impl Service {
         query: &RunQuery,
         mut each: impl FnMut(Vec<RunView>) -> Result<(), ServiceError>,
     ) -> Result<(), ServiceError> {
-        let mut after: Option<String> = None;
+        let mut asked = PageRequest::first(PAGE);
         loop {
-            let page = self.runs(actor, query, after.as_deref(), PAGE)?;
+            let page = self.runs(actor, query, &asked)?;
             each(page.items)?;
-            after = page.next;
-            if after.is_none() {
+            asked.after = page.next;
+            if asked.after.is_none() {
                 return Ok(());
             }
         }

@@ -2,14 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use ostler_api::{Change, Diff, ListPage, NamespaceView, PresetView, PushReport, ScheduleCounts, TaskView};
+use ostler_api::{
+    Change, DefinitionsBy, Diff, ListPage, NamespaceView, NamespacesBy, PageRequest, PresetView, PushReport,
+    ScheduleCounts, Sort, TaskView,
+};
 use ostler_engine::time::timestamp;
 use ostler_model::{Kind, TaskDef, definition::Timetable, digest::digest};
-use ostler_store::{Command, Cursor, Hold, Push, PushStarter, PushTask, Pushed, Reply, StoreError, TaskRow};
+use ostler_store::{
+    Command, Hold, Micros, NamespaceRow, PresetRow, Push, PushStarter, PushTask, Pushed, Reply, StoreError,
+    TaskRow,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{Actor, Service, ServiceError, Verb, retention::unexpected, views::list_page};
+use crate::{
+    Actor, Service, ServiceError, Verb,
+    lists::{self, list_page},
+    retention::unexpected,
+};
 
 impl Service {
     /// Makes the definitions of one file what the file says.
@@ -140,37 +150,41 @@ impl Service {
     /// A page of tasks.
     ///
     /// # Errors
-    /// The store's.
+    /// The cursor is not one, or was made in another order.
     pub fn tasks(
         &self,
         actor: &Actor,
         namespace: Option<&str>,
-        after: Option<&str>,
-        limit: u32,
+        page: &PageRequest<DefinitionsBy>,
     ) -> Result<ListPage<TaskView>, ServiceError> {
         self.authorise(actor, Verb::View, namespace)?;
-        let cursor = after.map(|text| Cursor(text.to_owned()));
-        let page = self.read(|q| q.tasks(namespace, cursor.as_ref(), limit))?;
-        let next = page.next.map(|c| c.0);
-        let items = page.items.into_iter().map(task_view).collect::<Result<Vec<_>, _>>()?;
-        Ok(ListPage { complete: next.is_none(), items, next })
+        let found = lists::sorted(
+            page,
+            |after, limit| self.read(|q| q.tasks(namespace, after, limit)),
+            |row: &TaskRow| place(page.sort, &row.namespace, &row.name, row.updated_at),
+        )?;
+        let page = list_page(found, task_view);
+        let items = page.items.into_iter().collect::<Result<_, _>>()?;
+        Ok(ListPage { items, next: page.next, complete: page.complete })
     }
 
     /// A page of presets.
     ///
     /// # Errors
-    /// The store's.
+    /// The cursor is not one, or was made in another order.
     pub fn presets(
         &self,
         actor: &Actor,
         namespace: Option<&str>,
-        after: Option<&str>,
-        limit: u32,
+        page: &PageRequest<DefinitionsBy>,
     ) -> Result<ListPage<PresetView>, ServiceError> {
         self.authorise(actor, Verb::View, namespace)?;
-        let cursor = after.map(|text| Cursor(text.to_owned()));
-        let page = self.read(|q| q.presets(namespace, cursor.as_ref(), limit))?;
-        Ok(list_page(page, |row| PresetView {
+        let found = lists::sorted(
+            page,
+            |after, limit| self.read(|q| q.presets(namespace, after, limit)),
+            |row: &PresetRow| place(page.sort, &row.namespace, &row.name, row.updated_at),
+        )?;
+        Ok(list_page(found, |row| PresetView {
             namespace: row.namespace,
             id: row.name,
             task: row.task,
@@ -184,17 +198,27 @@ impl Service {
     /// A page of namespaces.
     ///
     /// # Errors
-    /// The store's.
+    /// The cursor was made in another order.
     pub fn namespaces(
         &self,
         actor: &Actor,
-        after: Option<&str>,
-        limit: u32,
+        page: &PageRequest<NamespacesBy>,
     ) -> Result<ListPage<NamespaceView>, ServiceError> {
-        let cursor = after.map(|text| Cursor(text.to_owned()));
-        let mut page = self.read(|q| q.namespaces(cursor.as_ref(), limit))?;
-        page.items.retain(|row| self.authorise(actor, Verb::View, Some(&row.name)).is_ok());
-        Ok(list_page(page, |row| NamespaceView {
+        let found = lists::sorted(
+            page,
+            |after, limit| {
+                let mut found = self.read(|q| q.namespaces(after, limit))?;
+                found.items.retain(|row| self.authorise(actor, Verb::View, Some(&row.name)).is_ok());
+                Ok(found)
+            },
+            |row: &NamespaceRow| match page.sort.by {
+                NamespacesBy::Name => row.name.clone(),
+                NamespacesBy::Seen => {
+                    lists::by_moment(Some(timestamp(row.seen_at)), page.sort.descending, &row.name)
+                }
+            },
+        )?;
+        Ok(list_page(found, |row| NamespaceView {
             name: row.name,
             origin: row.origin,
             actor: row.actor,
@@ -351,6 +375,15 @@ fn expect_digest(row: &TaskRow, expected: Option<&str>) -> Result<(), ServiceErr
             row.namespace, row.name, row.digest
         ))),
         _ => Ok(()),
+    }
+}
+
+/// Where a task or preset stands in an order.
+fn place(sort: Sort<DefinitionsBy>, namespace: &str, name: &str, updated_at: Micros) -> String {
+    let names = lists::by_names(&[namespace, name]);
+    match sort.by {
+        DefinitionsBy::Name => names,
+        DefinitionsBy::Updated => lists::by_moment(Some(timestamp(updated_at)), sort.descending, &names),
     }
 }
 

@@ -11,6 +11,18 @@ pub enum ServiceError {
     /// What was asked for is wrong; nothing was changed.
     #[error("{0}")]
     BadInput(String),
+    /// The cursor of a page was made in another order of the list.
+    #[error(
+        "the cursor `{cursor}` was made in a list sorted by `{made}`, and this one is sorted by `{asked}`; keep `sort` the same, or begin again without the cursor"
+    )]
+    OtherOrder {
+        /// What was handed back.
+        cursor: String,
+        /// The order that it was made in.
+        made: String,
+        /// The order that is asked for.
+        asked: String,
+    },
     /// Inputs do not meet the task's schema; nothing was recorded.
     #[error("the inputs of task `{task}` are wrong: {}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Inputs {
@@ -51,7 +63,9 @@ impl From<ServiceError> for ApiError {
     fn from(error: ServiceError) -> Self {
         let message = error.to_string();
         let kind = match &error {
-            ServiceError::BadInput(_) | ServiceError::Inputs { .. } => ErrorKind::BadInput,
+            ServiceError::BadInput(_) | ServiceError::OtherOrder { .. } | ServiceError::Inputs { .. } => {
+                ErrorKind::BadInput
+            }
             ServiceError::NotFound(_) => ErrorKind::NotFound,
             ServiceError::Gone(_) => ErrorKind::Gone,
             ServiceError::Conflict(_) => ErrorKind::Conflict,

@@ -15,6 +15,7 @@ mod definitions;
 mod depth;
 mod error;
 mod events;
+mod lists;
 mod readers;
 mod retention;
 mod runs;

@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use ostler_api::{ListPage, RerunRequest, RunQuery, RunView, StartRequest, Started, TransitionView};
+use ostler_api::{
+    ListPage, PageRequest, RerunRequest, RunQuery, RunView, RunsBy, StartRequest, Started, TransitionView,
+};
 use ostler_engine::{
     Task, Tasks,
     fields::{self, FlowFields, Part},
@@ -13,10 +15,10 @@ use ostler_engine::{
 };
 use ostler_model::{Cause, Kind, MachineId, RunState, Uid, definition::PresetDef};
 use ostler_store::{
-    Answer, Command, Cursor, Letter, MachineRow, NewMachine, NodeId, Reply, RunFilter, StartOutcome,
+    Answer, Command, Letter, MachineRow, NewMachine, NodeId, Order, Reply, RunFilter, StartOutcome,
 };
 
-use crate::{Actor, Service, ServiceError, Verb, retention::unexpected};
+use crate::{Actor, Service, ServiceError, Verb, lists, retention::unexpected};
 
 impl Service {
     /// Starts a task.
@@ -164,16 +166,15 @@ impl Service {
         }
     }
 
-    /// A page of runs, newest first.
+    /// A page of runs.
     ///
     /// # Errors
-    /// The task or the cursor is not there.
+    /// The task is not there, the cursor is not one, or was made in another order.
     pub fn runs(
         &self,
         actor: &Actor,
         query: &RunQuery,
-        after: Option<&str>,
-        limit: u32,
+        page: &PageRequest<RunsBy>,
     ) -> Result<ListPage<RunView>, ServiceError> {
         self.authorise(actor, Verb::View, query.namespace.as_deref())?;
         let task_row = match (&query.namespace, &query.task) {
@@ -188,12 +189,16 @@ impl Service {
             parent: query.parent.map(|p| self.machine_of(p)).transpose()?,
             since: query.since.map(|at| MachineId::first_at(at.as_millisecond())),
             until: query.until.map(|at| MachineId::first_at(at.as_millisecond())),
+            order: match page.sort.descending {
+                true => Order::NewestFirst,
+                false => Order::OldestFirst,
+            },
         };
-        let cursor = after.map(|text| Cursor(text.to_owned()));
-        let page = self.read(|q| q.runs(&filter, cursor.as_ref(), limit))?;
-        let next = page.next.as_ref().map(|c| c.0.clone());
-        let items = page.items.iter().map(|row| self.run_view(row)).collect::<Result<Vec<_>, _>>()?;
-        Ok(ListPage { complete: next.is_none(), items, next })
+        let cursor = lists::cursor(page)?;
+        let found = self.read(|q| q.runs(&filter, cursor.as_ref(), page.limit))?;
+        let page = lists::list_page(lists::marked(found, page.sort), |row| self.run_view(&row));
+        let items = page.items.into_iter().collect::<Result<_, _>>()?;
+        Ok(ListPage { items, next: page.next, complete: page.complete })
     }
 
     /// One run.

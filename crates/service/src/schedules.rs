@@ -1,7 +1,7 @@
 //! Schedules: list, preview, replay, hold back.
 
 use jiff::Timestamp;
-use ostler_api::{FiringView, ListPage, ScheduleView};
+use ostler_api::{FiringView, ListPage, PageRequest, ScheduleView, SchedulesBy};
 use ostler_calendar::{Calendars, Shift, Trigger};
 use ostler_engine::{
     Tasks, compile_trigger,
@@ -9,27 +9,43 @@ use ostler_engine::{
     start,
 };
 use ostler_model::{Kind, TaskDef, Uid, definition::ScheduleDef, trigger::Rhythm};
-use ostler_store::{Command, Cursor, Hold, Letter, MachineRow, NodeId, Phase};
+use ostler_store::{Command, Hold, Letter, MachineRow, NodeId, Page, Phase};
 
-use crate::{Actor, Service, ServiceError, Verb, views::list_page};
+use crate::{
+    Actor, Service, ServiceError, Verb,
+    lists::{self, list_page},
+};
 
 impl Service {
-    /// A page of schedules, oldest first.
+    /// A page of schedules.
     ///
     /// # Errors
-    /// The task is not there.
+    /// The task is not there, the cursor is not one, or was made in another order.
     pub fn schedules(
         &self,
         actor: &Actor,
         task: Option<&(String, String)>,
-        after: Option<&str>,
-        limit: u32,
+        page: &PageRequest<SchedulesBy>,
     ) -> Result<ListPage<ScheduleView>, ServiceError> {
         self.authorise(actor, Verb::View, task.map(|(ns, _)| ns.as_str()))?;
         let row = task.map(|(namespace, name)| self.task_row(namespace, name)).transpose()?.map(|t| t.row);
-        let cursor = after.map(|text| Cursor(text.to_owned()));
-        let page = self.read(|q| q.machines(Kind::SCHEDULE, row, cursor.as_ref(), limit))?;
-        Ok(list_page(page, |row| self.schedule_view(&row)))
+        let found = lists::sorted(
+            page,
+            |after, limit| {
+                let found = self.read(|q| q.machines(Kind::SCHEDULE, row, after, limit))?;
+                let items = found.items.iter().map(|row| self.schedule_view(row)).collect();
+                Ok(Page { items, next: found.next })
+            },
+            |s: &ScheduleView| {
+                let id = s.id.to_string();
+                match page.sort.by {
+                    SchedulesBy::Created => id,
+                    SchedulesBy::Name => lists::by_names(&[&s.namespace, &s.task, &s.schedule, &id]),
+                    SchedulesBy::Next => lists::by_moment(s.next, page.sort.descending, &id),
+                }
+            },
+        )?;
+        Ok(list_page(found, |view| view))
     }
 
     /// Starts a schedule of a task that is not one of its definition.
@@ -124,22 +140,22 @@ impl Service {
         self.authorise(actor, Verb::Activate, Some(&task.0))?;
         let mut touched = 0;
         let mut found = false;
-        let mut cursor: Option<String> = None;
+        let mut asked = PageRequest::first(500);
         loop {
-            let page = self.schedules(actor, Some(task), cursor.as_deref(), 500)?;
+            let page = self.schedules(actor, Some(task), &asked)?;
             for view in page.items.iter().filter(|v| v.ended.is_none()) {
                 if schedule.is_none_or(|s| s == view.schedule) {
                     found = true;
                     touched += self.hold_what(Hold::Machine(self.machine_of(view.id)?), on)?;
                 }
             }
-            cursor = page.next;
-            if cursor.is_none() {
+            asked.after = page.next;
+            if asked.after.is_none() {
                 break;
             }
         }
         // A task has few triggers.
-        let triggers = self.triggers(actor, Some(task), None, 1000)?;
+        let triggers = self.triggers(actor, Some(task), &PageRequest::first(1000))?;
         for view in triggers.items.iter().filter(|v| v.ended.is_none()) {
             if schedule.is_none_or(|s| s == view.trigger) {
                 found = true;

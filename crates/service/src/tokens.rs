@@ -1,6 +1,6 @@
 //! Tokens: made, listed, revoked, and known again when they come with a request.
 
-use ostler_api::{CreatedToken, NewToken, Scope, TokenView};
+use ostler_api::{CreatedToken, NewToken, Scope, Sort, TokenView, TokensBy};
 use ostler_clock::Entropy;
 use ostler_engine::time::{micros, timestamp};
 use ostler_store::{Command, Reply, TokenRow};
@@ -54,13 +54,20 @@ impl Service {
         }
     }
 
-    /// All tokens, newest first, those that do not count any more too.
+    /// All tokens, those that do not count any more too.
     ///
     /// # Errors
     /// The store's.
-    pub fn tokens(&self, actor: &Actor) -> Result<Vec<TokenView>, ServiceError> {
+    pub fn tokens(&self, actor: &Actor, sort: Sort<TokensBy>) -> Result<Vec<TokenView>, ServiceError> {
         self.authorise(actor, Verb::Grant, None)?;
-        Ok(self.read(|q| q.tokens())?.into_iter().map(view).collect())
+        let mut rows = self.read(|q| q.tokens())?;
+        if sort.by == TokensBy::Name {
+            // Those of one name stay newest first.
+            rows.sort_by(|a, b| if sort.descending { b.name.cmp(&a.name) } else { a.name.cmp(&b.name) });
+        } else if !sort.is_default() {
+            rows.reverse();
+        }
+        Ok(rows.into_iter().map(view).collect())
     }
 
     /// Revokes a token; the next request with it is refused.

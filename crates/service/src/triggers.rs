@@ -1,6 +1,6 @@
 //! Triggers: list, hand them events.
 
-use ostler_api::{Accepted, FireRequest, ListPage, TriggerView};
+use ostler_api::{Accepted, FireRequest, ListPage, PageRequest, TriggerView, TriggersBy};
 use ostler_engine::{
     Tasks,
     fields::{self, Incoming, SeenFiles, TriggerFields},
@@ -9,10 +9,14 @@ use ostler_model::{
     Kind,
     definition::{EventSource, TriggerDef},
 };
-use ostler_store::{Command, Cursor, Letter, MachineRow, Phase, Reply};
+use ostler_store::{Command, Letter, MachineRow, Page, Phase, Reply};
 use serde::Serialize;
 
-use crate::{Actor, Service, ServiceError, Verb, retention::unexpected, views::list_page};
+use crate::{
+    Actor, Service, ServiceError, Verb,
+    lists::{self, list_page},
+    retention::unexpected,
+};
 
 /// What a request or an event by hand may carry, as JSON text.
 const MAX_EVENT: usize = 1 << 20;
@@ -31,22 +35,35 @@ pub struct Watched {
 }
 
 impl Service {
-    /// A page of triggers, oldest first.
+    /// A page of triggers.
     ///
     /// # Errors
-    /// The task is not there.
+    /// The task is not there, the cursor is not one, or was made in another order.
     pub fn triggers(
         &self,
         actor: &Actor,
         task: Option<&(String, String)>,
-        after: Option<&str>,
-        limit: u32,
+        page: &PageRequest<TriggersBy>,
     ) -> Result<ListPage<TriggerView>, ServiceError> {
         self.authorise(actor, Verb::View, task.map(|(ns, _)| ns.as_str()))?;
         let row = task.map(|(namespace, name)| self.task_row(namespace, name)).transpose()?.map(|t| t.row);
-        let cursor = after.map(|text| Cursor(text.to_owned()));
-        let page = self.read(|q| q.machines(Kind::TRIGGER, row, cursor.as_ref(), limit))?;
-        Ok(list_page(page, |row| self.trigger_view(&row)))
+        let found = lists::sorted(
+            page,
+            |after, limit| {
+                let found = self.read(|q| q.machines(Kind::TRIGGER, row, after, limit))?;
+                let items = found.items.iter().map(|row| self.trigger_view(row)).collect();
+                Ok(Page { items, next: found.next })
+            },
+            |t: &TriggerView| {
+                let id = t.id.to_string();
+                match page.sort.by {
+                    TriggersBy::Created => id,
+                    TriggersBy::Name => lists::by_names(&[&t.namespace, &t.task, &t.trigger, &id]),
+                    TriggersBy::Last => lists::by_moment(t.last, page.sort.descending, &id),
+                }
+            },
+        )?;
+        Ok(list_page(found, |view| view))
     }
 
     fn trigger_view(&self, row: &MachineRow) -> TriggerView {

@@ -1,20 +1,14 @@
 //! Rows of the store as faces see them.
 
-use ostler_api::{ListPage, RunView, StepView};
+use ostler_api::{RunView, StepView};
 use ostler_engine::{
     fields::{self, FlowFields},
     machines::WAIT,
 };
 use ostler_model::{Kind, RunState};
-use ostler_store::{MachineRow, Micros, Page, Phase};
+use ostler_store::{MachineRow, Micros, Phase};
 
 use crate::{Service, ServiceError};
-
-/// A page of rows as a page of views.
-pub(crate) fn list_page<R, T>(page: Page<R>, view: impl FnMut(R) -> T) -> ListPage<T> {
-    let complete = page.next.is_none();
-    ListPage { items: page.items.into_iter().map(view).collect(), next: page.next.map(|c| c.0), complete }
-}
 
 impl Service {
     /// The view of a row.

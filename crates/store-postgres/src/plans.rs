@@ -3,6 +3,7 @@
 //! living, ten million finished).
 
 use ostler_model::RunState;
+use ostler_store::Order;
 
 use crate::{
     claim, commit, letters,
@@ -166,8 +167,10 @@ fn statements_ride_on_their_indexes() {
         5,
     );
     // Lists: newest page of 50 among all, of a task, of a namespace, of parts; in every state.
-    for state in RunState::ALL.map(Some).into_iter().chain([None]) {
-        for (along, sql, whose, ns, task) in read::runs::parts(state) {
+    let states = RunState::ALL.map(Some).into_iter().chain([None]);
+    let orders = [Order::NewestFirst, Order::OldestFirst];
+    for (state, order) in states.flat_map(|state| orders.map(|order| (state, order))) {
+        for (along, sql, whose, ns, task) in read::runs::parts(state, order) {
             let values = vec![
                 int(i64::MAX),
                 int(-i64::MAX),

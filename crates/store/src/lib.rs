@@ -26,7 +26,7 @@ pub use command::{
     StartOutcome,
 };
 pub use error::StoreError;
-pub use query::{Cursor, EventPage, Page, Queries, RunFilter};
+pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};
 pub use rows::{
     EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, Phase, PresetRow, StoreStats, TaskRow,
     TickRow, TokenRow,

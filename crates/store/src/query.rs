@@ -30,7 +30,18 @@ impl<T> Page<T> {
     }
 }
 
-/// Which runs a list shows.
+/// In which order a list of runs stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// By falling keys.
+    #[default]
+    NewestFirst,
+    /// By rising keys.
+    OldestFirst,
+}
+
+/// Which runs a list shows, and in which order.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct RunFilter {
     /// Only of this namespace.
@@ -45,6 +56,8 @@ pub struct RunFilter {
     pub since: Option<MachineId>,
     /// Only made before.
     pub until: Option<MachineId>,
+    /// In this order; a cursor counts in the order that it was made in.
+    pub order: Order,
 }
 
 /// A page of events, or where to begin again.
@@ -73,7 +86,8 @@ pub trait Queries: Send {
     /// One machine.
     fn machine(&self, id: MachineId) -> Result<Option<MachineRow>, StoreError>;
 
-    /// Runs and flows, newest first.
+    /// Runs and flows in the order of the filter. Pages are complete while others insert: what was there when the first
+    /// was read is on one of them, once.
     fn runs(
         &self,
         filter: &RunFilter,

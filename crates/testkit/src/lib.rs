@@ -29,6 +29,7 @@
 //!
 //! Functions of this crate panic where a test should fail: it is for tests only.
 
+mod node;
 mod script;
 mod world;
 

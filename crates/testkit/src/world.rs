@@ -1,30 +1,30 @@
 //! The world of a test: store, loop, clock, scripted executions.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use ostler_api::{RunQuery, RunView};
+use ostler_api::{PageRequest, RunQuery, RunView, RunsBy, Sort};
 use ostler_clock::{Clock, Entropy, FakeClock, SeededEntropy};
 use ostler_engine::{
-    Config, Core, Effect, Notice, Tasks, machines,
+    Effect, Notice, Tasks,
     start::{self, Wish},
     time::{micros, timestamp},
 };
-use ostler_execution::{ExecEnd, ExecRequest};
+use ostler_execution::ExecRequest;
 use ostler_model::{Cause, MachineId, RunState, Span, definition::Timetable};
 use ostler_service::{Actor, Readers, Service, TaskCache};
-use ostler_store::{
-    Command, Letter, NEVER, NodeId, Reply, RunFilter, StartOutcome, Store, StoreError, Writer,
-};
+use ostler_store::{Command, Letter, NEVER, Reply, RunFilter, StartOutcome, Store, StoreError, Writer};
 use ostler_store_postgres::scratch::Scratch;
 use ostler_store_sqlite::{OpenOptions, SqliteStore};
 use ostler_timetable::{Format, LoadOptions};
 
-use crate::script::{Behaviour, ends_well};
+use crate::{
+    node::{Node, new_node},
+    script::{Behaviour, ends_well},
+};
 
 /// Where a crash happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,34 +39,27 @@ type Script = Box<dyn FnMut(&ExecRequest) -> Behaviour + Send>;
 
 /// A whole engine in one thread.
 pub struct World {
-    clock: Arc<FakeClock>,
-    entropy: Arc<SeededEntropy>,
-    store: SharedStore,
+    pub(crate) clock: Arc<FakeClock>,
+    pub(crate) entropy: Arc<SeededEntropy>,
+    pub(crate) store: SharedStore,
     service: Service,
-    tasks: Arc<TaskCache>,
-    script: Script,
-    node: Node,
+    pub(crate) tasks: Arc<TaskCache>,
+    pub(crate) script: Script,
+    pub(crate) node: Node,
     /// Nodes that were paused: they go on where they were when they are resumed.
     paused: Vec<Node>,
-    slots: u32,
-    applies: u64,
-    crash: Option<(u64, Crash)>,
-    order: u64,
-    log: Vec<Notice>,
-    executions: Vec<(Timestamp, ExecRequest)>,
-}
-
-struct Node {
-    id: NodeId,
-    core: Core,
-    /// Ends of executions by moment; the number keeps the order of those that fall together.
-    ends: BTreeMap<(Timestamp, u64), (MachineId, u64, ExecEnd)>,
-    deaf: Vec<MachineId>,
+    pub(crate) slots: u32,
+    pub(crate) applies: u64,
+    pub(crate) crash: Option<(u64, Crash)>,
+    pub(crate) order: u64,
+    pub(crate) pace: Option<SeededEntropy>,
+    pub(crate) log: Vec<Notice>,
+    pub(crate) executions: Vec<(Timestamp, ExecRequest)>,
 }
 
 /// The store, used by the loop and by the service's writer in turn.
 #[derive(Clone)]
-struct SharedStore(Arc<Mutex<Box<dyn Store>>>);
+pub(crate) struct SharedStore(Arc<Mutex<Box<dyn Store>>>);
 
 impl Store for SharedStore {
     fn apply(&mut self, now: i64, batch: &[Command]) -> Vec<Result<Reply, StoreError>> {
@@ -97,21 +90,27 @@ fn empty_store() -> Box<dyn Store> {
 }
 
 impl World {
-    /// A world that begins at a moment (RFC 3339).
+    /// A world that begins at a moment (RFC 3339). What the store answers, what has ended and what was sent comes to
+    /// the loop one after the other.
     ///
     /// # Panics
     /// The text is no moment.
     #[must_use]
     pub fn new(now: &str) -> Self {
-        Self::seeded(now.parse().expect("a moment"), 0)
+        Self::with(now.parse().expect("a moment"), 0, None)
     }
 
-    /// A world whose jitter is drawn from a seed.
+    /// A world whose jitter is drawn from a seed, and so is what comes about between two turns of the loop.
     ///
     /// # Panics
     /// The store cannot be made.
     #[must_use]
     pub fn seeded(now: Timestamp, seed: u64) -> Self {
+        // A number of its own, so that one more turn does not change what is drawn elsewhere.
+        Self::with(now, seed, Some(SeededEntropy::new(seed ^ 0x9ace)))
+    }
+
+    fn with(now: Timestamp, seed: u64, pace: Option<SeededEntropy>) -> Self {
         let clock = Arc::new(FakeClock::at(now));
         let entropy = Arc::new(SeededEntropy::new(seed));
         let mut store = SharedStore(Arc::new(Mutex::new(empty_store())));
@@ -137,6 +136,7 @@ impl World {
             applies: 0,
             crash: None,
             order: 0,
+            pace,
             log: Vec::new(),
             executions: Vec::new(),
         }
@@ -220,7 +220,7 @@ impl World {
     pub fn command(&mut self, command: Command) -> Reply {
         let reply = self.store.apply(micros(self.now()), &[command]).remove(0).expect("done");
         self.node.core.wake();
-        self.deliver_letters();
+        self.mail_has_come();
         reply
     }
 
@@ -347,18 +347,17 @@ impl World {
     #[must_use]
     pub fn runs(&self) -> Vec<RunView> {
         let mut all = Vec::new();
-        let mut after: Option<String> = None;
+        let oldest_first = Sort { by: RunsBy::Created, descending: false };
+        let mut asked = PageRequest::first(500).sorted(oldest_first);
         loop {
-            let page = self.service.runs(&Actor::local("test"), &RunQuery::default(), after.as_deref(), 500);
+            let page = self.service.runs(&Actor::local("test"), &RunQuery::default(), &asked);
             let page = page.expect("a page");
             all.extend(page.items);
-            after = page.next;
-            if after.is_none() {
-                break;
+            asked.after = page.next;
+            if asked.after.is_none() {
+                return all;
             }
         }
-        all.reverse();
-        all
     }
 
     /// One run.
@@ -408,112 +407,4 @@ impl World {
         self.clock.advance(by);
         self.node.core.wake();
     }
-
-    /// Does everything that is due now.
-    fn settle(&mut self) {
-        loop {
-            let now = self.clock.now();
-            while let Some(key) = self.node.ends.keys().next().copied().filter(|(at, _)| *at <= now) {
-                if let Some((id, fence, end)) = self.node.ends.remove(&key) {
-                    self.node.deaf.retain(|d| *d != id);
-                    self.node.core.executed(now, id, fence, end);
-                }
-            }
-            let effects = self.node.core.turn(now);
-            if effects.is_empty() && !self.node.core.has_more() {
-                return;
-            }
-            for effect in effects {
-                if !self.carry_out(effect) {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// False when the node crashed on it.
-    fn carry_out(&mut self, effect: Effect) -> bool {
-        let now = self.clock.now();
-        match effect {
-            Effect::Apply(command) => {
-                self.applies += 1;
-                let crash = self.crash.filter(|(at, _)| *at == self.applies).map(|(_, crash)| crash);
-                if crash == Some(Crash::Before) {
-                    self.crash = None;
-                    self.crash();
-                    return false;
-                }
-                let reply = self.store.apply(micros(now), std::slice::from_ref(&command)).remove(0);
-                if crash == Some(Crash::After) {
-                    self.crash = None;
-                    self.crash();
-                    return false;
-                }
-                self.node.core.replied(now, command, reply);
-                self.deliver_letters();
-            }
-            Effect::Execute(request) => {
-                let behaviour = (self.script)(&request);
-                self.order += 1;
-                let at = now.saturating_add(jiff::SignedDuration::try_from(behaviour.takes).expect("short"));
-                let at = at.unwrap_or(Timestamp::MAX);
-                if behaviour.deaf {
-                    self.node.deaf.push(request.machine);
-                }
-                self.node.ends.insert((at, self.order), (request.machine, request.fence, behaviour.end));
-                self.executions.push((now, *request));
-            }
-            Effect::Interrupt(id, _) => {
-                if self.node.deaf.contains(&id) {
-                    return true;
-                }
-                if let Some(key) = self.node.ends.iter().find(|(_, end)| end.0 == id).map(|(key, _)| *key)
-                    && let Some((id, fence, _)) = self.node.ends.remove(&key)
-                {
-                    self.node.ends.insert((now, key.1), (id, fence, ExecEnd::interrupted()));
-                }
-            }
-            Effect::Notice(notice) => self.log.push(notice),
-        }
-        true
-    }
-
-    fn deliver_letters(&mut self) {
-        let found = self.store.queries().and_then(|q| q.claimed_with_mail(self.node.id)).expect("letters");
-        for (id, letters) in found {
-            for letter in letters {
-                self.node.core.letter(self.clock.now(), id, &letter);
-            }
-        }
-    }
-
-    fn fresh_node(&mut self) -> Node {
-        new_node(&mut self.store, &self.clock, &self.entropy, &self.tasks, self.slots)
-    }
-}
-
-fn new_node(
-    store: &mut SharedStore,
-    clock: &FakeClock,
-    entropy: &Arc<SeededEntropy>,
-    tasks: &Arc<TaskCache>,
-    slots: u32,
-) -> Node {
-    let register = Command::Register { name: "test".into(), owner: true };
-    let id = match store.apply(micros(clock.now()), &[register]).remove(0) {
-        Ok(Reply::Node(id)) => id,
-        other => panic!("{other:?}"),
-    };
-    let presets = tasks.clone();
-    let config = Config {
-        node: id,
-        shared: true,
-        slots,
-        salt: store.queries().expect("queries").salt(),
-        machines: machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
-        tasks: tasks.clone(),
-        entropy: entropy.clone(),
-        reruns_lost: Arc::new(|uses| matches!(uses, "http" | "sql")),
-    };
-    Node { id, core: Core::new(config), ends: BTreeMap::new(), deaf: Vec::new() }
 }

@@ -1,5 +1,6 @@
 //! Seeded histories of a whole engine over the real store in memory: crashes at commit boundaries, lost and paused
-//! nodes, clock jumps, slow, failing and deaf executions, checked against what must hold whatever happens.
+//! nodes, clock jumps, slow, failing and deaf executions, answers, ends and letters that overtake one another, checked
+//! against what must hold whatever happens.
 //!
 //! `OSTLER_SIM_SEEDS=10000` runs more of them, `OSTLER_SIM_SEED=7` one, with everything that happened printed.
 #![allow(clippy::unwrap_used, reason = "a test fails where a value is missing")]
@@ -14,7 +15,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use ostler_api::{RunQuery, SignalRequest};
+use ostler_api::{PageRequest, RunQuery, SignalRequest};
 use ostler_clock::{Entropy, SeededEntropy};
 use ostler_model::{Cause, MachineId, RunState, definition::Timetable};
 use ostler_service::Actor;
@@ -117,7 +118,9 @@ fn simulate(seed: u64, aloud: bool) -> Told {
         seen.lock().unwrap().entry(request.machine).or_default().push(request.fence);
         let mut behaviour =
             if dice.below(5) == 0 { fails("exit:1") } else { ends_with(json!(request.attempt)) };
-        behaviour.takes = std::time::Duration::from_millis(dice.below(90_000));
+        // Half of them in steps of half a minute, so that several end, and other things are due, at the same moment.
+        let steps = if dice.below(2) == 0 { 30_000 } else { 1 };
+        behaviour.takes = std::time::Duration::from_millis(dice.below(90_000) / steps * steps);
         behaviour.deaf = dice.below(20) == 0;
         behaviour
     });
@@ -191,7 +194,8 @@ fn check_limit(world: &World) {
         states: vec![RunState::Running],
         ..RunQuery::default()
     };
-    let running = world.service().runs(&Actor::local("sim"), &query, None, 100).unwrap().items.len();
+    let running =
+        world.service().runs(&Actor::local("sim"), &query, &PageRequest::first(100)).unwrap().items.len();
     assert!(running <= LIMIT, "{running} of a task with limit {LIMIT} run at a time");
 }
 

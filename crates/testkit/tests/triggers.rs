@@ -1,7 +1,7 @@
 //! Triggers, signals and approvals, through crashes too.
 #![allow(clippy::unwrap_used, reason = "a test fails where a value is missing")]
 
-use ostler_api::{FireRequest, SignalRequest, TriggerView, Verdict};
+use ostler_api::{FireRequest, PageRequest, SignalRequest, TriggerView, Verdict};
 use ostler_engine::fields::{FileMark, SeenFiles};
 use ostler_model::{MachineId, RunState};
 use ostler_service::{Actor, ServiceError};
@@ -22,7 +22,7 @@ fn me() -> Actor {
 }
 
 fn trigger(world: &World, task: &str) -> TriggerView {
-    let page = world.service().triggers(&me(), None, None, 50).unwrap();
+    let page = world.service().triggers(&me(), None, &PageRequest::first(50)).unwrap();
     page.items.into_iter().find(|t| t.task == task && t.ended.is_none()).unwrap()
 }
 

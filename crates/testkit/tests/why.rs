@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use ostler_api::StartRequest;
+use ostler_api::{PageRequest, StartRequest};
 use ostler_model::{MachineId, Uid};
 use ostler_service::Actor;
 use ostler_store::{Command, Hold};
@@ -53,13 +53,15 @@ impl Stage {
     }
 
     fn tell_schedule(&mut self, situation: &str, task: &str) {
-        let page = self.world.service().schedules(&Actor::local("test"), None, None, 50).unwrap();
+        let page =
+            self.world.service().schedules(&Actor::local("test"), None, &PageRequest::first(50)).unwrap();
         let id = page.items.iter().find(|s| s.task == task).unwrap().id;
         self.tell_of(situation, id);
     }
 
     fn tell_trigger(&mut self, situation: &str, task: &str) {
-        let page = self.world.service().triggers(&Actor::local("test"), None, None, 50).unwrap();
+        let page =
+            self.world.service().triggers(&Actor::local("test"), None, &PageRequest::first(50)).unwrap();
         let id = page.items.iter().find(|t| t.task == task).unwrap().id;
         self.tell_of(situation, id);
     }

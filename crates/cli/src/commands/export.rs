@@ -28,7 +28,7 @@ impl Export {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
         let api = context::api(global)?;
         let namespace = api.resolve_namespace(&self.namespace)?;
-        let everything = super::Paging { limit: 1000, after: None, all: true };
+        let everything = super::Paging::everything();
         let tasks = everything.collect(|page| api.tasks(Some(&namespace), page))?;
         let presets = everything.collect(|page| api.presets(Some(&namespace), page))?;
         let tasks: Vec<_> = tasks.items.into_iter().filter(|t| self.missing || !t.missing).collect();

@@ -27,8 +27,11 @@ mod why;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
-use ostler_api::{ApiError, ListPage, PageRequest};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use ostler_api::{ApiError, ListPage, PageRequest, Sort, SortKey};
 
 use crate::{error::CliError, output::Output};
 
@@ -185,9 +188,12 @@ pub fn dispatch(cli: Cli) -> Result<u8, CliError> {
     }
 }
 
-/// Paging options of lists.
+/// Order and paging options of lists.
 #[derive(Args, Clone)]
-pub struct Paging {
+pub struct Paging<K: SortKey> {
+    /// In this order; `-` before it turns it round
+    #[arg(long, value_name = "ORDER", default_value = Sort::<K>::default().word(), value_parser = order::<K>(), allow_hyphen_values = true)]
+    pub sort: Sort<K>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
@@ -199,17 +205,28 @@ pub struct Paging {
     pub all: bool,
 }
 
-impl Paging {
+/// The orders of a list as values of `--sort`.
+pub fn order<K: SortKey>() -> impl TypedValueParser<Value = Sort<K>> {
+    PossibleValuesParser::new(Sort::<K>::words()).try_map(|word| word.parse::<Sort<K>>())
+}
+
+impl<K: SortKey> Paging<K> {
+    /// All of a list.
+    pub fn everything() -> Self {
+        Self { sort: Sort::default(), limit: 1000, after: None, all: true }
+    }
+
     /// Collects pages as the options say.
     pub fn collect<T>(
         &self,
-        mut page: impl FnMut(&PageRequest) -> Result<ListPage<T>, ApiError>,
+        mut page: impl FnMut(&PageRequest<K>) -> Result<ListPage<T>, ApiError>,
     ) -> Result<ListPage<T>, CliError> {
-        let mut found = page(&PageRequest::after(self.after.as_deref(), self.limit))?;
+        let asked = PageRequest::after(self.after.as_deref(), self.limit).sorted(self.sort);
+        let mut found = page(&asked)?;
         while self.all
             && let Some(next) = found.next.take()
         {
-            let more = page(&PageRequest::after(Some(&next), 1000))?;
+            let more = page(&PageRequest::after(Some(&next), 1000).sorted(self.sort))?;
             found.items.extend(more.items);
             found.next = more.next;
             found.complete = more.complete;

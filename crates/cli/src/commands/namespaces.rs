@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
+use ostler_api::NamespacesBy;
 use serde_json::json;
 
 use super::{Global, Paging, list_footer};
@@ -21,7 +22,7 @@ pub enum Namespaces {
 #[derive(Args)]
 pub struct List {
     #[command(flatten)]
-    paging: Paging,
+    paging: Paging<NamespacesBy>,
 }
 
 #[derive(Args)]

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
+use ostler_api::DefinitionsBy;
 
 use super::{Global, Paging, list_footer};
 use crate::{context, error::CliError, output};
@@ -9,7 +10,7 @@ use crate::{context, error::CliError, output};
 /// List presets
 #[derive(Subcommand)]
 pub enum Presets {
-    /// List presets by namespace and id
+    /// List presets, by namespace and id
     List(List),
 }
 
@@ -19,7 +20,7 @@ pub struct List {
     #[arg(long, short = 'n', visible_alias = "ns")]
     namespace: Option<String>,
     #[command(flatten)]
-    paging: Paging,
+    paging: Paging<DefinitionsBy>,
 }
 
 impl Presets {

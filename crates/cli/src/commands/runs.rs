@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use jiff::Timestamp;
-use ostler_api::{Api, BulkFilter, PageRequest, RerunRequest, RunQuery, RunView, TaskRef};
+use ostler_api::{Api, BulkFilter, PageRequest, RerunRequest, RunQuery, RunView, RunsBy, TaskRef};
 use ostler_model::{RunState, Span, Uid};
 use serde_json::json;
 
@@ -29,7 +29,7 @@ pub enum Runs {
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  ostler runs list --state failed,timed_out --since 1d\n  ostler runs list --task demo:pull --output json"
+    after_help = "Examples:\n  ostler runs list --state failed,timed_out --since 1d\n  ostler runs list --task demo:pull --output json\n  ostler runs list --state ready --sort created    what waits longest"
 )]
 pub struct List {
     /// Only in these states: scheduled, ready, running, waiting, succeeded, failed, cancelled, skipped, timed_out
@@ -48,7 +48,7 @@ pub struct List {
     #[arg(long)]
     until: Option<String>,
     #[command(flatten)]
-    paging: Paging,
+    paging: Paging<RunsBy>,
 }
 
 #[derive(Args)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use jiff::{Timestamp, civil, tz::TimeZone};
-use ostler_api::{Api, FiringView};
+use ostler_api::{Api, FiringView, SchedulesBy};
 use ostler_model::TaskDef;
 use serde_json::json;
 
@@ -28,12 +28,15 @@ pub enum Schedules {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  ostler schedules list --sort next\n  ostler schedules list --task demo:pull"
+)]
 pub struct List {
     /// Only of this task: `task` or `namespace:task`
     #[arg(long)]
     task: Option<String>,
     #[command(flatten)]
-    paging: Paging,
+    paging: Paging<SchedulesBy>,
 }
 
 #[derive(Args)]
@@ -195,7 +198,7 @@ fn definitions(
 }
 
 fn stored(api: &dyn Api) -> Result<Vec<(String, TaskDef)>, CliError> {
-    let everything = Paging { limit: 1000, after: None, all: true };
+    let everything = Paging::everything();
     let page = everything.collect(|page| api.tasks(None, page))?;
     Ok(page.items.into_iter().filter(|t| !t.missing).map(|t| (t.namespace, t.definition)).collect())
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
-use ostler_api::Api;
+use ostler_api::{Api, DefinitionsBy};
 use serde_json::json;
 
 use super::{Global, Paging, list_footer};
@@ -11,7 +11,7 @@ use crate::{context, error::CliError, output};
 /// List, show, pause and resume tasks
 #[derive(Subcommand)]
 pub enum Tasks {
-    /// List tasks by namespace and id
+    /// List tasks, by namespace and id
     List(List),
     /// Show one task with its definition
     Show(Named),
@@ -22,12 +22,13 @@ pub enum Tasks {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  ostler tasks list --sort -updated    what changed last")]
 pub struct List {
     /// Only of this namespace (a prefix will do)
     #[arg(long, short = 'n', visible_alias = "ns")]
     namespace: Option<String>,
     #[command(flatten)]
-    paging: Paging,
+    paging: Paging<DefinitionsBy>,
 }
 
 #[derive(Args)]

@@ -2,10 +2,10 @@
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
-use ostler_api::{NewToken, Scope};
+use ostler_api::{NewToken, Scope, Sort, TokensBy};
 use ostler_model::{Name, Span};
 
-use super::Global;
+use super::{Global, order};
 use crate::{context, error::CliError, output};
 
 /// Make, list and revoke tokens for callers over the network
@@ -14,7 +14,7 @@ pub enum Tokens {
     /// Make a token and show its secret this once
     Create(Create),
     /// List tokens, without their secrets
-    List,
+    List(List),
     /// Revoke a token: the next request with it is refused
     Revoke(Revoke),
 }
@@ -32,6 +32,13 @@ pub struct Create {
     /// It counts so long [default: until it is revoked]
     #[arg(long, value_name = "SPAN")]
     expires_in: Option<Span>,
+}
+
+#[derive(Args)]
+pub struct List {
+    /// In this order; `-` before it turns it round
+    #[arg(long, value_name = "ORDER", default_value = Sort::<TokensBy>::default().word(), value_parser = order::<TokensBy>(), allow_hyphen_values = true)]
+    sort: Sort<TokensBy>,
 }
 
 #[derive(Args)]
@@ -53,8 +60,8 @@ impl Tokens {
                     created.secret.clone()
                 });
             }
-            Self::List => {
-                let tokens = api.tokens()?;
+            Self::List(list) => {
+                let tokens = api.tokens(list.sort)?;
                 let now = context::now();
                 global.output.show(&tokens, |tokens| {
                     if tokens.is_empty() {

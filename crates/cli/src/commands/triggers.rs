@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
-use ostler_api::{Api, FireRequest};
+use ostler_api::{Api, FireRequest, TriggersBy};
 use serde_json::{Value, json};
 
 use super::{Global, Paging, list_footer};
@@ -26,7 +26,7 @@ pub struct List {
     /// Only of this task: `task` or `namespace:task`
     task: Option<String>,
     #[command(flatten)]
-    paging: Paging,
+    paging: Paging<TriggersBy>,
 }
 
 #[derive(Args)]

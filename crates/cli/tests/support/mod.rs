@@ -3,6 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
@@ -104,6 +105,25 @@ impl Server {
         self.ask("POST", path, &[("content-type", "application/json")], &body.to_string())
     }
 
+    /// A connection on which nothing has been sent.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.url.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    /// It answers, and has never had more resident memory than so many MiB.
+    pub(crate) fn assert_well(&self, most_mib: usize) {
+        assert_eq!(self.get("/healthz").status, 200);
+        assert_eq!(self.get("/api/v1/runs?limit=1").status, 200);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+        let peak = line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024;
+        println!("peak of resident memory: {peak} MiB of {most_mib} MiB");
+        assert!(peak < most_mib, "{peak} MiB");
+    }
+
     /// Kills it with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -124,6 +144,19 @@ pub(crate) struct Told {
     pub(crate) code: i32,
     pub(crate) out: String,
     pub(crate) err: String,
+}
+
+/// Whether tests are to run at full size.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("OSTLER_TEST_LONG").is_some_and(|v| v == "1")
+}
+
+/// A shop whose `serve` has a definition file, which is `demo.yaml`.
+pub(crate) fn served(file: &str, args: &[&str]) -> (Shop, Server) {
+    let shop = Shop::new();
+    shop.write("demo.yaml", file);
+    let server = shop.serve(&[&["demo.yaml"], args].concat());
+    (shop, server)
 }
 
 impl Shop {

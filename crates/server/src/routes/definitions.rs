@@ -7,8 +7,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, header},
 };
 use ostler_api::{
-    Api, ApiError, DefinitionsAt, Diff, ErrorDetail, ErrorKind, ListPage, PageRequest, PresetView,
-    PushReport, TaskView, wire::PushParams,
+    Api, ApiError, DefinitionsAt, DefinitionsBy, Diff, ErrorDetail, ErrorKind, ListPage, PageRequest,
+    PresetView, PushReport, TaskView, wire::PushParams,
 };
 use ostler_model::definition::{PresetDef, Timetable};
 use ostler_timetable::{Diagnostics, Format};
@@ -225,7 +225,9 @@ fn export(call: &Call<OneNamespace, Nothing, ()>) -> Result<String, ApiError> {
     Ok(ostler_timetable::export_yaml(&timetable))
 }
 
-fn all<T>(mut ask: impl FnMut(&PageRequest) -> Result<ListPage<T>, ApiError>) -> Result<Vec<T>, ApiError> {
+fn all<T>(
+    mut ask: impl FnMut(&PageRequest<DefinitionsBy>) -> Result<ListPage<T>, ApiError>,
+) -> Result<Vec<T>, ApiError> {
     let mut page = PageRequest::first(1000);
     let mut items = Vec::new();
     loop {

@@ -72,7 +72,7 @@ fn starts(routes: Routes) -> Routes {
 
 fn looks(routes: Routes) -> Routes {
     routes
-        .add(Operation::get("/runs", "runs", "Runs, newest first"), |call: Call<Nothing, RunsParams, ()>| {
+        .add(Operation::get("/runs", "runs", "Runs"), |call: Call<Nothing, RunsParams, ()>| {
             let (query, page) = call.query.read();
             Ok(Plain::<ListPage<RunView>>(call.api.runs(&query, &page)?))
         })

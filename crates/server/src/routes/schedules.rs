@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use ostler_api::{
     Api, FiringsPage, ListPage, ScheduleView,
-    wire::{Bounded, ScheduleParams, TaskParams},
+    wire::{Bounded, ScheduleParams, SchedulesParams},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,8 @@ struct NextParams {
 pub(crate) fn add(routes: Routes) -> Routes {
     routes
         .add(
-            Operation::get("/schedules", "schedules", "Schedules, oldest first"),
-            |call: Call<Nothing, TaskParams, ()>| {
+            Operation::get("/schedules", "schedules", "Schedules"),
+            |call: Call<Nothing, SchedulesParams, ()>| {
                 let task = call.query.task.as_deref().map(|text| call.api.resolve_task(text)).transpose()?;
                 Ok(Plain::<ListPage<ScheduleView>>(call.api.schedules(task.as_ref(), &call.query.page())?))
             },

@@ -9,7 +9,7 @@ use axum::{
 use bytes::Bytes;
 use ostler_api::{
     Api, ApiError, ListPage, NamespaceView, PruneReport, RetentionPolicy, ServerInfo, StatsView,
-    wire::{PageParams, ResolveParams, Resolved},
+    wire::{NamespacesParams, ResolveParams, Resolved},
 };
 use schemars::SchemaGenerator;
 use serde_json::Value;
@@ -76,8 +76,8 @@ pub(crate) fn add(routes: Routes) -> Routes {
             },
         )
         .add(
-            Operation::get("/namespaces", "namespaces", "Namespaces by name"),
-            |call: Call<Nothing, PageParams, ()>| {
+            Operation::get("/namespaces", "namespaces", "Namespaces"),
+            |call: Call<Nothing, NamespacesParams, ()>| {
                 Ok(Plain::<ListPage<NamespaceView>>(call.api.namespaces(&call.query.page())?))
             },
         )

@@ -2,7 +2,7 @@
 
 use ostler_api::{
     Api, ApiError, ErrorKind, Held, ListPage, PresetView, StartRequest, Started, TaskView,
-    wire::NamespaceParams,
+    wire::DefinitionsParams,
 };
 use ostler_model::definition::Policy;
 use schemars::JsonSchema;
@@ -35,13 +35,10 @@ struct StartTask {
 
 pub(crate) fn add(routes: Routes) -> Routes {
     routes
-        .add(
-            Operation::get("/tasks", "tasks", "Tasks by namespace and id"),
-            |call: Call<Nothing, NamespaceParams, ()>| {
-                let page = call.api.tasks(call.query.namespace.as_deref(), &call.query.page())?;
-                Ok(Plain::<ListPage<TaskView>>(page))
-            },
-        )
+        .add(Operation::get("/tasks", "tasks", "Tasks"), |call: Call<Nothing, DefinitionsParams, ()>| {
+            let page = call.api.tasks(call.query.namespace.as_deref(), &call.query.page())?;
+            Ok(Plain::<ListPage<TaskView>>(page))
+        })
         .add(
             Operation::get("/tasks/{namespace}/{task}", "task", "One task with its definition").etag(),
             |call: Call<OneTask, Nothing, ()>| Ok(tagged(call.api.task(&call.path.task())?)),
@@ -84,8 +81,8 @@ pub(crate) fn add(routes: Routes) -> Routes {
             },
         )
         .add(
-            Operation::get("/presets", "presets", "Presets by namespace and id"),
-            |call: Call<Nothing, NamespaceParams, ()>| {
+            Operation::get("/presets", "presets", "Presets"),
+            |call: Call<Nothing, DefinitionsParams, ()>| {
                 let page = call.api.presets(call.query.namespace.as_deref(), &call.query.page())?;
                 Ok(Plain::<ListPage<PresetView>>(page))
             },

@@ -1,6 +1,6 @@
 //! Tokens.
 
-use ostler_api::{Api, CreatedToken, NewToken, TokenView};
+use ostler_api::{Api, CreatedToken, NewToken, TokenView, wire::TokensParams};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -20,7 +20,9 @@ pub(crate) fn add(routes: Routes) -> Routes {
     routes
         .add(
             Operation::get("/tokens", "tokens", "All tokens, without their secrets"),
-            |call: Call<Nothing, Nothing, ()>| Ok(Plain::<Vec<TokenView>>(call.api.tokens()?)),
+            |call: Call<Nothing, TokensParams, ()>| {
+                Ok(Plain::<Vec<TokenView>>(call.api.tokens(call.query.sort)?))
+            },
         )
         .add(
             Operation::post("/tokens", "create_token", "Make a token; its secret is shown this once")

@@ -2,7 +2,7 @@
 
 use ostler_api::{
     Accepted, Answered, Api, FireRequest, ListPage, SignalRequest, TaskRef, TriggerView, Verdict,
-    wire::TaskParams,
+    wire::TriggersParams,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -27,8 +27,8 @@ struct OneTrigger {
 pub(crate) fn add(routes: Routes) -> Routes {
     routes
         .add(
-            Operation::get("/triggers", "triggers", "Triggers, oldest first"),
-            |call: Call<Nothing, TaskParams, ()>| {
+            Operation::get("/triggers", "triggers", "Triggers"),
+            |call: Call<Nothing, TriggersParams, ()>| {
                 let task = call.query.task.as_deref().map(|text| call.api.resolve_task(text)).transpose()?;
                 Ok(Plain::<ListPage<TriggerView>>(call.api.triggers(task.as_ref(), &call.query.page())?))
             },

@@ -1,13 +1,13 @@
 //! Machines: one, lists of runs by what is asked of them, lists of a kind.
 //!
-//! A list of runs is put together from the keys that each state asked for gives, newest first and no more than a page
-//! of each, over the index that holds that state: living states from the queue, bad ends from their own table, the
+//! A list of runs is put together from the keys that each state asked for gives, newest or oldest first and no more than
+//! a page of each, over the index that holds that state: living states from the queue, bad ends from their own table, the
 //! rest along the keys of the task, of the tasks of the namespace, or of all. So a page costs what is on it, however
 //! long the history is. Two combinations cost more: bad ends of one task or namespace walk over those of others, and
 //! good ends over runs that ended otherwise.
 
 use ostler_model::{Kind, MachineId, RunState};
-use ostler_store::{Cursor, MachineRow, NodeId, Page, Phase, RunFilter, TickRow};
+use ostler_store::{Cursor, MachineRow, NodeId, Order, Page, Phase, RunFilter, TickRow};
 use tokio_postgres::Row;
 
 use super::{View, base36, number, page};
@@ -65,9 +65,14 @@ enum Along {
     All,
 }
 
-/// One part of a list: newest keys in a state. $1 before, $2 from, $3 at most, $4 whose parts, task or namespace;
+/// One part of a list: the first keys in a state. $1 before, $2 from, $3 at most, $4 whose parts, task or namespace;
 /// $5 and $6 the namespace and the task once more, for those that run along something else.
-fn keys(along: Along, state: Option<RunState>) -> String {
+fn keys(along: Along, state: Option<RunState>, order: Order) -> String {
+    // Along `id` and along `-id`.
+    let (by_id, by_minus) = match order {
+        Order::NewestFirst => ("DESC", "ASC"),
+        Order::OldestFirst => ("ASC", "DESC"),
+    };
     let asked = "m.kind IN (1, 2) AND ($5 IS NULL OR m.ns=$5) AND ($6 IS NULL OR m.task=$6)";
     // From rows that are few to their machines, never the other way round.
     let each = "CROSS JOIN LATERAL (SELECT * FROM machine m WHERE m.id=t.machine OFFSET 0) m";
@@ -83,35 +88,35 @@ fn keys(along: Along, state: Option<RunState>) -> String {
     match (state, along) {
         (Some(s), Along::Parts) if !s.is_final() => format!(
             "SELECT m.id FROM machine m JOIN tick t ON t.machine=m.id
-             WHERE {down} AND {asked} AND {only} AND {condition} ORDER BY -m.id LIMIT $3"
+             WHERE {down} AND {asked} AND {only} AND {condition} ORDER BY -m.id {by_minus} LIMIT $3"
         ),
         (Some(RunState::Running), _) => format!(
             "WITH t AS MATERIALIZED (SELECT machine FROM tick WHERE phase=2)
              SELECT t.machine FROM t {each} WHERE t.machine<$1 AND t.machine>=$2 AND {asked} AND {only}
-             ORDER BY t.machine DESC LIMIT $3"
+             ORDER BY t.machine {by_id} LIMIT $3"
         ),
         (Some(s), _) if !s.is_final() => format!(
             "SELECT t.machine FROM tick t {each}
              WHERE t.machine<$1 AND t.machine>=$2 AND {asked} AND {only} AND {condition}
-             ORDER BY t.machine DESC LIMIT $3"
+             ORDER BY t.machine {by_id} LIMIT $3"
         ),
         (Some(s), _) if s != RunState::Succeeded && along != Along::Parts => format!(
             "SELECT t.machine FROM bad_end t {each}
-             WHERE t.state={} AND t.machine<$1 AND t.machine>=$2 AND {asked} AND {only} ORDER BY t.machine DESC LIMIT $3",
+             WHERE t.state={} AND t.machine<$1 AND t.machine>=$2 AND {asked} AND {only} ORDER BY t.machine {by_id} LIMIT $3",
             s.code()
         ),
-        // The newest of each task of the namespace, and of what has no task.
+        // The first of each task of the namespace, and of what has no task.
         (_, Along::Namespace) => format!(
             "SELECT p.id FROM (SELECT id AS task FROM task WHERE ns=$4 UNION ALL SELECT 0) k CROSS JOIN LATERAL (
                SELECT m.id FROM machine m WHERE m.task=k.task AND {down} AND {asked} AND {only} AND {condition}
-               ORDER BY -m.id LIMIT $3) p ORDER BY p.id DESC LIMIT $3"
+               ORDER BY -m.id {by_minus} LIMIT $3) p ORDER BY p.id {by_id} LIMIT $3"
         ),
         (_, Along::All) => format!(
             "SELECT m.id FROM machine m WHERE m.id<$1 AND m.id>=$2 AND {asked} AND {only} AND {condition}
-             ORDER BY m.id DESC LIMIT $3"
+             ORDER BY m.id {by_id} LIMIT $3"
         ),
         (_, Along::Parts | Along::Task) => format!(
-            "SELECT m.id FROM machine m WHERE {down} AND {asked} AND {only} AND {condition} ORDER BY -m.id LIMIT $3"
+            "SELECT m.id FROM machine m WHERE {down} AND {asked} AND {only} AND {condition} ORDER BY -m.id {by_minus} LIMIT $3"
         ),
     }
 }
@@ -142,8 +147,12 @@ impl View<'_> {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Done<Page<MachineRow>> {
-        let before = number(after, i64::MAX)?.min(filter.until.map_or(i64::MAX, |id| id.0));
-        let from = filter.since.map_or(-i64::MAX, |id| id.0);
+        let mut before = filter.until.map_or(i64::MAX, |id| id.0);
+        let mut from = filter.since.map_or(-i64::MAX, |id| id.0);
+        match filter.order {
+            Order::NewestFirst => before = before.min(number(after, i64::MAX)?),
+            Order::OldestFirst => from = from.max(number(after, -1)?.saturating_add(1)),
+        }
         let ns = match &filter.namespace {
             None => None,
             Some(name) => {
@@ -166,13 +175,20 @@ impl View<'_> {
         let mut found = Vec::new();
         for state in states {
             let values = values![before, from, i64::from(limit) + 1, whose, ns, filter.task_row];
-            found.extend(self.many(&keys(along, state), values, |r| r.int(0))?);
+            found.extend(self.many(&keys(along, state, filter.order), values, |r| r.int(0))?);
         }
-        found.sort_unstable_by(|a, b| b.cmp(a));
+        match filter.order {
+            Order::NewestFirst => found.sort_unstable_by(|a, b| b.cmp(a)),
+            Order::OldestFirst => found.sort_unstable(),
+        }
         found.dedup();
         found.truncate(limit as usize + 1);
-        let sql = format!("{MACHINE} WHERE m.id=ANY($1) ORDER BY m.id DESC");
-        let rows = self.many(&sql, values![found], machine_row)?;
+        let sql = format!("{MACHINE} WHERE m.id=ANY($1)");
+        let mut rows = self.many(&sql, values![found], machine_row)?;
+        rows.sort_unstable_by_key(|row| row.id);
+        if filter.order == Order::NewestFirst {
+            rows.reverse();
+        }
         Ok(page(rows, limit, |row| base36(row.id.0)))
     }
 
@@ -202,11 +218,14 @@ fn of_kind(kind: Kind, of_task: bool) -> String {
 
 /// The parts of lists in a state, for the test of plans: of what, the statement, whose, the namespace and the task.
 #[cfg(test)]
-pub(crate) fn parts(state: Option<RunState>) -> Vec<(&'static str, String, i64, Option<i64>, Option<i64>)> {
+pub(crate) fn parts(
+    state: Option<RunState>,
+    order: Order,
+) -> Vec<(&'static str, String, i64, Option<i64>, Option<i64>)> {
     vec![
-        ("parts", keys(Along::Parts, state), 1, None, None),
-        ("task", keys(Along::Task, state), 3, None, Some(3)),
-        ("namespace", keys(Along::Namespace, state), 1, Some(1), None),
-        ("all", keys(Along::All, state), 0, None, None),
+        ("parts", keys(Along::Parts, state, order), 1, None, None),
+        ("task", keys(Along::Task, state, order), 3, None, Some(3)),
+        ("namespace", keys(Along::Namespace, state, order), 1, Some(1), None),
+        ("all", keys(Along::All, state, order), 0, None, None),
     ]
 }

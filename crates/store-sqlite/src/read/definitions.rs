@@ -37,7 +37,7 @@ impl View<'_> {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Page<TaskRow>, StoreError> {
-        let (after_ns, after_name) = after_name(after);
+        let (after_ns, after_name) = after_name(after)?;
         let rows = self.many(
             &format!(
                 "{TASK} WHERE (?1 IS NULL OR n.name=?1) AND n.name>=?2 AND (n.name>?2 OR t.name>?3) ORDER BY n.name, t.name LIMIT ?4"
@@ -62,7 +62,7 @@ impl View<'_> {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Page<PresetRow>, StoreError> {
-        let (after_ns, after_name) = after_name(after);
+        let (after_ns, after_name) = after_name(after)?;
         let rows = self.many(
             &format!(
                 "{PRESET} WHERE (?1 IS NULL OR n.name=?1) AND n.name>=?2 AND (n.name>?2 OR p.name>?3) ORDER BY n.name, p.name LIMIT ?4"
@@ -99,10 +99,10 @@ fn name_cursor(namespace: &str, name: &str) -> String {
     format!("{namespace}\u{1f}{name}")
 }
 
-fn after_name(cursor: Option<&Cursor>) -> (String, String) {
-    cursor
-        .and_then(|c| c.0.split_once('\u{1f}'))
-        .map_or_else(Default::default, |(namespace, name)| (namespace.to_owned(), name.to_owned()))
+fn after_name(cursor: Option<&Cursor>) -> Result<(&str, &str), StoreError> {
+    let Some(Cursor(text)) = cursor else { return Ok(("", "")) };
+    text.split_once('\u{1f}')
+        .ok_or_else(|| StoreError::Refused(format!("`{text}` is not the cursor of a page")))
 }
 
 fn task_row(r: &Row<'_>) -> rusqlite::Result<TaskRow> {

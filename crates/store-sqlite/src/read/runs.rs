@@ -1,13 +1,13 @@
 //! Machines: one, lists of runs by what is asked of them, lists of a kind.
 //!
-//! A list of runs is put together from the keys that each state asked for gives, newest first and no more than a page
-//! of each, over the index that holds that state: living states from the queue, bad ends from their own index, the
+//! A list of runs is put together from the keys that each state asked for gives, newest or oldest first and no more than
+//! a page of each, over the index that holds that state: living states from the queue, bad ends from their own index, the
 //! rest along the keys of the task, of the tasks of the namespace, or of all. So a page costs what is on it, however
 //! long the history is. Two combinations cost more: bad ends of one task or namespace walk over those of others, and
 //! good ends over runs that ended otherwise.
 
 use ostler_model::{Kind, MachineId, RunState};
-use ostler_store::{Cursor, MachineRow, NodeId, Page, Phase, RunFilter, StoreError, TickRow};
+use ostler_store::{Cursor, MachineRow, NodeId, Order, Page, Phase, RunFilter, StoreError, TickRow};
 use rusqlite::{Row, params};
 
 use super::{View, base36, number, page};
@@ -62,9 +62,13 @@ enum Along {
     All,
 }
 
-/// One part of a list: newest keys in a state. ?1 before, ?2 from, ?3 at most, ?4 whose parts, task or
+/// One part of a list: the first keys in a state. ?1 before, ?2 from, ?3 at most, ?4 whose parts, task or
 /// namespace; ?5 and ?6 the namespace and the task once more, for those that run along something else.
-fn keys(along: Along, state: Option<RunState>) -> String {
+fn keys(along: Along, state: Option<RunState>, order: Order) -> String {
+    let direction = match order {
+        Order::NewestFirst => "DESC",
+        Order::OldestFirst => "ASC",
+    };
     let asked = "m.kind IN (1, 2) AND (?5 IS NULL OR m.ns=?5) AND (?6 IS NULL OR m.task=?6)";
     let range = format!("m.id<?1 AND m.id>=?2 AND {asked}");
     let only = match along {
@@ -94,19 +98,21 @@ fn keys(along: Along, state: Option<RunState>) -> String {
                 ("machine m INDEXED BY machine_parent", format!("{range} AND m.parent IS NOT NULL"))
             }
             Along::Task => ("machine m INDEXED BY machine_task", range),
-            // The newest of each task of the namespace, and of what has no task.
+            // The first of each task of the namespace, and of what has no task.
             Along::Namespace => {
                 return format!(
                     "SELECT m.id FROM (SELECT id AS task FROM task WHERE ns=?4 UNION ALL SELECT 0) k CROSS JOIN machine m
                        ON m.id IN (SELECT m.id FROM machine m INDEXED BY machine_task
-                         WHERE m.task=k.task AND {range} AND {only} AND {condition} ORDER BY m.id DESC LIMIT ?3)"
+                         WHERE m.task=k.task AND {range} AND {only} AND {condition} ORDER BY m.id {direction} LIMIT ?3)"
                 );
             }
             Along::All => ("machine m NOT INDEXED", range),
         },
     };
-    let order = if from.starts_with("tick") { "t.machine" } else { "m.id" };
-    format!("SELECT m.id FROM {from} WHERE {range} AND {only} AND {condition} ORDER BY {order} DESC LIMIT ?3")
+    let key = if from.starts_with("tick") { "t.machine" } else { "m.id" };
+    format!(
+        "SELECT m.id FROM {from} WHERE {range} AND {only} AND {condition} ORDER BY {key} {direction} LIMIT ?3"
+    )
 }
 
 /// A state as a condition on the row and its place in the queue; `MachineRow::run_state` says the same of a row.
@@ -138,8 +144,12 @@ impl View<'_> {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Page<MachineRow>, StoreError> {
-        let before = number(after, i64::MAX)?.min(filter.until.map_or(i64::MAX, |id| id.0));
-        let from = filter.since.map_or(i64::MIN, |id| id.0);
+        let mut before = filter.until.map_or(i64::MAX, |id| id.0);
+        let mut from = filter.since.map_or(i64::MIN, |id| id.0);
+        match filter.order {
+            Order::NewestFirst => before = before.min(number(after, i64::MAX)?),
+            Order::OldestFirst => from = from.max(number(after, -1)?.saturating_add(1)),
+        }
         let ns = match &filter.namespace {
             None => None,
             Some(name) => {
@@ -162,9 +172,12 @@ impl View<'_> {
         let mut found = Vec::new();
         for state in states {
             let values = params![before, from, limit.saturating_add(1), whose, ns, filter.task_row];
-            found.extend(self.many(&keys(along, state), values, |r| r.get::<_, i64>(0))?);
+            found.extend(self.many(&keys(along, state, filter.order), values, |r| r.get::<_, i64>(0))?);
         }
-        found.sort_unstable_by(|a, b| b.cmp(a));
+        match filter.order {
+            Order::NewestFirst => found.sort_unstable_by(|a, b| b.cmp(a)),
+            Order::OldestFirst => found.sort_unstable(),
+        }
         found.dedup();
         found.truncate(limit as usize + 1);
         let rows = found.into_iter().filter_map(|id| self.machine(MachineId(id)).transpose());
@@ -227,7 +240,9 @@ pub(super) fn statements() -> Vec<(String, &'static str)> {
                 (Along::Task | Along::Namespace, _) => task,
                 (Along::All, _) => by_key,
             };
-            all.push((keys(along, state), plan));
+            all.extend(
+                [Order::NewestFirst, Order::OldestFirst].map(|order| (keys(along, state, order), plan)),
+            );
         }
     }
     all

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::{EventPage, EventRow, RunFilter};
+use crate::{EventPage, EventRow, Order, RunFilter};
 
 fn after(queries: &dyn Queries, cursor: i64, limit: u32) -> (Vec<EventRow>, i64) {
     match queries.events(cursor, limit) {
@@ -125,7 +125,10 @@ pub fn pages_are_complete_while_others_insert(make: Make<'_>) {
             expected(&|n| n % 4 == 1 && (20..90).contains(&n)),
         ),
     ];
-    for (filter, expected) in filters {
+    let both = [Order::NewestFirst, Order::OldestFirst];
+    for (filter, expected) in filters.into_iter().flat_map(|(filter, expected)| {
+        both.map(|order| (RunFilter { order, ..filter.clone() }, expected.clone()))
+    }) {
         let mut cursor = None;
         let mut seen = Vec::new();
         loop {
@@ -139,7 +142,11 @@ pub fn pages_are_complete_while_others_insert(make: Make<'_>) {
                 break;
             }
         }
-        assert!(seen.windows(2).all(|pair| pair[0] > pair[1]), "newest first");
+        let is_ordered = |pair: &[MachineId]| match filter.order {
+            Order::NewestFirst => pair[0] > pair[1],
+            Order::OldestFirst => pair[0] < pair[1],
+        };
+        assert!(seen.windows(2).all(is_ordered), "{filter:?}");
         let seen: BTreeSet<_> = seen.into_iter().filter(|id| made.contains(id)).collect();
         assert_eq!(seen, expected, "{filter:?}");
     }
@@ -175,18 +182,21 @@ pub fn lists_show_the_states_asked_for(make: Make<'_>) {
         RunFilter { task_row: Some(row), ..RunFilter::default() },
     ];
     for scope in scopes {
-        let list = |states: Vec<RunState>| -> Vec<MachineId> {
-            let filter = RunFilter { states, ..scope.clone() };
+        let list = |states: Vec<RunState>, order| -> Vec<MachineId> {
+            let filter = RunFilter { states, order, ..scope.clone() };
             kit.queries().runs(&filter, None, 50).unwrap().items.iter().map(|m| m.id).collect()
         };
         for (state, id) in &expected {
             assert_eq!(kit.state(*id), *state);
-            assert_eq!(list(vec![*state]), [*id], "{state} of {scope:?}");
+            assert_eq!(list(vec![*state], Order::NewestFirst), [*id], "{state} of {scope:?}");
+            assert_eq!(list(vec![*state], Order::OldestFirst), [*id], "{state} of {scope:?}");
         }
         let mut all: Vec<_> = expected.iter().map(|(_, id)| *id).collect();
-        all.reverse();
-        assert_eq!(list(vec![]), all, "{scope:?}");
-        assert_eq!(list(RunState::ALL.to_vec()), all, "{scope:?}");
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            assert_eq!(list(vec![], order), all, "{scope:?}");
+            assert_eq!(list(RunState::ALL.to_vec(), order), all, "{scope:?}");
+            all.reverse();
+        }
     }
     let parts = RunFilter { parent: Some(running), ..RunFilter::default() };
     assert_eq!(kit.queries().runs(&parts, None, 9).unwrap().items[0].id, part);
