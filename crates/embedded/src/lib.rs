@@ -32,12 +32,13 @@ pub use crate::{
     sinks::{LineObserver, RunSinks},
 };
 use ostler_clock::{Clock, SeededEntropy};
-use ostler_engine::{Config, Node, NodeConfig, NodeHandle, Notice, Shutdown, machines, time::micros};
+use ostler_engine::{Config, Node, NodeConfig, NodeHandle, Notice, Poll, Shutdown, machines, time::micros};
 use ostler_execution::{Executors, Secrets};
 use ostler_executors::RunLogs;
 use ostler_model::Span;
 use ostler_service::{Actor, QueueLimit, Readers, Service, TaskCache};
 use ostler_store::{Command, NodeId, Queries, Reply, Store, StoreError, Writer};
+pub use ostler_store_sqlite::Changes;
 use ostler_store_sqlite::{NodeLock, OpenOptions, OwnerLock, ReaderFactory, SqliteStore};
 
 /// After how long without a sign of life others may take what a node holds.
@@ -174,6 +175,12 @@ impl Embedded {
         &self.place
     }
 
+    /// Tells, at next to no cost, whether anybody may have written to it.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes::of(self.place.beside("").as_deref())
+    }
+
     /// The logs of its runs.
     #[must_use]
     pub fn logs(&self) -> &Arc<RunLogs> {
@@ -246,7 +253,10 @@ impl Embedded {
             sinks: Arc::new(RunSinks::new(self.logs.clone(), options.lines)),
             secrets: options.secrets,
             lease: LEASE,
-            poll: matches!(self.place, Place::File(_)).then_some(POLL),
+            poll: matches!(self.place, Place::File(_)).then(|| {
+                let mut changes = self.changes();
+                Poll { every: POLL, may_be: Box::new(move || changes.may_be()) }
+            }),
             observer: options.observer,
         };
         let (node_loop, handle) = Node::new(core, config);

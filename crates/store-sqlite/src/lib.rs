@@ -19,6 +19,7 @@
 
 pub mod admin;
 mod claim;
+mod changes;
 mod commit;
 mod error;
 mod hold;
@@ -41,6 +42,7 @@ use std::{
 };
 
 pub use open::{Durability, OpenOptions};
+pub use changes::Changes;
 use ostler_store::{Command, Micros, Queries, Reply, Store, StoreError};
 pub use owner::{NodeLock, OwnerLock, is_node_alive};
 use rusqlite::Connection;
@@ -156,7 +158,8 @@ impl Store for SqliteStore {
 
     fn data_version(&mut self) -> Result<i64, StoreError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        connection.pragma_query_value(None, "data_version", |row| row.get(0)).map_err(told)
+        let mut ask = connection.prepare_cached("PRAGMA data_version").map_err(told)?;
+        ask.query_row([], |row| row.get(0)).map_err(told)
     }
 
     fn queries(&self) -> Result<Box<dyn Queries>, StoreError> {
