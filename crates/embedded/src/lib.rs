@@ -281,7 +281,7 @@ impl Embedded {
             node,
             self.clock.clone(),
         );
-        let watching = tokio::spawn(watch.run(handle.clone()));
+        let watching = tokio::spawn(watch.run(handle.clone(), options.role));
         let writer = self.writer.clone();
         let task = tokio::spawn(async move {
             let ended = node_loop.run().await;

@@ -10,10 +10,13 @@ use ostler_engine::NodeHandle;
 use ostler_store::{Command, NodeId, Queries, Writer};
 use ostler_store_sqlite::is_node_alive;
 
-use crate::{LEASE, Place};
+use crate::{LEASE, Place, Role};
 
 /// How often to look.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// When a guest looks first. Most of them have done by then what they came for; a look needs a thread and a connection.
+const GUEST: Duration = Duration::from_millis(20);
 
 pub(crate) struct Watch {
     place: Place,
@@ -35,8 +38,9 @@ impl Watch {
         Self { place, writer, queries, own, clock, seen: HashMap::new() }
     }
 
-    pub(crate) async fn run(mut self, node: NodeHandle) {
-        let mut interval = tokio::time::interval(EVERY);
+    pub(crate) async fn run(mut self, node: NodeHandle, role: Role) {
+        let first = if role == Role::Owner { Duration::ZERO } else { GUEST };
+        let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + first, EVERY);
         loop {
             interval.tick().await;
             let Ok((watch, rescued)) = tokio::task::spawn_blocking(move || {

@@ -143,7 +143,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             role: Role::Owner,
             slots: *slots,
             limit: QueueLimit::of(serving.max_queue),
-            executors: context::executors(&embedded, files.before)?,
+            executors: context::executors(files.before, false)?,
             observer: Arc::new(move |notice| {
                 onlooker.notice(notice);
                 #[cfg(feature = "otel")]
