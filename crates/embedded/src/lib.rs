@@ -126,7 +126,7 @@ impl Embedded {
     pub fn open(place: Place, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let store = open_store(&place)?;
         let socket = OwnerLock::owner_of(place.beside("").as_deref()).and_then(|_| socket_path(&place));
-        let reader = store.reader();
+        let reader = store.reader().on_one_connection();
         let writing: Box<dyn Store> = match socket {
             Some(socket) => Box::new(link::GuestStore::new(store, Some(&socket))),
             None => Box::new(store),

@@ -71,6 +71,8 @@ pub struct ReaderFactory {
 enum ReadFrom {
     /// A connection of its own.
     File(PathBuf),
+    /// A connection that is opened by the first of those who share it.
+    One(PathBuf, Arc<Mutex<Option<Connection>>>),
     /// The writer's connection: a database in memory has no other.
     Shared(Arc<Mutex<Connection>>),
 }
@@ -80,6 +82,17 @@ impl ReaderFactory {
     #[must_use]
     pub fn queries(&self) -> Box<dyn Queries> {
         Box::new(Reader::new(&self.place, self.salt))
+    }
+
+    /// The same for a process that asks little: its reading sides take turns on one connection, since each connection
+    /// reads the whole schema first.
+    #[must_use]
+    pub fn on_one_connection(self) -> Self {
+        let place = match self.place {
+            ReadFrom::File(path) => ReadFrom::One(path, Arc::default()),
+            shared => shared,
+        };
+        Self { place, ..self }
     }
 }
 
