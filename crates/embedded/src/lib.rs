@@ -35,13 +35,14 @@ pub use crate::{
     sinks::{LineObserver, RunSinks},
 };
 use ostler_clock::{Clock, SeededEntropy};
-use ostler_engine::{Config, Node, NodeConfig, NodeHandle, Notice, Shutdown, machines, time::micros};
+use ostler_engine::{Config, Node, NodeConfig, NodeHandle, Notice, Poll, Shutdown, machines, time::micros};
 use ostler_execution::{Executors, Secrets};
 use ostler_executors::RunLogs;
 use ostler_model::Span;
 use ostler_service::{Actor, QueueLimit, Readers, Service, TaskCache};
 use ostler_store::{Command, NodeId, Queries, Reply, Store, StoreError, Writer};
 use ostler_store_postgres::Wakes;
+pub use ostler_store_sqlite::Changes;
 use ostler_store_sqlite::{NodeLock, OwnerLock};
 
 use crate::store::{Opened, Pace, Reader, StoreClock};
@@ -134,7 +135,7 @@ impl Embedded {
     pub fn open(place: Place, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let store = Opened::open(&place)?;
         let socket = OwnerLock::owner_of(place.beside("").as_deref()).and_then(|_| socket_path(&place));
-        let (reader, wakes) = (store.reader(), store.wakes());
+        let (reader, wakes) = (store.guest_reader(), store.wakes());
         let writing: Box<dyn Store> = match (store, socket) {
             (Opened::Sqlite(store), Some(socket)) => Box::new(link::GuestStore::new(store, Some(&socket))),
             (store, _) => store.writing(),
@@ -190,6 +191,12 @@ impl Embedded {
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// Tells, at next to no cost, whether anybody may have written to it.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes::of(self.place.beside("").as_deref())
     }
 
     /// The logs of its runs.
@@ -265,7 +272,10 @@ impl Embedded {
             sinks: Arc::new(RunSinks::new(self.logs.clone(), options.lines)),
             secrets: options.secrets,
             lease: pace.lease,
-            poll: pace.poll,
+            poll: pace.poll.map(|every| {
+                let mut changes = self.changes();
+                Poll { every, may_be: Box::new(move || changes.may_be()) }
+            }),
             observer: options.observer,
         };
         let (node_loop, handle) = Node::new(core, config);
@@ -299,7 +309,7 @@ impl Embedded {
                 told.check_mail();
             })
         });
-        let watching = tokio::spawn(watch.run(handle.clone()));
+        let watching = tokio::spawn(watch.run(handle.clone(), options.role));
         let writer = self.writer.clone();
         let task = tokio::spawn(async move {
             let ended = node_loop.run().await;

@@ -55,6 +55,14 @@ impl Opened {
         }
     }
 
+    /// The same for a process that asks little and ends soon.
+    pub(crate) fn guest_reader(&self) -> Reader {
+        match self {
+            Self::Sqlite(store) => Reader::Sqlite(store.reader().on_one_connection()),
+            Self::Postgres(store) => Reader::Postgres(store.reader()),
+        }
+    }
+
     /// How nodes on other hosts are heard.
     pub(crate) fn wakes(&self) -> Option<Wakes> {
         match self {

@@ -11,12 +11,15 @@ use ostler_store::{Command, NodeId, Queries, Writer};
 use ostler_store_sqlite::is_node_alive;
 
 use crate::{
-    Place,
+    Place, Role,
     store::{Pace, Reader, StoreClock},
 };
 
 /// How often the store is asked for the time.
 const SET_CLOCK: Duration = Duration::from_secs(10);
+
+/// When a guest looks first. Most of them have done by then what they came for; a look needs a thread and a connection.
+const GUEST: Duration = Duration::from_millis(20);
 
 pub(crate) struct Watch {
     place: Place,
@@ -44,8 +47,9 @@ impl Watch {
         Self { place, writer, queries, own, clock, pace, shared_clock, clock_set, seen: HashMap::new() }
     }
 
-    pub(crate) async fn run(mut self, node: NodeHandle) {
-        let mut interval = tokio::time::interval(self.pace.watch);
+    pub(crate) async fn run(mut self, node: NodeHandle, role: Role) {
+        let first = if role == Role::Owner { Duration::ZERO } else { GUEST };
+        let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + first, self.pace.watch);
         loop {
             interval.tick().await;
             let Ok((watch, rescued)) = tokio::task::spawn_blocking(move || {

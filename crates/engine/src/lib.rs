@@ -26,6 +26,6 @@ pub mod time;
 pub use self::{
     core::{Config, Core, Effect, Notice, Tasks},
     machine::{Change, Decision, Execution, Input, Machine, Outcome, Work, World},
-    node::{Node, NodeConfig, NodeHandle, Shutdown, Sinks},
+    node::{Node, NodeConfig, NodeHandle, Poll, Shutdown, Sinks},
     task::{InputError, Task, compile_trigger},
 };

@@ -17,7 +17,8 @@ use ostler_execution::{
 };
 use ostler_model::{MachineId, Span};
 use ostler_store::{
-    Answer, Claimed, Command, Commit, Letter, Micros, NEVER, Next, NodeId, Queries, Reply, StoreError, Writer,
+    Answer, Claimed, Command, Commit, Letter, Micros, NEVER, Next, NodeId, Queries, Reply, StoreError,
+    Writer, WriterClosed,
 };
 use tokio::sync::mpsc;
 
@@ -45,11 +46,20 @@ pub struct NodeConfig {
     pub secrets: Arc<dyn Secrets>,
     /// After how long without renewal others may take what this node holds.
     pub lease: Span,
-    /// How often to look whether another process has written; `None`: nobody else does, or nothing of theirs concerns
+    /// How to look whether another process has written; `None`: nobody else does, or nothing of theirs concerns
     /// this node.
-    pub poll: Option<Span>,
+    pub poll: Option<Poll>,
     /// Is told what happens.
     pub observer: Arc<dyn Fn(&Notice) + Send + Sync>,
+}
+
+/// How to look whether another process has written.
+pub struct Poll {
+    /// How often.
+    pub every: Span,
+    /// Whether anybody at all may have written since the call before. It is asked before the store is: it should cost
+    /// next to nothing, and may say yes too often.
+    pub may_be: Box<dyn FnMut() -> bool + Send>,
 }
 
 /// Makes a place for the output of an attempt.
@@ -169,14 +179,9 @@ impl Node {
 
     /// Runs until drained or until the lease is lost.
     pub async fn run(mut self) -> Shutdown {
-        let renewal = self.start_renewals();
+        let pulse = self.start_pulse();
         let mut draining = false;
         let mut buffer = Vec::with_capacity(1024);
-        let mut poll = self.config.poll.map(|every| {
-            let mut interval = tokio::time::interval(every.as_duration());
-            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            interval
-        });
         let ended = loop {
             self.turn();
             if draining && self.core.is_idle() {
@@ -192,7 +197,6 @@ impl Node {
             let (sleep, more) = (self.sleep(), self.core.has_more());
             tokio::select! {
                 biased;
-                () = tick(&mut poll) => self.look_for_others(),
                 count = self.inbox.recv_many(&mut buffer, 4096) => {
                     if count == 0 {
                         break Shutdown::Drained;
@@ -216,7 +220,7 @@ impl Node {
                 }
             }
         };
-        renewal.abort();
+        drop(pulse);
         ended
     }
 
@@ -339,15 +343,6 @@ impl Node {
         });
     }
 
-    fn look_for_others(&self) {
-        let posts = self.posts.clone();
-        let _ = self.config.writer.visit(move |store| {
-            if let Ok(version) = store.data_version() {
-                let _ = posts.send(Post::DataVersion(version));
-            }
-        });
-    }
-
     fn check_mail(&mut self) {
         let now = self.config.clock.now();
         match self.config.queries.claimed_with_mail(self.id) {
@@ -362,31 +357,44 @@ impl Node {
         }
     }
 
-    /// Renews at a third of the lease from a thread of its own, so that a busy runtime cannot fake a death.
-    fn start_renewals(&self) -> RenewalThread {
+    /// What a node does all the time, at rest too, from a thread of its own: it looks whether others have written, for
+    /// which it need not wake a runtime, and it renews its lease at a third of it, so that a busy runtime cannot fake a
+    /// death. It ends with what is returned.
+    fn start_pulse(&mut self) -> std::sync::mpsc::Sender<()> {
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        let (writer, clock, node) = (self.config.writer.clone(), self.config.clock.clone(), self.id);
-        let every = self.config.lease.as_duration() / 3;
-        let last = self.last_renewal.clone();
-        let spawned = std::thread::Builder::new().name("ostler-lease".into()).spawn(move || {
-            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(every) {
-                // Counted from before the store was asked: what it grants begins no earlier.
-                let asked = as_millis(clock.elapsed());
-                let last = last.clone();
-                let answer: Answer = Box::new(move |_, reply| {
-                    if reply.is_ok() {
-                        last.fetch_max(asked, Ordering::Relaxed);
-                    }
-                });
-                if writer.post(vec![Command::Renew { node }], vec![answer]).is_err() {
+        let pulse = Pulse {
+            node: self.id,
+            writer: self.config.writer.clone(),
+            clock: self.config.clock.clone(),
+            posts: self.posts.clone(),
+            last_renewal: self.last_renewal.clone(),
+        };
+        let renew_every = self.config.lease.as_duration() / 3;
+        let mut poll = self.config.poll.take();
+        let look_every = poll.as_ref().map_or(renew_every, |poll| poll.every.as_duration());
+        let spawned = std::thread::Builder::new().name("ostler-pulse".into()).spawn(move || {
+            let mut renew_in = renew_every;
+            loop {
+                if poll.as_mut().is_some_and(|poll| (poll.may_be)()) && pulse.look_for_others().is_err() {
                     return;
+                }
+                let wait = look_every.min(renew_in);
+                let Err(std::sync::mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) else {
+                    return;
+                };
+                renew_in -= wait;
+                if renew_in.is_zero() {
+                    renew_in = renew_every;
+                    if pulse.renew().is_err() {
+                        return;
+                    }
                 }
             }
         });
         if let Err(error) = spawned {
             tracing::error!(%error, "no thread for lease renewals");
         }
-        RenewalThread(stop)
+        stop
     }
 
     fn lease_is_lost(&self) -> bool {
@@ -421,20 +429,35 @@ fn earliest_due(commits: &[Commit]) -> Option<Micros> {
     moments.filter(|at| *at != NEVER).min()
 }
 
-struct RenewalThread(std::sync::mpsc::Sender<()>);
-
-impl RenewalThread {
-    fn abort(self) {
-        drop(self.0);
-    }
+/// What the thread of a node's pulse works with.
+struct Pulse {
+    node: NodeId,
+    writer: Writer,
+    clock: Arc<dyn Clock>,
+    posts: mpsc::UnboundedSender<Post>,
+    last_renewal: Arc<AtomicU64>,
 }
 
-async fn tick(interval: &mut Option<tokio::time::Interval>) {
-    match interval {
-        Some(interval) => {
-            interval.tick().await;
-        }
-        None => std::future::pending().await,
+impl Pulse {
+    fn look_for_others(&self) -> Result<(), WriterClosed> {
+        let posts = self.posts.clone();
+        self.writer.visit(move |store| {
+            if let Ok(version) = store.data_version() {
+                let _ = posts.send(Post::DataVersion(version));
+            }
+        })
+    }
+
+    fn renew(&self) -> Result<(), WriterClosed> {
+        // Counted from before the store was asked: what it grants begins no earlier.
+        let asked = as_millis(self.clock.elapsed());
+        let last = self.last_renewal.clone();
+        let answer: Answer = Box::new(move |_, reply| {
+            if reply.is_ok() {
+                last.fetch_max(asked, Ordering::Relaxed);
+            }
+        });
+        self.writer.post(vec![Command::Renew { node: self.node }], vec![answer])
     }
 }
 

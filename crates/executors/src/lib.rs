@@ -60,6 +60,8 @@ pub struct ExecutorConfig {
     pub scratch: PathBuf,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Starts the spawner at once, beside whatever else the process has to do before its first command.
+    pub ahead: bool,
 }
 
 impl Default for ExecutorConfig {
@@ -71,17 +73,21 @@ impl Default for ExecutorConfig {
             cache: own.join("cache"),
             scratch: own.join("scratch"),
             clock: Arc::new(SystemClock),
+            ahead: false,
         }
     }
 }
 
-/// All executors of this crate. Nothing is started before the first call.
+/// All executors of this crate. Nothing is started before the first call, unless it is to be ahead.
 #[must_use]
 pub fn standard(config: ExecutorConfig) -> Executors {
     let workshop = process::Workshop {
         spawner: spawner::Spawner::new(config.spawner),
         scratch: process::Shelf::new(config.scratch),
     };
+    if config.ahead {
+        workshop.spawner.start_ahead();
+    }
     Executors::new()
         .with(Arc::new(Shell { workshop: workshop.clone() }))
         .with(Arc::new(Exec { workshop: workshop.clone() }))

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use ostler_api::EventView;
 use ostler_embedded::Local;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 /// Events that a follower may be behind before it has to read the store itself.
 const RING: usize = 4096;
@@ -35,11 +35,13 @@ pub(crate) struct Fed {
 pub struct Feed {
     changed: watch::Sender<u64>,
     events: broadcast::Sender<Fed>,
+    /// Somebody has begun to follow.
+    followed: Notify,
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Self { changed: watch::channel(0).0, events: broadcast::channel(RING).0 }
+        Self { changed: watch::channel(0).0, events: broadcast::channel(RING).0, followed: Notify::new() }
     }
 }
 
@@ -57,7 +59,9 @@ impl Feed {
 
     /// Events from now on.
     pub(crate) fn follow(&self) -> broadcast::Receiver<Fed> {
-        self.events.subscribe()
+        let events = self.events.subscribe();
+        self.followed.notify_one();
+        events
     }
 
     /// How many follow.
@@ -70,11 +74,13 @@ impl Feed {
         let mut changed = self.changed.subscribe();
         let mut cursor: Option<String> = None;
         loop {
-            let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
             if self.events.receiver_count() == 0 {
                 cursor = None;
-                continue;
+                self.followed.notified().await;
+            } else {
+                let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
             }
+            changed.mark_unchanged();
             let (feed, local, from) = (self.clone(), local.clone(), cursor.clone());
             let read = tokio::task::spawn_blocking(move || feed.read(&local, from)).await;
             match read {

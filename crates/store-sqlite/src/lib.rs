@@ -15,9 +15,11 @@
 //! - A machine that lives has exactly one row in `tick`, one that has ended has none ([`admin::check`]).
 //! - A commit counts only from the claim that it ends: machine, step, node and fence are compared (`commit.rs`).
 //! - A run that does nothing costs 7 row writes and 3 entries of secondary indexes (`budget.rs` counts them).
-//! - What was answered `Ok` is flushed, once for each batch; signs of life are not worth a flush.
+//! - What was answered `Ok` is flushed, once for each batch; the beginning, the signs of life and the end of a node are
+//!   not worth a flush.
 
 pub mod admin;
+mod changes;
 mod claim;
 mod commit;
 mod error;
@@ -40,6 +42,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+pub use changes::Changes;
 pub use open::{Durability, OpenOptions};
 use ostler_store::{Command, Micros, Queries, Reply, Store, StoreError};
 pub use owner::{NodeLock, OwnerLock, is_node_alive};
@@ -68,6 +71,8 @@ pub struct ReaderFactory {
 enum ReadFrom {
     /// A connection of its own.
     File(PathBuf),
+    /// A connection that is opened by the first of those who share it.
+    One(PathBuf, Arc<Mutex<Option<Connection>>>),
     /// The writer's connection: a database in memory has no other.
     Shared(Arc<Mutex<Connection>>),
 }
@@ -77,6 +82,17 @@ impl ReaderFactory {
     #[must_use]
     pub fn queries(&self) -> Box<dyn Queries> {
         Box::new(Reader::new(&self.place, self.salt))
+    }
+
+    /// The same for a process that asks little: its reading sides take turns on one connection, since each connection
+    /// reads the whole schema first.
+    #[must_use]
+    pub fn on_one_connection(self) -> Self {
+        let place = match self.place {
+            ReadFrom::File(path) => ReadFrom::One(path, Arc::default()),
+            shared => shared,
+        };
+        Self { place, ..self }
     }
 }
 
@@ -115,9 +131,8 @@ impl Store for SqliteStore {
     fn apply(&mut self, now: Micros, batch: &[Command]) -> Vec<Result<Reply, StoreError>> {
         let connection = self.connection.clone();
         let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-        // A sign of life is worth no flush: when it is lost with the power, so is the process.
         let flush = self.options.durability == Durability::Full;
-        let relaxed = flush && batch.iter().all(|c| matches!(c, Command::Renew { .. }));
+        let relaxed = flush && batch.iter().all(is_sign_of_life);
         if relaxed {
             let _ = connection.execute_batch("PRAGMA synchronous=NORMAL");
         }
@@ -156,12 +171,20 @@ impl Store for SqliteStore {
 
     fn data_version(&mut self) -> Result<i64, StoreError> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        connection.pragma_query_value(None, "data_version", |row| row.get(0)).map_err(told)
+        let mut ask = connection.prepare_cached("PRAGMA data_version").map_err(told)?;
+        ask.query_row([], |row| row.get(0)).map_err(told)
     }
 
     fn queries(&self) -> Result<Box<dyn Queries>, StoreError> {
         Ok(self.reader.queries())
     }
+}
+
+/// Commands that are worth no flush. When a node's beginning or a sign of its life is lost with the power, so is the node,
+/// and the flush of whatever it does next takes them along, since the log is one. When its end is lost, it is one that
+/// died, and what it gave back is given back by whoever looks after it.
+fn is_sign_of_life(command: &Command) -> bool {
+    matches!(command, Command::Register { .. } | Command::Renew { .. } | Command::Close { .. })
 }
 
 impl SqliteStore {

@@ -311,12 +311,14 @@ pub(crate) fn reading(path: &Path) -> Result<Connection, StoreError> {
 const LONG_LOG: u64 = 512 << 10;
 
 /// Folds a long write-ahead log into the file, as far as nobody else is reading: the next process to open the store
-/// has to read all of the log that there is.
+/// has to read all of the log that there is. A short one stays, although SQLite would fold any log when the last
+/// connection is closed: that takes two flushes, which each short command would wait for.
 pub(crate) fn fold_log(connection: &Connection, path: &Path) {
     let log = PathBuf::from(format!("{}-wal", path.display()));
     if std::fs::metadata(log).is_ok_and(|log| log.len() > LONG_LOG) {
         let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     }
+    let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
 }
 
 /// Takes the write lock.

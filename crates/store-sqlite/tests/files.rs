@@ -471,6 +471,9 @@ fn a_batch_is_one_flush_and_a_sign_of_life_none() {
     let commits: Vec<_> = rows.iter().map(|row| Command::Commit(vec![ending(node, row)])).collect();
     assert!(store.apply(NOW, &commits).iter().all(Result::is_ok));
     assert_eq!(store.flushes() - before, 3);
+    let other = register(&mut store);
+    one(&mut store, Command::Close { node: other }).unwrap();
+    assert_eq!(store.flushes() - before, 3, "neither a beginning nor an end");
     assert!(matches!(
         one(&mut store, Command::Start(vec![run()])),
         Ok(Reply::Started(o)) if matches!(o[0], StartOutcome::Started(_))

@@ -149,7 +149,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             role: Role::Owner,
             slots: *slots,
             limit: QueueLimit::of(serving.max_queue),
-            executors: context::executors(&embedded, files.before)?,
+            executors: context::executors(files.before, false)?,
             observer: Arc::new(move |notice| {
                 onlooker.notice(notice);
                 #[cfg(feature = "otel")]
@@ -187,7 +187,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
         let watch =
             live_files::watch(sources, serving.poll.as_duration(), running.service.clone(), actor.clone())
                 .map_err(|e| CliError::new(STORE, "process", format!("files cannot be watched: {e}")))?;
-        let file_triggers = FileTriggers::start(running.service.clone())
+        let file_triggers = FileTriggers::start(running.service.clone(), embedded.changes())
             .map_err(|e| CliError::new(STORE, "process", format!("files cannot be watched: {e}")))?;
         let handle = running.handle.clone();
         let ended = tokio::select! {

@@ -149,6 +149,13 @@ impl Spawner {
         self.link().map(drop)
     }
 
+    /// The same, without waiting for it. What goes wrong is told by the first command, which tries again.
+    pub fn start_ahead(&self) {
+        let spawner = self.clone();
+        // Without a thread the first command starts it.
+        let _ = std::thread::Builder::new().name("spawner-start".into()).spawn(move || spawner.start());
+    }
+
     /// Starts a command as leader of a process group of its own.
     ///
     /// # Errors

@@ -19,22 +19,23 @@ use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use crate::{ReadFrom, error::told, tokens};
 
-/// A reading side. A connection of its own is opened when it is first asked: a short-lived process makes several
-/// reading sides and asks one or two, and each connection reads the whole schema.
+/// A reading side. A connection is opened when it is first asked: a short-lived process makes several reading sides and
+/// asks one or two, and each connection reads the whole schema.
 pub(crate) struct Reader {
     source: Source,
     pub(crate) salt: u64,
 }
 
 enum Source {
-    Own(PathBuf, Mutex<Option<Connection>>),
+    Own(PathBuf, Arc<Mutex<Option<Connection>>>),
     Shared(Arc<Mutex<Connection>>),
 }
 
 impl Reader {
     pub(crate) fn new(place: &ReadFrom, salt: u64) -> Self {
         let source = match place {
-            ReadFrom::File(path) => Source::Own(path.clone(), Mutex::default()),
+            ReadFrom::File(path) => Source::Own(path.clone(), Arc::default()),
+            ReadFrom::One(path, connection) => Source::Own(path.clone(), connection.clone()),
             ReadFrom::Shared(connection) => Source::Shared(connection.clone()),
         };
         Self { source, salt }

@@ -30,6 +30,7 @@ use crate::{
 
 pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>) -> Result<u8, CliError> {
     let secrets = context::secrets()?;
+    let executors = context::executors(None, !run.detach)?;
     let embedded = Embedded::open(context::place(global)?, Arc::new(SystemClock))?;
     let actor = context::actor();
     let api = embedded.local(actor.clone());
@@ -53,7 +54,7 @@ pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>
             role: Role::Guest,
             slots: run.slots,
             limit: QueueLimit::none(),
-            executors: context::executors(&embedded, None)?,
+            executors,
             observer: Arc::new(move |notice| onlooker.notice(notice)),
             lines: Some(live.clone()),
             secrets,

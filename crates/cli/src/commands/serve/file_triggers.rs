@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ostler_embedded::Changes;
 use ostler_engine::fields::{FileMark, SeenFiles};
 use ostler_model::{MachineId, definition::EventSource};
 use ostler_service::{Service, ServiceError, Watched};
@@ -31,12 +32,18 @@ pub struct FileTriggers {
 }
 
 impl FileTriggers {
-    pub fn start(service: Service) -> std::io::Result<Self> {
+    pub fn start(service: Service, mut changes: Changes) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new().name("file triggers".into()).spawn(move || {
             let mut looks = HashMap::new();
+            let mut watched = None;
             while stopped.recv_timeout(LOOK_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-                if let Err(error) = look(&service, &mut looks) {
+                // Who listens, and what they have seen, is the same for as long as nobody writes.
+                if changes.may_be() {
+                    watched = None;
+                }
+                if let Err(error) = look(&service, &mut watched, &mut looks) {
+                    watched = None;
                     tracing::warn!(%error, "files that triggers listen to were not looked at");
                 }
             }
@@ -63,13 +70,21 @@ struct LastLook {
     crowded: bool,
 }
 
-fn look(service: &Service, looks: &mut HashMap<MachineId, LastLook>) -> Result<(), ServiceError> {
-    let watched = service.watched_files()?;
+/// Looks once at the files of those who listen, who are asked for where they are not known.
+fn look(
+    service: &Service,
+    watched: &mut Option<Vec<Watched>>,
+    looks: &mut HashMap<MachineId, LastLook>,
+) -> Result<(), ServiceError> {
+    let watched = match watched {
+        Some(watched) => watched,
+        None => watched.insert(service.watched_files()?),
+    };
     looks.retain(|id, _| watched.iter().any(|w| w.id == *id));
-    for trigger in watched {
+    for trigger in &*watched {
         let EventSource::File { path, settle, .. } = &trigger.definition.source else { continue };
         let last = looks.entry(trigger.id).or_default();
-        let found = find(&trigger, path, &mut last.crowded);
+        let found = find(trigger, path, &mut last.crowded);
         let now = moment();
         let mut files = BTreeMap::new();
         for (path, mark) in found {
@@ -80,7 +95,7 @@ fn look(service: &Service, looks: &mut HashMap<MachineId, LastLook>) -> Result<(
             files.insert(path, (mark, since));
         }
         last.files = files;
-        let news = news(&trigger, last, settle.as_duration(), now);
+        let news = news(trigger, last, settle.as_duration(), now);
         // An empty folder is a first look too: what comes then is new.
         let is_worth = trigger.seen.is_none() || news != SeenFiles::default();
         let is_told = last.told.as_ref().is_some_and(|(told, at)| {

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use ostler_clock::{Clock, SystemClock};
 use ostler_model::definition::Timetable;
 use ostler_service::{Actor, Service};
 
@@ -23,6 +24,13 @@ use crate::{
 
 /// How often files are looked at. A change counts when two looks agree on it, so that nothing is read half-written.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How often at least: what has changed is pushed after two looks, and has two seconds for it.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// A look is followed by a pause of so many times its own length, within these bounds: folders of thousands of files
+/// cost no more than a part of one core in so many.
+const PAUSES: u32 = 200;
 
 /// One source with what is known of it.
 pub struct LiveSource {
@@ -48,6 +56,11 @@ impl LiveSource {
     /// What it holds.
     pub fn timetables(&self) -> impl Iterator<Item = &Timetable> {
         self.pushed.values()
+    }
+
+    /// Whether it has changed and another look is to say whether that is all.
+    fn is_restless(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| *seen != self.known)
     }
 
     /// Looks, and pushes what has changed.
@@ -144,16 +157,18 @@ pub fn watch(
     let stop = Arc::new(AtomicBool::new(sources.is_empty()));
     let stopped = stop.clone();
     let thread = std::thread::Builder::new().name("ostler-files".into()).spawn(move || {
-        let mut at = Duration::ZERO;
         while !stopped.load(Ordering::Acquire) {
+            let at = SystemClock.elapsed();
             for source in &mut sources {
                 if source.source.is_local() || at >= source.due {
                     source.look(&service, &actor);
                     source.due = at + poll;
                 }
             }
-            std::thread::park_timeout(LOOK_EVERY);
-            at += LOOK_EVERY;
+            let took = SystemClock.elapsed().saturating_sub(at);
+            let is_restless = sources.iter().any(LiveSource::is_restless);
+            let longest = if is_restless { LOOK_EVERY } else { LOOK_AT_LEAST };
+            std::thread::park_timeout((took * PAUSES).clamp(LOOK_EVERY, longest));
         }
     })?;
     Ok(Watch { stop, thread })
