@@ -26,6 +26,7 @@
 //! # }
 //! ```
 
+mod address;
 mod call;
 mod files;
 mod http;
@@ -37,6 +38,7 @@ mod schema;
 mod shell;
 pub mod spawner;
 mod sql;
+mod tls;
 
 use std::{path::PathBuf, sync::Arc};
 
