@@ -185,11 +185,13 @@ struct Failure {
     statement: Option<(usize, String)>,
     /// What else the server says.
     detail: Option<String>,
+    /// So many statements were committed by the server itself before it.
+    kept: usize,
 }
 
 impl Failure {
     fn new(class: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { class: class.into(), message: message.into(), statement: None, detail: None }
+        Self { class: class.into(), message: message.into(), statement: None, detail: None, kept: 0 }
     }
 
     /// The failure of a statement; `number` counts from 1.
@@ -295,7 +297,13 @@ async fn perform(call: &Call) -> Result<ExecEnd, TypedError> {
 }
 
 fn told(failure: Failure, transaction: bool) -> TypedError {
-    let rolled = if transaction { "; everything was rolled back" } else { "" };
+    let rolled = match (transaction, failure.kept) {
+        (false, _) => String::new(),
+        (true, 0) => "; everything was rolled back".to_owned(),
+        (true, kept) => format!(
+            "; all after statement {kept} was rolled back: up to there the server had committed by itself"
+        ),
+    };
     let (message, text) = match failure.statement {
         Some((number, text)) => (format!("statement {number}: {}{rolled}", failure.message), Some(text)),
         None => (failure.message, None),

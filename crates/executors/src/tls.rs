@@ -24,6 +24,20 @@ pub(crate) fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
+/// The certificates of this machine.
+///
+/// # Errors
+/// When there are none, what to do.
+pub(crate) fn system_roots() -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = rustls_native_certs::load_native_certs().certs;
+    if certificates.is_empty() {
+        return Err(
+            "this machine has no certificates to believe in; install them (Debian: ca-certificates) or name a file".into(),
+        );
+    }
+    Ok(certificates)
+}
+
 /// How to connect. Reads the certificates.
 ///
 /// # Errors
@@ -38,10 +52,7 @@ pub(crate) fn client(trust: &Trust<'_>) -> Result<ClientConfig, String> {
             return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
         }
         Trust::System => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if roots.is_empty() {
-                return Err("this machine has no certificates to believe in; install them (Debian: ca-certificates) or name a file".into());
-            }
+            roots.add_parsable_certificates(system_roots()?);
         }
         Trust::File(path) => {
             let told = |e: &dyn std::fmt::Display| format!("`{}`: {e}", path.display());

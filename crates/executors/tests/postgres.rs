@@ -285,6 +285,31 @@ async fn who_is_not_let_in_is_told_why() {
 }
 
 #[tokio::test]
+async fn sslmode_says_how_the_way_is_protected() {
+    let Some(world) = World::new("tls").await else { return };
+    let has_tls = world.admin("show ssl").await["rows"][0]["ssl"] == "on";
+    let asked = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    for (mode, secured) in
+        [("disable", Some(false)), ("prefer", Some(has_tls)), ("require", has_tls.then_some(true))]
+    {
+        let call = request("sql", Some(asked), json!({ "url": world.with(&format!("sslmode={mode}")) }));
+        match secured {
+            Some(secured) => {
+                assert_eq!(world.bench.output(call).await["rows"], json!([{ "ssl": secured }]), "{mode}")
+            }
+            None => assert_eq!(world.bench.error(call).await.class.0, "tls", "{mode}"),
+        }
+    }
+    // A certificate that vouches for nobody here.
+    let other = include_str!("support/other-ca.pem");
+    world.bench.write("other.pem", other);
+    let url = world.with("sslmode=verify-full&sslrootcert=other.pem");
+    let error = world.bench.error(request("sql", Some(asked), json!({ "url": url }))).await;
+    assert_eq!(error.class.0, "tls", "{error}");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn too_many_rows_are_an_error_not_a_cut() {
     let Some(world) = World::new("many").await else { return };
     let script = "select i, 'some text' as t from generate_series(1, 300000) i";

@@ -23,7 +23,7 @@ pub(super) struct Statement<'a> {
     pub(super) sql: String,
     /// The names of its parameters: one for each number (PostgreSQL) or for each place (MySQL).
     pub(super) names: Vec<&'a str>,
-    /// Where it begins in the script, in bytes.
+    /// Where it begins in the script, in bytes; MySQL counts lines without the space before it.
     start: usize,
     /// What was put in instead of names: where in `sql`, how long there, how long in the script.
     edits: Vec<(usize, usize, usize)>,
@@ -73,13 +73,13 @@ const OTHERS: [&str; 20] = [
 /// The statements of a script; those without a word in them are none.
 pub(super) fn split(script: &str, dialect: Dialect) -> Vec<Statement<'_>> {
     let mut statements = Vec::new();
-    let mut cutter = Cutter::new(0);
+    let mut cutter = Cutter::new(script, 0);
     let mut at = 0;
     while at < script.len() {
         let (token, end) = token(script, at, dialect);
         if token == Token::Semicolon && cutter.is_outside(dialect) {
             statements.extend(cutter.end(script, at));
-            cutter = Cutter::new(end);
+            cutter = Cutter::new(script, end);
         } else {
             cutter.take(script, token, at, end, dialect);
         }
@@ -137,7 +137,8 @@ enum Head {
 }
 
 impl<'a> Cutter<'a> {
-    fn new(start: usize) -> Self {
+    fn new(script: &str, after: usize) -> Self {
+        let start = script.len() - script[after..].trim_start().len();
         Self {
             start,
             sql: String::new(),
@@ -340,7 +341,7 @@ fn quoted_to(bytes: &[u8], at: usize, close: u8) -> usize {
 fn dollar_quote(script: &str, at: usize) -> Option<usize> {
     let tag_end = at + 1 + script[at + 1..].find('$')?;
     let tag = &script[at + 1..tag_end];
-    let is_tag = tag.bytes().all(|b| is_word(b)) && tag.bytes().next().is_none_or(begins_word);
+    let is_tag = tag.bytes().all(is_word) && tag.bytes().next().is_none_or(begins_word);
     if !is_tag {
         return None;
     }
@@ -427,8 +428,8 @@ mod tests {
         let statement = &split(script, Dialect::Postgres)[1];
         let at = statement.sql[..statement.sql.find("wrong").unwrap()].chars().count() + 1;
         assert_eq!(statement.place(script, at), (3, 7));
-        assert_eq!(statement.place(script, 2), (2, 1));
-        assert_eq!(statement.place(script, 9), (2, 8));
+        assert_eq!(statement.place(script, 1), (2, 1));
+        assert_eq!(statement.place(script, 8), (2, 8));
         assert_eq!(statement.place(script, 10_000), (3, 12));
     }
 }
