@@ -170,6 +170,9 @@ impl Node {
     /// Runs until drained or until the lease is lost.
     pub async fn run(mut self) -> Shutdown {
         let renewal = self.start_renewals();
+        for executor in self.config.executors.all().cloned() {
+            tokio::spawn(async move { executor.clear_away().await });
+        }
         let mut draining = false;
         let mut buffer = Vec::with_capacity(1024);
         let mut poll = self.config.poll.map(|every| {
