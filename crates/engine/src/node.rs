@@ -170,7 +170,8 @@ impl Node {
     /// Runs until drained or until the lease is lost.
     pub async fn run(mut self) -> Shutdown {
         let renewal = self.start_renewals();
-        for executor in self.config.executors.all().cloned() {
+        for executor in self.config.executors.all() {
+            let executor = executor.clone();
             tokio::spawn(async move { executor.clear_away().await });
         }
         let mut draining = false;

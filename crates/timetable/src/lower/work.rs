@@ -161,10 +161,15 @@ pub(crate) fn check_code(cx: &Context<'_>, draft: &Draft<'_>, run: Option<&str>)
         "notify" if run.is_some() => {
             missing("`notify` runs no code", "a command stands under `with`: `with: { command: [program] }`");
         }
-        "notify" if draft.with.is_some() && !has("webhook") && !has("email") && !has("command") => {
+        "notify"
+            if draft.with.is_some()
+                && !["webhook", "email", "command", "mqtt", "nats", "redis"]
+                    .iter()
+                    .any(|channel| has(channel)) =>
+        {
             missing(
                 "`notify` names no channel",
-                "write `webhook: https://…`, `email: { server: …, from: …, to: … }` or `command: [program]` under `with`",
+                "write `webhook: https://…`, `email: { server: …, from: …, to: … }`, `command: [program]`, `mqtt: …`, `nats: …` or `redis: …` under `with`",
             );
         }
         _ => {}
