@@ -180,6 +180,10 @@ impl Node {
     /// Runs until drained or until the lease is lost.
     pub async fn run(mut self) -> Shutdown {
         let pulse = self.start_pulse();
+        for executor in self.config.executors.all() {
+            let executor = executor.clone();
+            tokio::spawn(async move { executor.clear_away().await });
+        }
         let mut draining = false;
         let mut buffer = Vec::with_capacity(1024);
         let ended = loop {

@@ -50,6 +50,10 @@ pub trait Executor: Send + Sync {
         Value::Bool(true)
     }
 
+    /// Clears away what a node that was killed has left with others, such as containers. Called once when a node starts,
+    /// beside its work.
+    async fn clear_away(&self) {}
+
     /// Does the work. Must return soon after `context.cancel` fires, with nothing of it left running.
     async fn execute(&self, request: ExecRequest, context: ExecContext) -> ExecEnd;
 }
@@ -119,6 +123,11 @@ impl Executors {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Executor>> {
         self.by_name.get(name)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Executor>> {
+        self.by_name.values()
     }
 
     /// All names, sorted.

@@ -1,5 +1,5 @@
-//! Where the work of a step is done: the executors `shell`, `exec`, `python`, `http`, `sql` and `notify`, the
-//! [`spawner`] under which all their processes live and die, and the [`logs`] of what they wrote.
+//! Where the work of a step is done: the executors `shell`, `exec`, `python`, `container`, `http`, `sql` and
+//! `notify`, the [`spawner`] under which all their processes live and die, and the [`logs`] of what they wrote.
 //!
 //! Each executor takes an `ExecRequest` in which every expression is resolved, puts the values of secrets in, does the
 //! work, and answers with an output or a typed error from which the secrets have been taken out again. Its `settings`
@@ -26,7 +26,9 @@
 //! # }
 //! ```
 
+mod address;
 mod call;
+mod container;
 mod files;
 mod http;
 pub mod logs;
@@ -37,9 +39,11 @@ mod schema;
 mod shell;
 pub mod spawner;
 mod sql;
+mod tls;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub use container::Container;
 pub use http::Http;
 pub use logs::{LogCursor, LogQuery, LogRecord, LogWriter, RunLogs};
 pub use notify::Notify;
@@ -92,6 +96,7 @@ pub fn standard(config: ExecutorConfig) -> Executors {
         .with(Arc::new(Shell { workshop: workshop.clone() }))
         .with(Arc::new(Exec { workshop: workshop.clone() }))
         .with(Arc::new(Python::new(workshop.clone(), config.cache)))
+        .with(Arc::new(Container::new(workshop.clone())))
         .with(Arc::new(Notify::new(workshop, config.clock.clone())))
         .with(Arc::new(Http::new(config.clock)))
         .with(Arc::new(Sql))

@@ -11,9 +11,20 @@
 //! The output holds `rows` of the last query, `row_count` and `changed`; with `every: true`, `results` holds a list of
 //! rows for each query instead. A statement that fails is named by number and text.
 //!
-//! SQLite so far; a database of another make is one more implementation of [`Database`] and one line in [`open`].
+//! Each make of database is a module with one function, [`run`]'s arm for it: it carries out a script and returns soon
+//! after the call is cancelled, with nothing of it left running.
+//!
+//! | address | database |
+//! |---|---|
+//! | `sqlite:FILE`, `sqlite::memory:` | SQLite |
+//! | `postgres://user:password@host:5432/database?sslmode=verify-full` | PostgreSQL |
+//! | `mysql://user:password@host:3306/database` | MySQL and MariaDB (feature `mysql`) |
 
+#[cfg(feature = "mysql")]
+mod mysql;
+mod postgres;
 mod sqlite;
+mod text;
 
 use std::{path::Path, time::Duration};
 
@@ -22,11 +33,16 @@ use ostler_model::TypedError;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::call::Call;
+use crate::{address::Address, call::Call};
 
 /// Rows for a file; they are all in memory once.
 const FILE_ROWS: usize = 256 << 20;
+/// How often a statement that is to end is interrupted, since an interrupt may come between two.
 const INTERRUPT_EVERY: Duration = Duration::from_millis(20);
+/// How long a server may take to let somebody in.
+const CONNECT: Duration = Duration::from_secs(30);
+/// How long a server may take to end a statement; then it is left alone with it.
+const STOP: Duration = Duration::from_secs(5);
 
 /// Runs SQL statements.
 pub struct Sql;
@@ -64,24 +80,6 @@ enum Format {
     Jsonl,
 }
 
-/// What a script came to.
-#[derive(Debug, Default, PartialEq)]
-struct Answer {
-    /// Each query's rows; only the last one's unless all are wanted.
-    tables: Vec<Table>,
-    /// Rows changed by all statements.
-    changed: u64,
-    /// Statements carried out.
-    statements: usize,
-}
-
-/// The rows of a query.
-#[derive(Debug, Default, PartialEq)]
-struct Table {
-    columns: Vec<String>,
-    rows: Vec<Vec<Value>>,
-}
-
 /// What is to be done.
 struct Script {
     texts: Vec<String>,
@@ -93,34 +91,143 @@ struct Script {
     row_bytes: usize,
 }
 
+impl Script {
+    /// The value of a parameter; one that nobody gives is an error, not a null.
+    fn param(&self, name: &str) -> Result<&Value, String> {
+        self.params.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.params.keys().map(String::as_str).collect();
+            format!("`:{name}` is not given under `params` (given: {})", known.join(", "))
+        })
+    }
+}
+
+/// What a script came to.
+#[derive(Debug, Default, PartialEq)]
+struct Answer {
+    /// Each query's rows; only the last one's unless all are wanted.
+    tables: Vec<Table>,
+    /// Rows changed by all statements that give none.
+    changed: u64,
+    /// Statements carried out.
+    statements: usize,
+    /// What is kept of rows, about.
+    bytes: usize,
+}
+
+/// The rows of a query.
+#[derive(Debug, Default, PartialEq)]
+struct Table {
+    columns: Vec<String>,
+    rows: Vec<Vec<Value>>,
+}
+
+impl Answer {
+    /// Begins the rows of a query.
+    fn begin(&mut self, columns: Vec<String>, script: &Script) {
+        if !script.every {
+            self.tables.clear();
+            self.bytes = 0;
+        }
+        self.tables.push(Table { columns, rows: Vec::new() });
+    }
+
+    /// Takes a row of the query that has begun.
+    fn take(&mut self, row: Vec<Value>, script: &Script) -> Result<(), String> {
+        self.bytes += row.iter().map(size).sum::<usize>();
+        let limit = script.row_bytes;
+        if self.bytes > limit {
+            return Err(format!(
+                "the rows have more than {limit} bytes; ask for fewer, or for less of each, or write them to a `file`"
+            ));
+        }
+        if let Some(table) = self.tables.last_mut() {
+            table.rows.push(row);
+        }
+        Ok(())
+    }
+}
+
+/// About as many bytes as a value takes.
+fn size(value: &Value) -> usize {
+    16 + match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size(value)).sum(),
+        _ => 0,
+    }
+}
+
+/// A decimal number: a number where no digit of it is lost, else a text.
+fn decimal(text: &str) -> Value {
+    if let Ok(whole) = text.parse::<i64>() {
+        return whole.into();
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = whole.trim_start_matches(['-', '+', '0']).len() + fraction.trim_end_matches('0').len();
+    // Fifteen digits survive the way through a double.
+    match text.parse::<f64>() {
+        Ok(number) if digits <= 15 && number.is_finite() => json!(number),
+        _ => text.into(),
+    }
+}
+
+fn base64(bytes: &[u8]) -> Value {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes).into()
+}
+
 /// What went wrong in a script.
 #[derive(Debug)]
 struct Failure {
+    class: String,
     message: String,
     /// Number and text of the statement, from 1.
     statement: Option<(usize, String)>,
+    /// What else the server says.
+    detail: Option<String>,
+    /// So many statements were committed by the server itself before it.
+    kept: usize,
 }
 
-/// A database that carries out a script; blocks.
-trait Database: Send {
-    /// Carries it out; all or nothing if a transaction is asked for.
-    fn execute(&mut self, script: &Script) -> Result<Answer, Failure>;
+impl Failure {
+    fn new(class: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { class: class.into(), message: message.into(), statement: None, detail: None, kept: 0 }
+    }
 
-    /// Something that stops the statement at work from another thread. It is called again and again until the script
-    /// has ended, since it may come between two statements.
-    fn interrupter(&self) -> Box<dyn Fn() + Send>;
+    /// The failure of a statement; `number` counts from 1.
+    fn at(mut self, number: usize, text: &str) -> Self {
+        self.statement = Some((number, text.chars().take(2000).collect()));
+        self
+    }
 }
 
-fn open(url: &str, folder: &Path) -> Result<Box<dyn Database>, Failure> {
+/// Carries out a script; `None` when the call was cancelled before its end.
+async fn run(url: &str, folder: &Path, script: Script, call: &Call) -> Result<Option<Answer>, Failure> {
+    let settings = |message: String| Failure::new("settings", message);
     let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
     match scheme {
-        "sqlite" => sqlite::open(rest, folder),
-        _ => Err(Failure {
-            message: format!(
-                "`{url}` names no database that this ostler knows; write `sqlite:FILE` or `sqlite::memory:`"
-            ),
-            statement: None,
-        }),
+        "sqlite" => sqlite::run(rest, folder, script, call).await,
+        "postgres" | "postgresql" => {
+            let address = Address::parse(url, "postgres://user:password@host:5432/database");
+            let address = address.map_err(|e| settings(format!("`url` {e}")))?;
+            postgres::run(address, folder, &script, call).await
+        }
+        #[cfg(feature = "mysql")]
+        "mysql" | "mariadb" => {
+            let address = Address::parse(url, "mysql://user:password@host:3306/database");
+            let address = address.map_err(|e| settings(format!("`url` {e}")))?;
+            mysql::run(address, folder, &script, call).await
+        }
+        #[cfg(not(feature = "mysql"))]
+        "mysql" | "mariadb" => {
+            let text = "`url`: this ostler was built without MySQL; build it with `--features mysql`";
+            Err(settings(text.to_owned()))
+        }
+        // The text is not shown: there may be a password in it.
+        _ => Err(settings(format!(
+            "`url` begins with `{}:`, which names no database that this ostler knows; write `sqlite:FILE`, `sqlite::memory:`, `postgres://…` or `mysql://…`",
+            if scheme.bytes().all(|b| b.is_ascii_alphanumeric()) { scheme } else { "…" },
+        ))),
     }
 }
 
@@ -141,7 +248,7 @@ impl Executor for Sql {
             "required": ["url"],
             "additionalProperties": false,
             "properties": {
-                "url": { "type": ["string", "object"], "description": "`sqlite:FILE` (relative to the folder of the file) or `sqlite::memory:`" },
+                "url": { "type": ["string", "object"], "description": "`sqlite:FILE` (relative to the folder of the file), `sqlite::memory:`, `postgres://user:password@host/database?sslmode=…` or `mysql://user:password@host/database`" },
                 "params": { "type": "object", "description": "Values by name: `:city` in the script is `params.city`" },
                 "statements": { "type": "array", "items": { "type": "string" }, "description": "Statements, instead of a script under `run`" },
                 "transaction": { "type": "boolean", "default": true, "description": "All statements or none" },
@@ -157,12 +264,12 @@ impl Executor for Sql {
             Ok(call) => call,
             Err(error) => return ExecEnd::failed(error),
         };
-        let end = run(&call).await.unwrap_or_else(ExecEnd::failed);
+        let end = perform(&call).await.unwrap_or_else(ExecEnd::failed);
         call.close(end)
     }
 }
 
-async fn run(call: &Call) -> Result<ExecEnd, TypedError> {
+async fn perform(call: &Call) -> Result<ExecEnd, TypedError> {
     let wrong = |message: String| TypedError::new("settings", message);
     let folder = call.folder();
     let settings: Settings = call.settings()?;
@@ -182,39 +289,29 @@ async fn run(call: &Call) -> Result<ExecEnd, TypedError> {
     let row_bytes = if file.is_some() { FILE_ROWS } else { 4 * OUTPUT_LIMIT };
     let transaction = settings.transaction;
     let script = Script { texts, params: settings.params, transaction, every: settings.every, row_bytes };
-    let mut database =
-        open(&settings.url, &folder).map_err(|failure| TypedError::new("sql.open", failure.message))?;
-    let interrupt = database.interrupter();
-    let mut work = tokio::task::spawn_blocking(move || database.execute(&script));
-    let done = tokio::select! {
-        done = &mut work => done,
-        _ = call.cancel.fired() => {
-            loop {
-                interrupt();
-                tokio::select! {
-                    _ = &mut work => return Ok(ExecEnd::interrupted()),
-                    () = tokio::time::sleep(INTERRUPT_EVERY) => {}
-                }
-            }
-        }
-    };
-    let answer = done
-        .map_err(|_| TypedError::new("internal", "the thread of the statements panicked"))?
-        .map_err(|failure| told(failure, transaction))?;
-    finish(answer, &settings.format, settings.every, file.as_deref(), call)
+    let answer = run(&settings.url, &folder, script, call).await.map_err(|f| told(f, transaction))?;
+    match answer {
+        None => Ok(ExecEnd::interrupted()),
+        Some(answer) => finish(answer, &settings.format, settings.every, file.as_deref(), call),
+    }
 }
 
 fn told(failure: Failure, transaction: bool) -> TypedError {
-    let rolled = if transaction { "; everything was rolled back" } else { "" };
-    match failure.statement {
-        Some((number, text)) => {
-            let mut error =
-                TypedError::new("sql", format!("statement {number}: {}{rolled}", failure.message));
-            error.detail = Some(text);
-            error
-        }
-        None => TypedError::new("sql", failure.message),
-    }
+    let rolled = match (transaction, failure.kept) {
+        (false, _) => String::new(),
+        (true, 0) => "; everything was rolled back".to_owned(),
+        (true, kept) => format!(
+            "; all after statement {kept} was rolled back: up to there the server had committed by itself"
+        ),
+    };
+    let (message, text) = match failure.statement {
+        Some((number, text)) => (format!("statement {number}: {}{rolled}", failure.message), Some(text)),
+        None => (failure.message, None),
+    };
+    let mut error = TypedError::new(&failure.class, message);
+    let detail: Vec<String> = text.into_iter().chain(failure.detail).collect();
+    error.detail = (!detail.is_empty()).then(|| detail.join("\n\n"));
+    error
 }
 
 fn finish(
@@ -282,4 +379,25 @@ fn csv(table: &Table) -> String {
         out += &(cells.join(",") + "\r\n");
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_lose_no_digit() {
+        for (text, expected) in [
+            ("12", json!(12)),
+            ("1.50", json!(1.5)),
+            ("-0.001", json!(-0.001)),
+            ("9223372036854775807", json!(i64::MAX)),
+            ("9223372036854775808", json!("9223372036854775808")),
+            ("123456789012.345", json!(123456789012.345)),
+            ("1234567890123.4567", json!("1234567890123.4567")),
+            ("NaN", json!("NaN")),
+        ] {
+            assert_eq!(decimal(text), expected, "{text}");
+        }
+    }
 }

@@ -7,6 +7,7 @@ use std::{fmt::Write, time::Duration};
 
 use ostler_clock::{Clock, SystemClock};
 use ostler_execution::{CancelReason, ExecOutcome, ExecRequest};
+use ostler_test_servers::POSTGRES;
 use serde_json::{Value, json};
 use support::{
     Bench, SECRET, request,
@@ -55,7 +56,7 @@ fn tongues(server: &Server) -> Vec<Tongue> {
     http_leak.with.insert("body".into(), json!({"$secret": "TOKEN"}));
     let mut http_unicode = http("/echo");
     http_unicode.with.insert("body".into(), json!(TEXT));
-    vec![
+    let mut tongues = vec![
         Tongue {
             name: "shell",
             unicode: with_env(shell("printf 'text=%s\\n' \"$T\" >> $OSTLER_OUTPUT"), "T", TEXT),
@@ -125,7 +126,36 @@ fn tongues(server: &Server) -> Vec<Tongue> {
             leaks: sql("select :t as t", json!({"t": {"$secret": "TOKEN"}})),
             bad_settings: request("sql", Some("select 1"), json!({"url": 3})),
         },
-    ]
+    ];
+    tongues.extend(POSTGRES.url().map(|url| Tongue {
+        name: "sql on PostgreSQL",
+        fails: (request("sql", Some("select * from nowhere"), json!({ "url": url })), "sql:42P01"),
+        endless: request("sql", Some("select pg_sleep(1000)"), json!({ "url": url })),
+        ..server_sql(&url)
+    }));
+    #[cfg(feature = "mysql")]
+    tongues.extend(ostler_test_servers::MYSQL.url().map(|url| Tongue {
+        name: "sql on MySQL",
+        fails: (request("sql", Some("select * from nowhere"), json!({ "url": url })), "sql:42S02"),
+        endless: request("sql", Some("select sleep(1000)"), json!({ "url": url })),
+        ..server_sql(&url)
+    }));
+    tongues
+}
+
+/// What databases on servers say alike.
+fn server_sql(url: &str) -> Tongue {
+    let sql =
+        |script: &str, params: Value| request("sql", Some(script), json!({ "url": url, "params": params }));
+    Tongue {
+        name: "sql",
+        unicode: sql("select :t as t", json!({"t": TEXT})),
+        fails: (sql("select", json!({})), "sql"),
+        endless: sql("select", json!({})),
+        too_much: sql("select repeat('x', 2097152) as big", json!({})),
+        leaks: sql("select :t as t", json!({"t": {"$secret": "TOKEN"}})),
+        bad_settings: sql("select 1", json!(3)),
+    }
 }
 
 async fn world() -> (Bench, Vec<Tongue>) {

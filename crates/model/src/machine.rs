@@ -184,17 +184,19 @@ impl ErrorClass {
     }
 
     /// Whether a retry without `on` happens after it. Bad input, bad output and a missing program do not get better by
-    /// waiting; nor do HTTP statuses that blame the request.
+    /// waiting; nor do HTTP statuses that blame the request, nor what a database says of the statement, its values or
+    /// who asks (classes of SQLSTATE; a deadlock or a full server is none of these).
     #[must_use]
     pub fn is_transient_by_default(&self) -> bool {
         let permanent = ["input", "output", "spawn", "settings", "expression", "cancelled"];
         if permanent.iter().any(|p| self.matches(p)) {
             return false;
         }
-        match self.0.strip_prefix("http:") {
-            Some(status) => status.starts_with('5') || matches!(status, "408" | "425" | "429" | "420"),
-            None => true,
+        if let Some(status) = self.0.strip_prefix("http:") {
+            return status.starts_with('5') || matches!(status, "408" | "425" | "429" | "420");
         }
+        let blames = ["0A", "22", "23", "26", "28", "3D", "3F", "42"];
+        self.0.strip_prefix("sql:").is_none_or(|state| !blames.iter().any(|class| state.starts_with(class)))
     }
 }
 
@@ -285,6 +287,24 @@ pub enum Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_blames_the_request_is_not_tried_again_by_itself() {
+        for (class, expected) in [
+            ("http:503", true),
+            ("http:404", false),
+            ("settings", false),
+            ("connect", true),
+            ("sql", true),
+            ("sql:40001", true),
+            ("sql:57P03", true),
+            ("sql:42601", false),
+            ("sql:23505", false),
+            ("sql:28P01", false),
+        ] {
+            assert_eq!(ErrorClass::new(class).is_transient_by_default(), expected, "{class}");
+        }
+    }
 
     #[test]
     fn patterns_cover_classes() {

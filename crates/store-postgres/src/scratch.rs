@@ -1,7 +1,6 @@
 //! Stores for tests and measurements, in schemas of their own that go when they do.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
+use ostler_clock::{Entropy, SeededEntropy};
 use ostler_store::{Command, Micros, Queries, Reply, Store, StoreError};
 
 use crate::{
@@ -28,8 +27,8 @@ impl Schema {
     /// A name that nobody has yet; `more` is added to the URL, as in `&pooler=transaction`.
     #[must_use]
     pub fn new(more: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("ostler_test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // Drawn, not counted: a test that was killed has left its schema behind, and numbers of processes come again.
+        let name = format!("ostler_test_{:x}", SeededEntropy::from_os().next_u64());
         let server = server();
         let mark = if server.contains('?') { '&' } else { '?' };
         Self { url: format!("{server}{mark}schema={name}{more}"), name }

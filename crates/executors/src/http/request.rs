@@ -133,8 +133,7 @@ fn text(value: &Value) -> String {
 
 /// What every client is made from.
 pub(crate) fn client_builder() -> ClientBuilder {
-    // One TLS provider for the process; a second call finds the first.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::tls::install_provider();
     Client::builder()
         .user_agent(concat!("ostler/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(30))

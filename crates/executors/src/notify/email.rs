@@ -97,7 +97,7 @@ impl Letter {
             (None, None) => server.login,
             _ => return Err(wrong("`email.user` and `email.password` go together")),
         };
-        if server.security == Security::Plain && server.is_remote() && !settings.insecure {
+        if server.security == Security::Plain && server.is_remote && !settings.insecure {
             let text = "`email.server`: smtp:// goes to this machine only, since all on the way can read it; write smtps:// or smtp+starttls://, or `insecure: true`";
             return Err(wrong(text));
         }
@@ -149,9 +149,8 @@ impl Letter {
 
     /// One transaction; the connection is left for a goodbye. Whom the server refuses gets nothing, the others do.
     async fn hand_in(&self) -> Result<Handed, Error> {
-        // One TLS provider for the process; a second call finds the first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let Server { security, host, port, login } = &self.server;
+        crate::tls::install_provider();
+        let Server { security, host, port, login, .. } = &self.server;
         let hello = hello();
         let tls = |wanted| (*security == wanted).then(|| TlsParameters::new(host.clone())).transpose();
         let place = (host.as_str(), *port);

@@ -1,4 +1,4 @@
-//! `notify`: tells somebody, by webhook, e-mail or a command.
+//! `notify`: tells somebody, by webhook, e-mail, a command, or a message to MQTT, NATS or Redis.
 //!
 //! ```yaml
 //! on_failure:
@@ -12,17 +12,26 @@
 //!       from: ostler@example.org
 //!       to: [ops@example.org]
 //!     command: [notify-send, Ostler]
+//!     mqtt: { url: "mqtt://broker.example.org", topic: ops/alarms }
+//!     nats: { url: "nats://nats.example.org", subject: ops.alarms, jetstream: true }
+//!     redis: { url: "redis://redis.example.org", stream: alarms }
 //! ```
 //!
 //! All settings are read before anything is sent; then every channel is tried, and one that fails keeps no other from
 //! being tried. The step fails with class `notify` when one of them did, and says which. The output is
-//! `{ webhook: {status}, email: {accepted, refused?}, command: {exit_code} }`, of a failed step as well.
+//! `{ webhook: {status}, email: {accepted, refused?}, command: {exit_code}, mqtt: {topic}, nats: {subject} or
+//! {stream, sequence, duplicate?}, redis: {receivers} or {id} }`, of a failed step as well.
 //!
 //! A step that is repeated tells everybody once more (at least once, not exactly once). Who is told can recognise it:
-//! webhooks get the call's `Idempotency-Key`, e-mails a `Message-ID` made from it, commands `OSTLER_IDEMPOTENCY_KEY`.
+//! webhooks get the call's `Idempotency-Key`, e-mails a `Message-ID` made from it, commands `OSTLER_IDEMPOTENCY_KEY`,
+//! NATS a `Nats-Msg-Id`, entries of Redis a `key`.
 
+mod broker;
 mod command;
 mod email;
+mod mqtt;
+mod nats;
+mod redis;
 mod server;
 mod webhook;
 
@@ -59,6 +68,9 @@ struct Settings {
     webhook: Option<Value>,
     email: Option<Value>,
     command: Option<Vec<Value>>,
+    mqtt: Option<Value>,
+    nats: Option<Value>,
+    redis: Option<Value>,
 }
 
 /// What is told.
@@ -106,8 +118,14 @@ impl Notify {
         let post = settings.webhook.map(|s| webhook::Post::new(s, &notice, call, now)).transpose()?;
         let letter = settings.email.map(|s| email::Letter::new(s, &notice, call, now)).transpose()?;
         let argv = settings.command.map(|words| command::argv(&words)).transpose()?;
-        if post.is_none() && letter.is_none() && argv.is_none() {
-            return Err(wrong("`notify` names no channel; write `webhook: …`, `email: …` or `command: …`"));
+        let mqtt = settings.mqtt.map(|s| mqtt::Post::new(s, &notice, call, now)).transpose()?;
+        let nats = settings.nats.map(|s| nats::Post::new(s, &notice, call, now)).transpose()?;
+        let redis = settings.redis.map(|s| redis::Post::new(s, &notice, call, now)).transpose()?;
+        let has_broker = mqtt.is_some() || nats.is_some() || redis.is_some();
+        if post.is_none() && letter.is_none() && argv.is_none() && !has_broker {
+            return Err(wrong(
+                "`notify` names no channel; write `webhook: …`, `email: …`, `command: …`, `mqtt: …`, `nats: …` or `redis: …`",
+            ));
         }
         let client = post.as_ref().map(|_| self.client()).transpose()?;
         // A command of a step without a message finds an empty standard input, not the node's.
@@ -119,8 +137,19 @@ impl Notify {
         });
         let email = maybe(letter, |letter| bounded(cancel, async move { letter.send(call).await }));
         let command = maybe(argv, |argv| command::run(&self.workshop, call, cancel, argv));
-        let (webhook, email, command) = tokio::join!(webhook, email, command);
-        let channels = [("webhook", webhook), ("email", email), ("command", command)];
+        let mqtt = maybe(mqtt, |post| bounded(cancel, async move { post.send(call).await }));
+        let nats = maybe(nats, |post| bounded(cancel, async move { post.send(call).await }));
+        let redis = maybe(redis, |post| bounded(cancel, async move { post.send(call).await }));
+        let (webhook, email, command, mqtt, nats, redis) =
+            tokio::join!(webhook, email, command, mqtt, nats, redis);
+        let channels = [
+            ("webhook", webhook),
+            ("email", email),
+            ("command", command),
+            ("mqtt", mqtt),
+            ("nats", nats),
+            ("redis", redis),
+        ];
         let mut told = Vec::new();
         for (name, delivery) in channels.into_iter().filter_map(|(name, tried)| Some((name, tried?))) {
             match delivery {
@@ -182,6 +211,20 @@ fn end(told: Vec<(&'static str, Delivery)>) -> ExecEnd {
     ExecEnd { output: Value::Object(output), ..ExecEnd::failed(error) }
 }
 
+/// The notice as JSON, with what it is about.
+fn envelope(notice: &Notice, request: &ExecRequest, now: jiff::Timestamp) -> Value {
+    json!({
+        "title": notice.title,
+        "message": notice.message,
+        "namespace": request.namespace,
+        "task": request.task,
+        "run": request.run,
+        "step": request.step,
+        "attempt": request.attempt,
+        "at": now,
+    })
+}
+
 fn wrong(message: impl Into<String>) -> TypedError {
     TypedError::new("settings", message)
 }
@@ -216,6 +259,9 @@ impl Executor for Notify {
                 "message": { "description": "What is told; what is not a text is told as JSON" },
                 "webhook": webhook::schema(),
                 "email": email::schema(),
+                "mqtt": mqtt::schema(),
+                "nats": nats::schema(),
+                "redis": redis::schema(),
                 "command": {
                     "type": "array", "minItems": 1, "items": { "type": ["string", "number", "boolean"] },
                     "description": "A program and its arguments; the message is its standard input",

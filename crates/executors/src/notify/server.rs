@@ -6,7 +6,7 @@
 //! | `smtp+starttls://` | TLS after a greeting; without it nothing is sent | 587 |
 //! | `smtp://` | no TLS: for a mail server on this machine | 25 |
 
-use std::net::IpAddr;
+use crate::address::Address;
 
 /// Where mail is handed in.
 #[derive(Debug, PartialEq)]
@@ -16,6 +16,8 @@ pub(super) struct Server {
     pub(super) port: u16,
     /// User and password.
     pub(super) login: Option<(String, String)>,
+    /// Whether what is sent there leaves this machine.
+    pub(super) is_remote: bool,
 }
 
 /// How the connection is protected.
@@ -35,60 +37,24 @@ const SCHEMES: [(&str, Security, u16); 3] = [
 impl Server {
     /// Reads `smtps://user:password@host:port`. No message shows the text: there may be a password in it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let shape = || "is not an address as in smtps://user:password@mail.example.org".to_owned();
-        let (scheme, rest) = text.split_once("://").ok_or_else(shape)?;
-        let known = SCHEMES.into_iter().find(|(name, ..)| *name == scheme);
-        let (_, security, default_port) =
+        const EXAMPLE: &str = "smtps://user:password@mail.example.org";
+        let address = Address::parse(text, EXAMPLE)?;
+        let known = SCHEMES.into_iter().find(|(name, ..)| *name == address.scheme);
+        let (_, security, port) =
             known.ok_or("begins with neither smtps://, smtp+starttls:// nor smtp://")?;
-        // The last `@` counts, and a password may hold `/` and `:`, so that a secret can be put in as it is.
-        let (login, place) = match rest.rsplit_once('@') {
-            Some((login, place)) => (Some(login), place),
-            None => (None, rest),
-        };
-        let login = match login.map(|login| login.split_once(':')) {
-            None => None,
-            Some(Some((user, password))) => Some((decoded(user), decoded(password))),
-            Some(None) => return Err("names a user without a password; write user:password@".to_owned()),
-        };
-        let place = place.strip_suffix('/').unwrap_or(place);
-        let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, "")) => (host, None),
-            Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or_else(shape)?)),
-            None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
-        };
-        let is_host = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
-        if host.is_empty() || !host.chars().all(is_host) {
-            return Err(shape());
+        let is_remote = address.is_remote();
+        if address.host.is_empty() || !address.path.is_empty() || !address.query.is_empty() {
+            return Err(format!("is not an address as in {EXAMPLE}"));
         }
-        let port = port.map_or(Ok(default_port), str::parse).map_err(|_| "has a port that is no number")?;
-        Ok(Self { security, host: host.to_owned(), port, login })
-    }
-
-    /// Whether what is sent there leaves this machine.
-    pub(super) fn is_remote(&self) -> bool {
-        self.host != "localhost" && !self.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
-    }
-}
-
-/// `%40` is `@`; what is not of that shape stays as it is.
-fn decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = text.get(at + 1..at + 3).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-        match hex.filter(|_| bytes[at] == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
+        let login = match (address.user, address.password) {
+            (None, None) => None,
+            (user, Some(password)) => Some((user.unwrap_or_default(), password)),
+            (Some(_), None) => {
+                return Err("names a user without a password; write user:password@".to_owned());
             }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
+        };
+        Ok(Self { security, host: address.host, port: address.port.unwrap_or(port), login, is_remote })
     }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]
@@ -130,7 +96,7 @@ mod tests {
 
     #[test]
     fn loopback_is_this_machine() {
-        let is_remote = |text: &str| Server::parse(text).unwrap().is_remote();
+        let is_remote = |text: &str| Server::parse(text).unwrap().is_remote;
         assert!(!["smtp://localhost", "smtp://127.0.0.9", "smtp://[::1]"].into_iter().any(is_remote));
         assert!(is_remote("smtp://10.0.0.1") && is_remote("smtp://localhost.example.org"));
     }

@@ -88,16 +88,7 @@ impl Post {
         }
         let request = &call.request;
         let body = match settings.form {
-            Form::Json => json!({
-                "title": notice.title,
-                "message": notice.message,
-                "namespace": request.namespace,
-                "task": request.task,
-                "run": request.run,
-                "step": request.step,
-                "attempt": request.attempt,
-                "at": now,
-            }),
+            Form::Json => super::envelope(notice, request, now),
             Form::Slack => json!({ "text": slack(notice) }),
         };
         let body = body.to_string();

@@ -38,12 +38,34 @@ impl Environment {
     /// What is declared, without what differs from run to run.
     pub(crate) fn declared(request: &ExecRequest, cwd: Option<&Path>) -> Result<Self, TypedError> {
         let mut variables = BTreeMap::new();
-        for name in ALWAYS.into_iter().chain(request.inherit_env.iter().map(String::as_str)) {
-            if let Some(value) = env::var_os(name) {
-                variables.insert(name.to_owned(), value.to_string_lossy().into_owned());
-            }
-        }
+        inherit(&mut variables, &ALWAYS);
         variables.entry("PATH".into()).or_insert_with(|| PATH.into());
+        Self::over(variables, request, cwd)
+    }
+
+    /// Everything for a command in a container, which has a PATH and HOME of its own. `places` are those of
+    /// `$OSTLER_OUTPUT` and `$OSTLER_SCRATCH`.
+    pub(crate) fn inside(
+        request: &ExecRequest,
+        cwd: &Path,
+        places: Option<(&str, &str)>,
+    ) -> Result<Self, TypedError> {
+        let mut all = Self::over(BTreeMap::new(), request, Some(cwd))?;
+        all.variables.extend(Self::of_attempt(request).variables);
+        if let Some((output, scratch)) = places {
+            all.variables.insert("OSTLER_OUTPUT".into(), output.into());
+            all.variables.insert("OSTLER_SCRATCH".into(), scratch.into());
+        }
+        Ok(all)
+    }
+
+    /// What is declared, over what is there already.
+    fn over(
+        mut variables: BTreeMap<String, String>,
+        request: &ExecRequest,
+        cwd: Option<&Path>,
+    ) -> Result<Self, TypedError> {
+        inherit(&mut variables, &request.inherit_env);
         for file in &request.env_file {
             let path = cwd.map_or_else(|| file.into(), |cwd| cwd.join(file));
             let text = fs::read_to_string(&path).map_err(|error| {
@@ -132,6 +154,15 @@ impl Environment {
             put("OSTLER_INPUTS_FILE", path.to_string_lossy().into_owned());
         }
         Ok(all)
+    }
+}
+
+/// Variables of the node itself.
+fn inherit(variables: &mut BTreeMap<String, String>, names: &[impl AsRef<str>]) {
+    for name in names.iter().map(AsRef::as_ref) {
+        if let Some(value) = env::var_os(name) {
+            variables.insert(name.to_owned(), value.to_string_lossy().into_owned());
+        }
     }
 }
 

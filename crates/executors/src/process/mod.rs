@@ -9,6 +9,6 @@ mod scratch;
 mod settings;
 
 pub(crate) use environment::Environment;
-pub(crate) use run::{Command, Prepared, Watch, Workshop, exit_failure, grace};
-pub(crate) use scratch::Shelf;
-pub(crate) use settings::{ProcessSettings, common_schema};
+pub(crate) use run::{Command, Prepared, Watch, Workshop, end_of, exit_failure, grace};
+pub(crate) use scratch::{Scratch, Shelf};
+pub(crate) use settings::{Capture, ExitCodes, ProcessSettings, bytes, common_schema};

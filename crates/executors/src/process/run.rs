@@ -21,7 +21,7 @@ use super::{
     lines::{Cut, Lines},
     outputs,
     scratch::{Scratch, Shelf},
-    settings::{Capture, Meaning, ProcessSettings},
+    settings::{Capture, ExitCodes, Meaning, ProcessSettings},
 };
 use crate::{
     call::Call,
@@ -100,26 +100,11 @@ impl Workshop {
 
         let exit_code = if let Exit::Code(code) = exit { Some(code) } else { None };
         let good = cut_short.is_none() && exit == Exit::Code(0);
-        let (mut output, tail) = watch.finish_with(good, &prepared.output_file())?;
+        let (output, tail) = watch.finish_with(good, &prepared.output_file())?;
         if cut_short.is_some() {
             return Ok(ExecEnd { exit_code, ..ExecEnd::interrupted() });
         }
-        let class = match exit {
-            Exit::Signal(_) => None,
-            Exit::Code(code) => match settings.exit_codes.meaning(code) {
-                Meaning::Success => return Ok(succeeded(output, exit_code)),
-                Meaning::Skipped => {
-                    output.insert("skipped".into(), true.into());
-                    return Ok(succeeded(output, exit_code));
-                }
-                Meaning::Failure(class) => Some(class),
-            },
-        };
-        let mut error = exit_failure(exit, &tail);
-        if let Some(class) = class {
-            error.class = ostler_model::ErrorClass(class);
-        }
-        Ok(ExecEnd { output: Value::Object(output), ..ExecEnd::failed(error) })
+        Ok(end_of(exit, &settings.exit_codes, output, &tail))
     }
 
     /// Runs a helper of ours: its standard output is kept, its standard error goes to the log as our remarks.
@@ -135,8 +120,29 @@ impl Workshop {
     }
 }
 
-fn succeeded(output: Map<String, Value>, exit_code: Option<i32>) -> ExecEnd {
-    ExecEnd { outcome: ExecOutcome::Succeeded, output: Value::Object(output), exit_code }
+/// The end of a command by its exit.
+pub(crate) fn end_of(
+    exit: Exit,
+    codes: &ExitCodes,
+    mut output: Map<String, Value>,
+    tail: &[String],
+) -> ExecEnd {
+    let exit_code = if let Exit::Code(code) = exit { Some(code) } else { None };
+    let good = |output| ExecEnd { outcome: ExecOutcome::Succeeded, output: Value::Object(output), exit_code };
+    let class = match exit_code.map(|code| codes.meaning(code)) {
+        None => None,
+        Some(Meaning::Success) => return good(output),
+        Some(Meaning::Skipped) => {
+            output.insert("skipped".into(), true.into());
+            return good(output);
+        }
+        Some(Meaning::Failure(class)) => Some(class),
+    };
+    let mut error = exit_failure(exit, tail);
+    if let Some(class) = class {
+        error.class = ostler_model::ErrorClass(class);
+    }
+    ExecEnd { output: Value::Object(output), ..ExecEnd::failed(error) }
 }
 
 fn io_error(what: &str, error: &io::Error) -> TypedError {

@@ -25,7 +25,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("*", "command", "write `run: …` for a shell line"),
     ("*", "cmd", "write `run: …` for a shell line"),
     ("*", "script", "write `run: …` for a shell line"),
-    ("*", "image", "there is no container executor in this version"),
+    ("*", "image", "write `uses: container` and `with: { image: … }`"),
     ("*", "runs_on", "there is nothing to choose: steps run on the node that has them"),
     ("a file", "jobs", "tasks stand in a list under `tasks`"),
     ("a file", "steps", "steps belong to a task: `tasks: [{ meta: { id: … }, steps: […] }]`"),

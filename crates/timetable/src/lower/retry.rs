@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Classes of errors that executors and the engine give; others (`busy`, by an exit code) are a task's own.
-const CLASSES: [&str; 17] = [
+const CLASSES: [&str; 18] = [
     "timeout",
     "exit",
     "signal",
@@ -25,6 +25,7 @@ const CLASSES: [&str; 17] = [
     "sql",
     "notify",
     "python",
+    "container",
     "input",
     "output",
     "settings",

@@ -54,7 +54,7 @@ impl Settings {
 
     /// Whether a key of `with` is code: an expression in it may use constants and `matrix` only.
     pub(crate) fn is_code(&self, executor: &str, key: &str) -> bool {
-        if CODE_KEYS.contains(&key) && matches!(executor, "sql" | "shell" | "python") {
+        if CODE_KEYS.contains(&key) && matches!(executor, "sql" | "shell" | "python" | "container") {
             return true;
         }
         self.executors

@@ -67,7 +67,7 @@ pub(crate) fn check_executor(cx: &Context<'_>, draft: &Draft<'_>) {
         "python3" | "py" => Some("write `uses: python`"),
         "sqlite" | "postgres" | "postgresql" => Some("write `uses: sql`"),
         "https" | "rest" | "curl" => Some("write `uses: http`"),
-        "docker" | "container" => Some("there is no container executor in this version"),
+        "docker" | "podman" => Some("write `uses: container`"),
         other if other.contains("actions/") || other.contains('@') => {
             Some("actions are not run here; write what it does as `run: …`")
         }
@@ -81,8 +81,8 @@ pub(crate) fn check_executor(cx: &Context<'_>, draft: &Draft<'_>) {
 
 /// `with: { run: … }` is the step's `run` for executors that have no such setting.
 pub(crate) fn lift_run(cx: &Context<'_>, draft: &mut Draft<'_>) -> Option<Node> {
-    let lifts =
-        matches!(draft.uses.as_str(), "sql" | "shell" | "python") && !cx.settings.takes(&draft.uses, "run");
+    let lifts = matches!(draft.uses.as_str(), "sql" | "shell" | "python" | "container")
+        && !cx.settings.takes(&draft.uses, "run");
     if let (true, Some(Kind::Map(entries))) = (lifts, draft.with.as_mut().map(|w| &mut w.kind))
         && let Some(at) = entries.iter().position(|(key, _)| key.text == "run")
     {
@@ -150,16 +150,26 @@ pub(crate) fn check_code(cx: &Context<'_>, draft: &Draft<'_>, run: Option<&str>)
                 "write `run: …` with code, or `with: { file: name.py }`, or `with: { entrypoint: \"module:function\" }`",
             );
         }
+        "container" if draft.run.is_some() && (has("entrypoint") || has("command")) => {
+            let span = draft.run.map_or_else(|| draft.uses_span.clone(), |n| n.span.clone());
+            let problem = Problem::new("settings", &span, "`run` does not go with `entrypoint` or `command`");
+            cx.error(problem.help("keep `run`, or write the program and its arguments under `with`"));
+        }
         "http" if run.is_some() => {
             missing("`http` runs no code", "its settings stand under `with`: `with: { url: … }`");
         }
         "notify" if run.is_some() => {
             missing("`notify` runs no code", "a command stands under `with`: `with: { command: [program] }`");
         }
-        "notify" if draft.with.is_some() && !has("webhook") && !has("email") && !has("command") => {
+        "notify"
+            if draft.with.is_some()
+                && !["webhook", "email", "command", "mqtt", "nats", "redis"]
+                    .iter()
+                    .any(|channel| has(channel)) =>
+        {
             missing(
                 "`notify` names no channel",
-                "write `webhook: https://…`, `email: { server: …, from: …, to: … }` or `command: [program]` under `with`",
+                "write `webhook: https://…`, `email: { server: …, from: …, to: … }`, `command: [program]`, `mqtt: …`, `nats: …` or `redis: …` under `with`",
             );
         }
         _ => {}
