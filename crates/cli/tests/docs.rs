@@ -172,7 +172,7 @@ fn pages_link_to_what_is_there() {
         let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
         kept.collect::<String>().replace(' ', "-")
     };
-    for name in ["http.md", "triggers.md"] {
+    for name in ["http.md", "triggers.md", "sources.md"] {
         for (_, link) in page(name).match_indices("](").map(|(at, _)| (at, page(name)[at + 2..].to_owned())) {
             let link = link.split(')').next().unwrap().to_owned();
             if link.starts_with("https://") {
