@@ -61,7 +61,7 @@ impl Feed {
     }
 
     /// How many follow.
-    pub(crate) fn followers(&self) -> usize {
+    pub fn followers(&self) -> usize {
         self.events.receiver_count()
     }
 
