@@ -133,7 +133,7 @@ fn of_python(text: &str) -> Contents {
     while let Some(c) = source.peek() {
         let (start, indent, before) = (source.at, source.indent(), source.before());
         if c == '#' {
-            source.to_line_end();
+            source.over_line();
         } else if let Some(text) = source.string() {
             // `app.config['JOBS'] = [...]`, `{'JOBS': [...]}`
             if let Some(name) = text {
@@ -276,5 +276,5 @@ fn imported(source: &mut Source<'_>, word: &str, found: &mut Contents) {
             found.modules.insert(alias.to_owned(), format!("{module}:{name}"));
         }
     }
-    source.to_line_end();
+    source.over_line();
 }

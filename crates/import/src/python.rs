@@ -126,7 +126,7 @@ impl<'s> Source<'s> {
     pub(crate) fn blanks(&mut self) {
         while let Some(c) = self.peek() {
             match c {
-                '#' => self.to_line_end(),
+                '#' => self.over_line(),
                 c if c.is_whitespace() => {
                     self.bump();
                 }
@@ -136,7 +136,7 @@ impl<'s> Source<'s> {
         }
     }
 
-    pub(crate) fn to_line_end(&mut self) {
+    pub(crate) fn over_line(&mut self) {
         self.at += self.rest().find('\n').unwrap_or(self.rest().len());
     }
 
@@ -396,7 +396,7 @@ impl<'s> Source<'s> {
                     continue;
                 }
                 '#' => {
-                    self.to_line_end();
+                    self.over_line();
                     continue;
                 }
                 '(' | '[' | '{' => open.push(c),
