@@ -21,7 +21,6 @@ impl Signal {
     }
 
     /// Its path below the endpoint of all signals.
-    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "nothing is sent"))]
     fn path(self) -> &'static str {
         match self {
             Self::Traces => "v1/traces",
