@@ -119,6 +119,9 @@ impl Live {
                     }
                 }
             }
+            Notice::Executed { .. } | Notice::Lost { .. } | Notice::Stored { .. } | Notice::Turned { .. } => {
+            }
+            Notice::LeaseLost => tracing::error!("the lease is lost: what this node held is others' now"),
             Notice::StoreTrouble(error) => tracing::warn!(%error, "the store refused; trying again"),
             Notice::Stale { id } => tracing::warn!(machine = id.0, "a commit came too late and was refused"),
         }

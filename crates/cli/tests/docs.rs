@@ -9,8 +9,11 @@
 mod support;
 
 use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use support::{Shop, told};
@@ -165,6 +168,57 @@ fn every_definition_file_that_is_shown_is_right() {
     }
 }
 
+/// The first lines of the requests that come, each answered with 200.
+fn listener() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let kept = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut first, mut length) = (String::new(), 0);
+            stream.read_line(&mut first).unwrap();
+            let mut line = String::new();
+            while stream.read_line(&mut line).unwrap() > 2 {
+                if let Some(number) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = number.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let asked = format!("{} {}", first.trim_end(), String::from_utf8_lossy(&body));
+            kept.lock().unwrap().push(asked.trim_end().to_owned());
+            let _ = stream
+                .get_mut()
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK");
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+fn the_pings_that_are_shown_reach_whoever_watches() {
+    let page = page("triggers.md");
+    let (_, part) = page.split_once("### Pings").unwrap();
+    let file = blocks(part).into_iter().find(|b| b.kind == "yaml").unwrap().text;
+    for (file, state, ends) in [
+        (file.clone(), 0, "GET /uuid?rid=RUN HTTP/1.1"),
+        (file.replace("echo dump", "exit 3"), 1, "POST /uuid/fail?rid=RUN HTTP/1.1 step dump"),
+    ] {
+        let (url, asked) = listener();
+        let mut shop = Shop::new();
+        shop.set("OSTLER_SECRET_PING", Box::leak(format!("{url}/uuid").into_boxed_str()));
+        shop.write("ping.yaml", &file);
+        let told = shop.run(&["run", "ping.yaml"]);
+        assert_eq!(told.code, state, "{}{}", told.out, told.err);
+        let run = shop.json(&["runs", "list"])["items"][0]["id"].as_str().unwrap().to_owned();
+        let asked: Vec<String> = asked.lock().unwrap().iter().map(|line| line.replace(&run, "RUN")).collect();
+        assert_eq!(asked, ["GET /uuid/start?rid=RUN HTTP/1.1", ends]);
+    }
+}
+
 #[test]
 fn pages_link_to_what_is_there() {
     let heading = |line: &str| {
@@ -172,7 +226,7 @@ fn pages_link_to_what_is_there() {
         let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
         kept.collect::<String>().replace(' ', "-")
     };
-    for name in ["http.md", "triggers.md", "sql.md", "container.md"] {
+    for name in ["http.md", "triggers.md", "sql.md", "container.md", "sources.md"] {
         for (_, link) in page(name).match_indices("](").map(|(at, _)| (at, page(name)[at + 2..].to_owned())) {
             let link = link.split(')').next().unwrap().to_owned();
             if link.starts_with("https://") {

@@ -71,3 +71,16 @@ fn what_does_not_parse_is_told_with_its_line() {
     shop.write("d.yaml", "steps: [echo a]\n");
     assert_eq!(shop.run(&["import", "dagu", "d.yaml"]).code, 0);
 }
+
+#[test]
+fn jobs_of_apscheduler_pass_check() {
+    let shop = Shop::new();
+    shop.write("config.py", "class Config:\n    JOBS = [{'id': 'a', 'func': 'shop.jobs:a', 'trigger': 'cron', 'day_of_week': 0, 'args': [1]}]\n");
+    let told = shop.run(&["import", "apscheduler", "config.py", "--out", "shop.yaml"]);
+    assert_eq!((told.code, told.out.as_str()), (0, "shop.yaml: 1 task, 1 note\n"), "{}", told.err);
+    let checked = shop.run(&["check", "shop.yaml"]);
+    assert_eq!(checked.code, 0, "{}{}", checked.out, checked.err);
+    shop.write("none.py", "x = 1\n");
+    let none = shop.run(&["import", "apscheduler", "none.py"]);
+    assert!(none.code == 2 && none.err.contains("none.py: there are no jobs"), "{}", none.err);
+}

@@ -75,7 +75,8 @@ pub enum Effect {
     Notice(Notice),
 }
 
-/// Something that onlookers may want to know. Told after the fact is on disk, except `Executing`.
+/// Something that onlookers may want to know. What is told of machines is told after the fact is on disk, except
+/// `Executing` and `Executed`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     /// An attempt begins.
@@ -84,6 +85,8 @@ pub enum Notice {
         id: MachineId,
         /// The machine it is a part of.
         parent: Option<MachineId>,
+        /// Its namespace.
+        namespace: Arc<str>,
         /// The attempt.
         attempt: u32,
         /// Task and step.
@@ -93,10 +96,36 @@ pub enum Notice {
         /// How long ago it was due.
         lag: Duration,
     },
+    /// An attempt has ended; what comes of it is not on record yet.
+    Executed {
+        /// Its namespace.
+        namespace: Arc<str>,
+        /// How long it took.
+        took: Duration,
+    },
+    /// The store has taken commits.
+    Stored {
+        /// How long it took, from the loop and back.
+        took: Duration,
+    },
+    /// The loop has made a turn.
+    Turned {
+        /// How long it took.
+        took: Duration,
+    },
+    /// A machine was taken over: the node that held it died or lost its lease.
+    Lost {
+        /// Its namespace.
+        namespace: Arc<str>,
+    },
+    /// The node could not show for too long that it lives: what it held is others' now.
+    LeaseLost,
     /// A machine has moved on.
     Committed {
         /// Which.
         id: MachineId,
+        /// Its namespace.
+        namespace: Arc<str>,
         /// The machine it is a part of.
         parent: Option<MachineId>,
         /// Its final state code, or `None` while it lives.
@@ -316,6 +345,9 @@ impl Core {
         for _ in 0..at_most {
             let Some(id) = self.backlog.pop_front() else { return };
             let Some(held) = self.held.get_mut(&id) else { continue };
+            if held.row.lost {
+                self.effects.push(Effect::Notice(Notice::Lost { namespace: held.row.namespace.clone() }));
+            }
             let decision = tick(&self.config, &self.machines, now, &held.row, Input::Due);
             self.taken -= u32::from(held.slot);
             held.slot = matches!(decision, Decision::Execute(_));
@@ -334,6 +366,7 @@ impl Core {
                     self.effects.push(Effect::Notice(Notice::Executing {
                         id,
                         parent: held.row.parent,
+                        namespace: held.row.namespace.clone(),
                         attempt: work.request.attempt,
                         task: work.request.task.clone(),
                         step: work.request.step.clone(),
@@ -362,6 +395,8 @@ impl Core {
         self.taken -= u32::from(std::mem::take(&mut held.slot));
         self.hungry = true;
         let Executing { started, interrupted, reason, .. } = executing;
+        let took = Duration::try_from(now.duration_since(started)).unwrap_or_default();
+        self.effects.push(Effect::Notice(Notice::Executed { namespace: held.row.namespace.clone(), took }));
         let execution = Execution { end, interrupted, reason, started };
         let change = match tick(&self.config, &self.machines, now, &held.row, Input::Executed(&execution)) {
             Decision::Commit(change) => *change,
@@ -416,9 +451,10 @@ impl Core {
     }
 
     fn committed(&mut self, commit: Commit, outcome: &CommitOutcome) {
-        let held = self.held.get(&commit.id).map(|held| (held.row.parent, held.row.fence));
-        let parent = held.and_then(|(parent, _)| parent);
-        if held.is_some_and(|(_, fence)| fence == commit.fence) {
+        let held = self.held.get(&commit.id);
+        let parent = held.and_then(|held| held.row.parent);
+        let namespace = held.map_or_else(|| Arc::from(""), |held| held.row.namespace.clone());
+        if held.is_some_and(|held| held.row.fence == commit.fence) {
             self.held.remove(&commit.id);
         }
         match outcome {
@@ -432,6 +468,7 @@ impl Core {
                 self.hungry = true;
                 self.effects.push(Effect::Notice(Notice::Committed {
                     id: commit.id,
+                    namespace,
                     parent,
                     ended,
                     event: commit.event.kind,

@@ -81,7 +81,8 @@ pub enum Shutdown {
 }
 
 enum Post {
-    Replied(Command, Result<Reply, StoreError>),
+    /// A command with its answer, and when it was handed to the store.
+    Replied(Command, Result<Reply, StoreError>, Duration),
     Executed(MachineId, u64, ExecEnd),
     Claimed(Box<Claimed>),
     Wake,
@@ -192,6 +193,7 @@ impl Node {
                 break Shutdown::Drained;
             }
             if self.lease_is_lost() {
+                (self.config.observer)(&Notice::LeaseLost);
                 self.core.interrupt_all(CancelReason::Shutdown);
                 self.turn();
                 self.core.abandon();
@@ -231,7 +233,11 @@ impl Node {
     fn take(&mut self, post: Post) {
         let now = self.config.clock.now();
         match post {
-            Post::Replied(command, answer) => {
+            Post::Replied(command, answer, asked) => {
+                if matches!((&command, &answer), (Command::Commit(_), Ok(_))) {
+                    let took = self.config.clock.elapsed().saturating_sub(asked);
+                    (self.config.observer)(&Notice::Stored { took });
+                }
                 let cancels = matches!(&command, Command::Commit(commits)
                     if commits.iter().any(|c| c.send.iter().any(|(_, l)| matches!(l, Letter::Cancel { .. }))));
                 let claimed = matches!((&command, &answer), (Command::Claim(_), Ok(_)));
@@ -272,7 +278,10 @@ impl Node {
     }
 
     fn turn(&mut self) {
+        let begun = self.config.clock.elapsed();
         let effects = self.core.turn(self.config.clock.now());
+        let turned = self.config.clock.elapsed();
+        (self.config.observer)(&Notice::Turned { took: turned.saturating_sub(begun) });
         let mut commands: Vec<Command> = Vec::new();
         for effect in effects {
             match effect {
@@ -296,7 +305,7 @@ impl Node {
             .map(|_| {
                 let posts = self.posts.clone();
                 let answer: Answer = Box::new(move |command, reply| {
-                    let _ = posts.send(Post::Replied(command, reply));
+                    let _ = posts.send(Post::Replied(command, reply, turned));
                 });
                 answer
             })

@@ -1,4 +1,5 @@
-//! Schedules of others as definition files: crontabs, systemd timers, Dagu files, GitHub workflows.
+//! Schedules of others as definition files: crontabs, systemd timers, Dagu files, GitHub workflows,
+//! APScheduler jobs.
 //!
 //! Each importer reads files of one kind and gives [`Imported`]: a definition file in YAML that passes `ostler check`,
 //! and a [`Note`] for everything that it could not carry over, with file and line. What guards a step (a condition
@@ -16,6 +17,9 @@
 //! assert_eq!(wrong.to_string(), "backup:1: cron `61 * * * *`: `61` is not a minute: 0 to 59");
 //! ```
 
+mod apscheduler;
+mod apscheduler_job;
+mod apscheduler_trigger;
 mod command;
 mod crontab;
 mod dagu;
@@ -27,6 +31,7 @@ mod github;
 mod github_job;
 mod inputs;
 mod job;
+mod python;
 mod systemd;
 mod unit;
 mod yaml;
@@ -35,7 +40,7 @@ use std::fmt;
 
 use ostler_model::Name;
 
-pub use crate::{crontab::crontab, dagu::dagu, github::github, systemd::systemd};
+pub use crate::{apscheduler::apscheduler, crontab::crontab, dagu::dagu, github::github, systemd::systemd};
 
 /// A file to import: how it is named in notes and errors, and what it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 mod support;
 
-use ostler_import::{File, Options, crontab, dagu, github, systemd};
+use ostler_import::{File, Options, apscheduler, crontab, dagu, github, systemd};
 use proptest::{collection::vec, prelude::*, sample::select};
 use support::check;
 
@@ -18,12 +18,30 @@ fn all(text: &[u8]) {
     let find = |_: &File, _: &str| Some(File::new("a.service", text));
     check(systemd(&[File::new("a@b.timer", text)], &find, &Options::default()));
     check(dagu(&[File::new("a.yaml", text)], &Options::default()));
+    check(apscheduler(&[File::new("a.py", text)], &Options::default()));
     check(github(&[File::new("a.yml", text)], &Options::default()));
 }
 
-/// Pieces of all four formats, so that what is made of them often gets far.
+/// Pieces of all five formats, so that what is made of them often gets far.
 const PIECES: &[&str] = &[
     "0 5 * * * ",
+    "JOBS = [",
+    "{'func': 'm:f', 'trigger': ",
+    "'cron', ",
+    "s.add_job(f, ",
+    "@s.scheduled_job('interval', ",
+    "CronTrigger(",
+    "OrTrigger([",
+    "hour=3, ",
+    "'day': '1st mon', ",
+    "args=[",
+    "kwargs={'a': ",
+    "id='x'",
+    ", ",
+    "])",
+    "}",
+    "def f():\n",
+    "from a import f\n",
     "@daily ",
     "*/60 * * * * ",
     "0~9 1 * * * ",

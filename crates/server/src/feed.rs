@@ -65,7 +65,7 @@ impl Feed {
     }
 
     /// How many follow.
-    pub(crate) fn followers(&self) -> usize {
+    pub fn followers(&self) -> usize {
         self.events.receiver_count()
     }
 

@@ -43,7 +43,8 @@ impl Readiness {
         *self.stopping.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
     }
 
-    fn reason(&self) -> Option<String> {
+    /// Why no work is taken, if none is.
+    pub fn reason(&self) -> Option<String> {
         if let Some(why) = &*self.stopping.lock().unwrap_or_else(PoisonError::into_inner) {
             return Some(why.clone());
         }

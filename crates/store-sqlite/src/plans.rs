@@ -71,3 +71,26 @@ fn statements_ride_on_their_indexes() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
+
+#[test]
+fn the_oldest_that_is_ready_is_found_in_each_namespace() {
+    let mut store = with_history();
+    let node = match store.apply(0, &[Command::Register { name: "a".into(), owner: true }]).remove(0) {
+        Ok(ostler_store::Reply::Node(node)) => node,
+        other => panic!("{other:?}"),
+    };
+    let claim = ostler_store::Claim { node, want: 100, light: 0, shared: true };
+    assert!(store.apply(100_000, &[Command::Claim(claim)])[0].is_ok());
+    let mut found = store.queries().unwrap().stats().unwrap().oldest_ready;
+    let connection = store.connection.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut select = connection
+        .prepare(
+            "SELECT ns.name, min(t.due_at) FROM tick t JOIN lane l ON l.id=t.lane JOIN namespace ns ON ns.id=l.ns
+             WHERE t.phase=1 GROUP BY ns.name",
+        )
+        .unwrap();
+    let rows = select.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
+    let expected: Vec<(String, i64)> = rows.map(Result::unwrap).collect();
+    found.sort();
+    assert_eq!((found.len(), found), (3, expected));
+}

@@ -297,6 +297,8 @@ pub struct StoreStats {
     pub free_bytes: u64,
     /// Machines in the queue, by phase: later, ready, claimed, held.
     pub queue: [u64; 4],
+    /// Since when the oldest machine that is ready has been due, by namespace; those without one are left out.
+    pub oldest_ready: Vec<(String, Micros)>,
     /// The last event.
     pub last_event: i64,
     /// The oldest event still there.

@@ -56,6 +56,18 @@ pub enum Import {
         #[command(flatten)]
         target: Target,
     },
+    /// APScheduler's jobs: `JOBS` lists of Flask-APScheduler, `add_job` and `scheduled_job` in Python
+    #[command(
+        name = "apscheduler",
+        after_help = "A Python file is read, not run. Cron fields keep what they mean there: 0 is Monday, a day and a weekday\nmust both match. `coalesce` and `misfire_grace_time` become `missed`, `max_instances` becomes `overlap` or a limit.\n\nExamples:\n  ostler import apscheduler config.py --namespace shop --out shop.yaml\n  ostler import apscheduler jobs.json --timezone Europe/Vienna"
+    )]
+    Apscheduler {
+        /// The files, Python or JSON; `-` for standard input
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        target: Target,
+    },
     /// GitHub workflows
     #[command(
         after_help = "Examples:\n  ostler import github .github/workflows/*.yml --namespace ci --out ci.yaml"
@@ -102,6 +114,9 @@ impl Import {
             }
             Self::Dagu { files, target } => {
                 target.write(ostler_import::dagu(&read_all(&files)?, &target.options()?), global)
+            }
+            Self::Apscheduler { files, target } => {
+                target.write(ostler_import::apscheduler(&read_all(&files)?, &target.options()?), global)
             }
             Self::Github { files, target } => {
                 target.write(ostler_import::github(&read_all(&files)?, &target.options()?), global)

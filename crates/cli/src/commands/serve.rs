@@ -4,6 +4,9 @@ mod file_triggers;
 mod listen;
 mod live_files;
 mod open_files;
+mod otlp;
+#[cfg(feature = "otel")]
+mod otlp_metrics;
 #[cfg(feature = "otel")]
 mod telemetry;
 
@@ -135,8 +138,8 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
     #[cfg(feature = "otel")]
     let telemetry = telemetry::Telemetry::from_environment(embedded.queries().salt())?;
     #[cfg(not(feature = "otel"))]
-    if has_endpoint() {
-        tracing::warn!("traces are not exported: this ostler was built without the feature `otel`");
+    if [otlp::Signal::Traces, otlp::Signal::Metrics].into_iter().any(|s| otlp::endpoint(s).is_some()) {
+        tracing::warn!("nothing is told to the collector: this ostler was built without the feature `otel`");
     }
     #[cfg(feature = "otel")]
     let tracer = telemetry.clone();
@@ -162,6 +165,8 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             secrets: secrets.clone(),
         })?;
         let mut signals = signals();
+        #[cfg(feature = "otel")]
+        let metrics = otlp_metrics::Sender::start(watched.gather(running.service.clone()))?;
         let (service, teller) = (running.service.clone(), actor.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(error) = service.signal_reboot(&teller) {
@@ -219,6 +224,10 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             http.stop().await;
         }
         keeper.abort();
+        #[cfg(feature = "otel")]
+        if let Some(metrics) = metrics {
+            metrics.stop().await;
+        }
         Ok::<_, CliError>(ended)
     })?;
     #[cfg(feature = "otel")]
@@ -235,13 +244,6 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
     }
 }
 
-/// Whether a collector of traces is named, as OpenTelemetry has it.
-fn has_endpoint() -> bool {
-    ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
-}
-
 fn tell(notice: &Notice) {
     match notice {
         Notice::Executing { id, task, step, attempt, .. } => {
@@ -250,7 +252,12 @@ fn tell(notice: &Notice) {
         Notice::Committed { id, event, ended: Some(_), parent: None, .. } => {
             tracing::info!(machine = id.0, %event, "ended")
         }
-        Notice::Committed { .. } => {}
+        Notice::Committed { .. }
+        | Notice::Executed { .. }
+        | Notice::Lost { .. }
+        | Notice::Stored { .. }
+        | Notice::Turned { .. } => {}
+        Notice::LeaseLost => tracing::error!("the lease is lost: what this node held is others' now"),
         Notice::Stale { id } => tracing::warn!(machine = id.0, "a commit came too late and was refused"),
         Notice::StoreTrouble(error) => tracing::warn!(%error, "the store refused; trying again"),
     }

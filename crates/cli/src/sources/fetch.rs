@@ -16,6 +16,12 @@ const FETCH: Duration = Duration::from_secs(30);
 /// How long a tool may take.
 const TOOL: Duration = Duration::from_secs(120);
 
+/// So many lines of a tool's complaint are repeated.
+const REASON_LINES: usize = 3;
+
+/// How the tools begin the line that says what is wrong; advice may follow.
+const ERRORS: [&str; 4] = ["ERROR:", "fatal:", "error:", "download failed:"];
+
 /// How often it is looked whether a tool has ended.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -49,10 +55,32 @@ pub fn document(url: &str, limit: u64) -> Result<Vec<u8>, CliError> {
 /// Reads an object of a cloud's store with that cloud's own tool, which knows how this machine proves who it is.
 pub fn object(url: &str, limit: u64) -> Result<Vec<u8>, CliError> {
     let (program, args): (&str, &[&str]) = match url.starts_with("s3:") {
-        true => ("aws", &["s3", "cp", "--quiet", url, "-"]),
+        // `--quiet` would say nothing of errors either.
+        true => ("aws", &["s3", "cp", "--only-show-errors", url, "-"]),
         false => ("gcloud", &["storage", "cat", url]),
     };
-    tool(url, Command::new(program).args(args), limit)
+    tool(url, Command::new(program).args(args), limit).map_err(|error| match hint_of(&error.message) {
+        Some(hint) if error.hint.is_none() => error.hint(hint),
+        _ => error,
+    })
+}
+
+/// What to do about what the tool of a cloud has said.
+fn hint_of(told: &str) -> Option<&'static str> {
+    let says = |parts: &[&str]| parts.iter().any(|part| told.contains(part));
+    if says(&["(404)", "NoSuchKey", "NoSuchBucket", "not found: 404", "matched no objects"]) {
+        return Some("see whether bucket and key are spelled so, and whether the bucket is of this account");
+    }
+    if says(&["locate credentials", "Unable to parse config", "could not be found"]) {
+        return Some(
+            "give `aws` credentials: `aws configure`, AWS_PROFILE, or AWS_ACCESS_KEY_ID with its secret",
+        );
+    }
+    if says(&["active account", "reauthentication", "gcloud auth"]) {
+        return Some("give `gcloud` credentials: `gcloud auth login`, or a service account");
+    }
+    says(&["(403)", "AccessDenied", "HTTPError 403", "does not have"])
+        .then_some("whoever this machine is there may not read it: allow it to read this object")
 }
 
 /// Fetches one commit of a repository and unpacks what of it is asked for below `cache`. Gives the commit and where it
@@ -123,11 +151,22 @@ fn tool(url: &str, command: &mut Command, limit: u64) -> Result<Vec<u8>, CliErro
         return Err(trouble(url, format!("it is larger than {} MiB", limit >> 20)));
     }
     if !status.success() {
-        let told = String::from_utf8_lossy(&err);
-        let told = told.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("no reason was told").to_owned();
-        return Err(trouble(url, format!("{name} ended with {status}: {told}")));
+        return Err(trouble(url, format!("{name} ended with {status}: {}", reason_told(&err))));
     }
     Ok(out)
+}
+
+/// The reason that a tool has told, as one line: from where its error begins, or else what it said last.
+fn reason_told(err: &[u8]) -> String {
+    let told = String::from_utf8_lossy(err);
+    let lines: Vec<&str> = told.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let begins = |line: &&str| ERRORS.iter().any(|word| line.starts_with(word));
+    let last = lines.len().saturating_sub(REASON_LINES);
+    let from = lines.iter().rposition(begins).unwrap_or(last);
+    match lines.is_empty() {
+        true => "no reason was told".to_owned(),
+        false => lines[from..].iter().take(REASON_LINES).copied().collect::<Vec<_>>().join(" "),
+    }
 }
 
 fn reason(error: &dyn std::error::Error) -> String {
@@ -136,4 +175,27 @@ fn reason(error: &dyn std::error::Error) -> String {
         at = source;
     }
     at.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason_told;
+
+    #[test]
+    fn the_reason_is_found_among_what_a_tool_says() {
+        let gcloud =
+            "ERROR: (gcloud.storage.cat) The following URLs matched no objects or files:\ngs://jobs/none\n";
+        let advice = "ERROR: (gcloud) You have no active account.\nPlease run:\n\n  $ gcloud auth login\n\nor run:\n\n  $ x\n";
+        for (told, reason) in [
+            ("", "no reason was told"),
+            ("a\nb\nc\nd\n", "b c d"),
+            (
+                gcloud,
+                "ERROR: (gcloud.storage.cat) The following URLs matched no objects or files: gs://jobs/none",
+            ),
+            (advice, "ERROR: (gcloud) You have no active account. Please run: $ gcloud auth login"),
+        ] {
+            assert_eq!(reason_told(told.as_bytes()), reason);
+        }
+    }
 }

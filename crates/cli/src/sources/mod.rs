@@ -183,10 +183,26 @@ impl Remote {
             (false, false) if self.path.is_some() => Some("`path` is for archives and repositories"),
             _ => None,
         };
-        match wrong {
-            Some(wrong) => Err(CliError::usage(format!("`{url}`: {wrong}"))),
-            None => Ok(()),
+        if let Some(wrong) = wrong {
+            return Err(CliError::usage(format!("`{url}`: {wrong}")));
         }
+        if matches!(scheme, "s3" | "gs") { self.check_object(scheme) } else { Ok(()) }
+    }
+
+    /// An address in a cloud's store is that of one object.
+    fn check_object(&self, scheme: &str) -> Result<(), CliError> {
+        let url = &self.url;
+        let (bucket, key) = url[scheme.len() + 3..].split_once('/').unwrap_or_default();
+        if bucket.is_empty() || key.is_empty() || key.ends_with('/') {
+            return Err(CliError::usage(format!("`{url}` names no object")).hint(format!(
+                "write `{scheme}://BUCKET/KEY` of a document; a folder is read from an archive: `{scheme}://BUCKET/KEY.tar.gz#path=FOLDER`"
+            )));
+        }
+        // `gcloud storage` would read all that match, one behind the other.
+        if scheme == "gs" && url.contains(['*', '?', '[', ']']) {
+            return Err(CliError::usage(format!("`{url}` holds a wildcard; name one object")));
+        }
+        Ok(())
     }
 
     /// The last part of its address.
@@ -342,6 +358,11 @@ mod tests {
             "git+https://x/r#ref=--upload-pack=evil",
             "git+https://x/r#commit=12",
             &format!("git+https://x/r#sha256={digest}"),
+            "s3://bucket",
+            "s3://bucket/",
+            "s3://bucket/folder/",
+            "s3:///a.yaml",
+            "gs://bucket/*.yaml",
         ] {
             assert!(Source::parse(Path::new(text)).is_err(), "{text}");
         }

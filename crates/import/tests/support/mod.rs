@@ -19,7 +19,11 @@ fn options() -> LoadOptions {
     };
     let shell = json!({ "shell": { "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }] } });
     LoadOptions {
-        executors: BTreeMap::from([("shell".into(), open(shell)), ("exec".into(), open(json!({})))]),
+        executors: BTreeMap::from([
+            ("shell".into(), open(shell)),
+            ("exec".into(), open(json!({}))),
+            ("python".into(), open(json!({ "entrypoint": { "type": "string" } }))),
+        ]),
         machine_zone: "UTC".into(),
         ..LoadOptions::default()
     }

@@ -1,7 +1,7 @@
 //! The queue: lanes, limits, nodes, letters that wait, numbers.
 
 use ostler_model::MachineId;
-use ostler_store::{LaneRow, Letter, LimitRow, NodeId, NodeRow, StoreError, StoreStats};
+use ostler_store::{LaneRow, Letter, LimitRow, Micros, NodeId, NodeRow, StoreError, StoreStats};
 
 use super::View;
 use crate::{error::told, letters};
@@ -9,9 +9,25 @@ use crate::{error::told, letters};
 const WITH_MAIL: &str = "SELECT machine FROM tick WHERE phase=2 AND node=?1 AND woken>0";
 const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=?1 ORDER BY machine LIMIT 100";
 
+/// Goes from one lane and priority to the next along tick_ready, so its cost does not grow with the queue.
+const OLDEST_READY: &str = "WITH RECURSIVE head (machine) AS (
+    SELECT (SELECT machine FROM tick WHERE phase=1 ORDER BY lane, priority, due_at LIMIT 1)
+    UNION ALL
+    SELECT coalesce(
+      (SELECT p.machine FROM tick p WHERE p.phase=1 AND p.lane=t.lane AND p.priority>t.priority
+       ORDER BY p.priority, p.due_at LIMIT 1),
+      (SELECT n.machine FROM tick n WHERE n.phase=1 AND n.lane>t.lane
+       ORDER BY n.lane, n.priority, n.due_at LIMIT 1))
+    FROM head h CROSS JOIN tick t ON t.machine=h.machine)
+  SELECT ns.name, min(t.due_at) FROM head h CROSS JOIN tick t ON t.machine=h.machine
+    CROSS JOIN lane l ON l.id=t.lane CROSS JOIN namespace ns ON ns.id=l.ns
+  GROUP BY ns.id";
+
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     (WITH_MAIL, "SEARCH tick USING INDEX tick_claimed (node=?)"),
+    (OLDEST_READY, "SEARCH p USING INDEX tick_ready (lane=? AND priority>?)"),
+    (OLDEST_READY, "SEARCH n USING INDEX tick_ready (lane>?)"),
     (HOLDERS, "SEARCH permit USING PRIMARY KEY (limit=?)"),
 ];
 
@@ -114,11 +130,18 @@ impl View<'_> {
                 *count = row.get::<_, i64>(1).map_err(told)? as u64;
             }
         }
+        drop(rows);
+        stats.oldest_ready = self.oldest_ready()?;
         stats.first_event =
             self.one("SELECT value FROM meta WHERE key='first_event'", [], |r| r.get(0))?.unwrap_or(1);
         let last: Option<i64> = self.one("SELECT max(seq) FROM event", [], |r| r.get(0))?.flatten();
         // A number that was pruned is not given again.
         stats.last_event = last.unwrap_or(0).max(stats.first_event - 1);
         Ok(stats)
+    }
+
+    /// The earliest due moment of what is ready, by namespace.
+    fn oldest_ready(&self) -> Result<Vec<(String, Micros)>, StoreError> {
+        self.many(OLDEST_READY, [], |r| Ok((r.get(0)?, r.get(1)?)))
     }
 }

@@ -56,6 +56,16 @@ impl Watched {
         Ok(Self { feed: Arc::default(), metrics: Arc::new(metrics), readiness: Readiness::default() })
     }
 
+    /// What gathers the metrics for others than `/metrics`.
+    #[cfg(feature = "otel")]
+    pub fn gather(&self, service: Service) -> super::otlp_metrics::Gather {
+        let watched = self.clone();
+        Arc::new(move || {
+            let ready = watched.readiness.reason().is_none() && service.check_store().is_ok();
+            watched.metrics.gather(&service, watched.feed.followers(), ready)
+        })
+    }
+
     /// Takes in what the node tells.
     pub fn notice(&self, notice: &Notice) {
         self.metrics.notice(notice);

@@ -42,6 +42,8 @@ pub struct LiveSource {
     /// What of it is pushed: origin and namespace of each file.
     pushed: BTreeMap<String, Timetable>,
     vanished: bool,
+    /// What was last said to be wrong with it, while it is.
+    trouble: Option<String>,
     due: Duration,
 }
 
@@ -50,7 +52,7 @@ impl LiveSource {
     pub fn open(source: Source) -> Result<Self, CliError> {
         let (loaded, known) = source.load()?;
         let pushed = by_origin(loaded.timetables);
-        Ok(Self { source, known, seen: None, pushed, vanished: false, due: Duration::ZERO })
+        Ok(Self { source, known, seen: None, pushed, vanished: false, trouble: None, due: Duration::ZERO })
     }
 
     /// What it holds.
@@ -89,9 +91,10 @@ impl LiveSource {
 
     fn read(&mut self, service: &Service, actor: &Actor) {
         match self.source.load() {
-            Ok((_, look)) if look == self.known => {}
+            Ok((_, look)) if look == self.known => self.trouble = None,
             Ok((loaded, look)) => {
                 self.known = look;
+                self.trouble = None;
                 let now = by_origin(loaded.timetables);
                 let gone = self.pushed.iter().filter(|(origin, _)| !now.contains_key(*origin));
                 let emptied: Vec<_> = gone
@@ -103,17 +106,17 @@ impl LiveSource {
                 self.pushed = now;
             }
             Err(error) => {
-                // Told once: not again until it has changed once more.
+                // Told once: not again until it has changed once more, or is wrong in another way.
                 if let Some(seen) = &self.seen {
                     self.known = seen.clone();
                 }
                 let found =
                     error.diagnostics.as_ref().map_or_else(String::new, |d| format!("\n{}", d.render(false)));
-                tracing::error!(
-                    source = %self.source,
-                    "the change was not taken, what was pushed stays: {}{found}",
-                    error.message
-                );
+                let words = format!("{}{found}", error.message);
+                if self.source.is_local() || self.trouble.as_ref() != Some(&words) {
+                    tracing::error!(source = %self.source, "the change was not taken, what was pushed stays: {words}");
+                }
+                self.trouble = Some(words);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Traces for an OpenTelemetry collector: one trace for each run, one span for it and for each of its steps' attempts.
 //!
-//! On when `OTEL_EXPORTER_OTLP_ENDPOINT` (or `..._TRACES_ENDPOINT`) is set and the program was built with the feature
-//! `otel`; the exporter reads the other `OTEL_*` variables itself. Ids are those of the run, so that a trace is found
+//! On when `OTEL_EXPORTER_OTLP_ENDPOINT` (or `..._TRACES_ENDPOINT`) is set, `OTEL_TRACES_EXPORTER` is not `none`, and the
+//! program was built with the feature `otel`; the exporter reads the other `OTEL_*` variables itself. Ids are those of the run, so that a trace is found
 //! by the id that people see: the trace id is the run's id without its dashes.
 
 use std::{
@@ -15,13 +15,11 @@ use opentelemetry::{
     trace::{SpanContext, SpanKind, Status, TraceState},
 };
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
-use opentelemetry_sdk::{
-    Resource,
-    trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor},
-};
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor};
 use ostler_engine::Notice;
 use ostler_model::{MachineId, RunState, Uid};
 
+use super::otlp::{self, Signal};
 use crate::error::{CliError, STORE};
 
 /// Living runs that are known at most; one that is forgotten has a span that begins late.
@@ -44,18 +42,17 @@ struct Living {
 impl Telemetry {
     /// A sender of traces, where an endpoint is set. To be called outside of an asynchronous context.
     pub fn from_environment(salt: u64) -> Result<Option<Arc<Self>>, CliError> {
-        if !super::has_endpoint() {
+        if otlp::endpoint(Signal::Traces).is_none() {
             return Ok(None);
         }
+        otlp::check_protocol(Signal::Traces)?;
         // The program has one provider of cryptography; whoever is first names it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let exporter = SpanExporter::builder().with_http().with_protocol(Protocol::HttpBinary).build();
         let exporter = exporter
             .map_err(|e| CliError::new(STORE, "process", format!("traces cannot be exported: {e}")))?;
         let mut processor = BatchSpanProcessor::builder(exporter).build();
-        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-        let resource = Resource::builder().with_service_name("ostler").with_attribute(version).build();
-        processor.set_resource(&resource);
+        processor.set_resource(&otlp::resource());
         Ok(Some(Arc::new(Self { processor, salt, living: Mutex::default() })))
     }
 
@@ -77,7 +74,7 @@ impl Telemetry {
                 let name = if parent.is_some() { format!("{task}/{step}") } else { task.clone() };
                 living.insert(*id, Living { since: now, name, attempt: *attempt });
             }
-            Notice::Committed { id, parent, ended, event, body } => {
+            Notice::Committed { id, parent, ended, event, body, .. } => {
                 let is_attempt = matches!(event.as_str(), "attempt_failed" | "attempt_lost");
                 let state = ended.and_then(RunState::from_code);
                 if state.is_none() && !is_attempt {
