@@ -11,7 +11,8 @@ use std::{
 
 use ostler_embedded::Place;
 use ostler_engine::Notice;
-use ostler_store_postgres::scratch::{self, Schema};
+use ostler_store_postgres::scratch::Schema;
+use ostler_test_servers::POSTGRES;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls};
 
@@ -25,16 +26,16 @@ const BATCH: i64 = 1000;
 pub(crate) struct Bare {
     runtime: Runtime,
     client: Client,
-    schema: Schema,
+    _schema: Schema,
 }
 
 impl Bare {
     pub(crate) fn open() -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let schema = Schema::new("");
+        let schema = Schema::new("").unwrap();
         let client = runtime.block_on(async {
-            let (client, connection) = tokio_postgres::connect(&scratch::server(), NoTls).await.unwrap();
+            let (client, connection) = tokio_postgres::connect(&POSTGRES.url().unwrap(), NoTls).await.unwrap();
             tokio::spawn(connection);
             client
                 .batch_execute(&format!(
@@ -56,7 +57,7 @@ impl Bare {
                 .unwrap();
             client
         });
-        Self { runtime, client, schema }
+        Self { runtime, client, _schema: schema }
     }
 
     pub(crate) fn enqueue(&self, count: usize) {
@@ -113,12 +114,6 @@ impl Bare {
     }
 }
 
-impl Drop for Bare {
-    fn drop(&mut self) {
-        let _ = &self.schema;
-    }
-}
-
 /// Seconds until so many runs have ended on all the nodes together.
 fn drain(shops: &[Shop], count: usize) -> f64 {
     let (done, finished) = mpsc::channel();
@@ -151,7 +146,7 @@ pub(crate) fn round(runs: usize) -> [f64; 5] {
     let a = runs as f64 / seconds(|| bare.enqueue(runs));
     let b = runs as f64 / seconds(|| bare.drain(runs));
     drop(bare);
-    let schema = Schema::new("");
+    let schema = Schema::new("").unwrap();
     let place = || Place::Postgres(schema.address().unwrap());
     let mut shops = vec![Shop::at(place())];
     let c = runs as f64 / seconds(|| shops[0].enqueue(runs));
@@ -190,7 +185,7 @@ pub(crate) fn q2(runs: usize, rounds: usize) {
 
 /// Start latency of one node on an idle queue.
 pub(crate) fn q3(starts: usize) {
-    let schema = Schema::new("");
+    let schema = Schema::new("").unwrap();
     let shop = Shop::at(Place::Postgres(schema.address().unwrap()));
     let mut latency = Figure::new();
     latency.fill(shop.start_latencies(starts, Duration::from_millis(5)).iter().map(|s| s * 1000.0).collect());
@@ -201,7 +196,7 @@ pub(crate) fn q3(starts: usize) {
 
 /// Cost against size: drain of 5000 no-op runs beside so many finished ones.
 pub(crate) fn q8(most: usize) {
-    let schema = Schema::new("");
+    let schema = Schema::new("").unwrap();
     let shop = Shop::at(Place::Postgres(schema.address().unwrap()));
     println!("Q8  on PostgreSQL: drain of 5000 no-op runs beside so many finished ones");
     let mut done = 0;

@@ -3,18 +3,13 @@
 use ostler_clock::{Entropy, SeededEntropy};
 use ostler_store::{Command, Micros, Queries, Reply, Store, StoreError};
 
+use ostler_test_servers::POSTGRES;
+
 use crate::{
     Address, PgStore,
     link::Link,
     trouble::{Done, Trouble},
 };
-
-/// The server: what `OSTLER_TEST_POSTGRES` says, or the one on this host's standard port.
-#[must_use]
-pub fn server() -> String {
-    std::env::var("OSTLER_TEST_POSTGRES")
-        .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
-}
 
 /// A schema that is dropped when nobody uses it any more.
 #[derive(Debug)]
@@ -24,14 +19,18 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// A name that nobody has yet; `more` is added to the URL, as in `&pooler=transaction`.
+    /// A name that nobody has yet, on the server that tests use; `None` where they are to do without one. `more` is added
+    /// to the URL, as in `&pooler=transaction`.
+    ///
+    /// # Panics
+    /// When there is no server, with what to do.
     #[must_use]
-    pub fn new(more: &str) -> Self {
+    pub fn new(more: &str) -> Option<Self> {
+        let server = POSTGRES.url()?;
         // Drawn, not counted: a test that was killed has left its schema behind, and numbers of processes come again.
         let name = format!("ostler_test_{:x}", SeededEntropy::from_os().next_u64());
-        let server = server();
         let mark = if server.contains('?') { '&' } else { '?' };
-        Self { url: format!("{server}{mark}schema={name}{more}"), name }
+        Some(Self { url: format!("{server}{mark}schema={name}{more}"), name })
     }
 
     /// The URL of the store.
@@ -83,19 +82,17 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// A store in a new schema.
+    /// A store in a new schema; `None` where tests are to do without a server.
     ///
     /// # Errors
-    /// There is no server, with words that say what to do.
-    pub fn open(more: &str, salt: Option<u64>) -> Result<Self, StoreError> {
-        let schema = Schema::new(more);
-        let store = PgStore::open_with(&schema.address()?, salt).map_err(|error| match error {
-            StoreError::Unavailable(why) => StoreError::Unavailable(format!(
-                "{why}; start PostgreSQL there, or name another server with OSTLER_TEST_POSTGRES=postgres://USER@HOST/DATABASE"
-            )),
-            other => other,
-        })?;
-        Ok(Self { store, _schema: schema })
+    /// The store cannot be made.
+    ///
+    /// # Panics
+    /// When there is no server, with what to do.
+    pub fn open(more: &str, salt: Option<u64>) -> Result<Option<Self>, StoreError> {
+        let Some(schema) = Schema::new(more) else { return Ok(None) };
+        let store = PgStore::open_with(&schema.address()?, salt)?;
+        Ok(Some(Self { store, _schema: schema }))
     }
 }
 

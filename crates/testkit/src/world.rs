@@ -83,7 +83,7 @@ impl Store for SharedStore {
 /// schema of its own.
 fn empty_store() -> Box<dyn Store> {
     match std::env::var("OSTLER_TEST_STORE").as_deref() {
-        Ok("postgres") => Box::new(Scratch::open("", None).unwrap_or_else(|error| panic!("{error}"))),
+        Ok("postgres") => Box::new(Scratch::open("", None).expect("a store").expect("a server")),
         Ok(other) if other != "sqlite" => panic!("OSTLER_TEST_STORE is sqlite or postgres, not `{other}`"),
         _ => Box::new(SqliteStore::open_memory(&OpenOptions::default()).expect("a store in memory")),
     }
