@@ -74,11 +74,12 @@ fn explained(history: &mut History, sql: &str, values: &[Value<'_>], generic: bo
     let mode = if generic { "force_generic_plan" } else { "force_custom_plan" };
     let link = &mut history.link;
     link.script(&format!(
-        "BEGIN; SET LOCAL plan_cache_mode={mode}; SET LOCAL jit=off; DEALLOCATE ALL; PREPARE q ({}) AS {sql}",
-        types.join(", ")
+        "BEGIN; SET LOCAL plan_cache_mode={mode}; SET LOCAL jit=off; DEALLOCATE ALL; PREPARE q{} AS {sql}",
+        if types.is_empty() { String::new() } else { format!(" ({})", types.join(", ")) }
     ))
     .unwrap_or_else(|e| panic!("{e:?}\nof {sql}"));
-    let explain = format!("EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) EXECUTE q({})", literals.join(", "));
+    let given = if literals.is_empty() { String::new() } else { format!("({})", literals.join(", ")) };
+    let explain = format!("EXPLAIN (ANALYZE, TIMING OFF, SUMMARY OFF) EXECUTE q{given}");
     let lines = link.unprepared(&explain).unwrap_or_else(|e| panic!("{e:?}\nof {sql}"));
     let lines = lines.iter().map(|r| r.text(0).unwrap()).collect();
     link.script("ROLLBACK").unwrap();
@@ -150,6 +151,7 @@ fn statements_ride_on_their_indexes() {
     case(prune::TRIM, vec![int(0), int(i64::MAX), int(i64::MAX), int(160)], "event_pkey", 500);
     case(crate::NEXT_DUE, vec![int(1), int(1)], "tick_later", 20);
     case(read::history::AFTER, vec![int(finished), int(i64::MAX), int(50)], "event_pkey", 50);
+    case(read::queue::OLDEST_READY, vec![], "tick_ready", 50);
     case(read::queue::WITH_MAIL, vec![int(1)], "mail_pkey", 2000);
     case(
         start::INSERT_TICK,

@@ -15,6 +15,16 @@ pub(crate) const WITH_MAIL: &str = "SELECT t.machine, l.body FROM tick t JOIN ma
   WHERE t.phase=2 AND t.node=$1 AND t.woken>0 ORDER BY l.machine, l.seq";
 const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=$1 ORDER BY machine LIMIT 100";
 
+/// The earliest due moment of what is ready, by namespace: from the first row of a lane and class to the next along
+/// `tick_ready`, however many rows stand between.
+pub(crate) const OLDEST_READY: &str = "WITH RECURSIVE head (lane, priority, due_at) AS (
+    (SELECT lane, priority, due_at FROM tick WHERE phase=1 ORDER BY lane, priority, due_at LIMIT 1)
+    UNION ALL
+    SELECT n.* FROM head h CROSS JOIN LATERAL (
+      SELECT t.lane, t.priority, t.due_at FROM tick t
+      WHERE t.phase=1 AND (t.lane, t.priority)>(h.lane, h.priority) ORDER BY t.lane, t.priority, t.due_at LIMIT 1) n)
+  SELECT n.name, min(h.due_at) FROM head h JOIN lane l ON l.id=h.lane JOIN namespace n ON n.id=l.ns GROUP BY n.name";
+
 impl View<'_> {
     pub(super) fn claimed_with_mail(&mut self, node: NodeId) -> Done<Vec<(MachineId, Vec<Letter>)>> {
         let mut found: Vec<(MachineId, Vec<Letter>)> = Vec::new();
@@ -110,6 +120,7 @@ impl View<'_> {
                 *place = count as u64;
             }
         }
+        stats.oldest_ready = self.many(OLDEST_READY, &[], |r| Ok((r.text(0)?, r.int(1)?)))?;
         let first = self.one("SELECT value FROM meta WHERE key='first_event'", &[], |r| r.int(0))?;
         let ends = "SELECT (SELECT seq FROM event ORDER BY seq LIMIT 1), (SELECT seq FROM event ORDER BY seq DESC LIMIT 1)";
         let (oldest, last) = self.one(ends, &[], |r| Ok((r.int_or(0)?, r.int_or(1)?)))?.unwrap_or_default();

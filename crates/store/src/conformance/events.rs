@@ -204,3 +204,21 @@ pub fn lists_show_the_states_asked_for(make: Make<'_>) {
     assert_eq!(kit.queries().runs(&nowhere, None, 9).unwrap().items, []);
     assert_eq!(kit.queries().stats().unwrap().queue, [3, 2, 1, 0]);
 }
+
+pub fn the_oldest_that_is_ready_is_told_by_namespace(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let of = |namespace: &str, priority: i64, due_at| {
+        let namespace = namespace.to_owned();
+        NewMachine { namespace, priority, due_at, ..run() }
+    };
+    for (namespace, priority, due) in
+        [("a", 1, 5), ("a", 1, 3), ("a", 2, 4), ("b", 0, 9), ("b", 2, 7), ("b", 2, 8), ("later", 1, 60)]
+    {
+        kit.start(of(namespace, priority, START - 10 * SECOND + due * SECOND));
+    }
+    let mut oldest = kit.queries().stats().unwrap().oldest_ready;
+    oldest.sort();
+    assert_eq!(oldest, [("a".to_owned(), START - 7 * SECOND), ("b".to_owned(), START - 3 * SECOND)]);
+    kit.claim(9);
+    assert_eq!(kit.queries().stats().unwrap().oldest_ready, []);
+}

@@ -110,6 +110,7 @@ macro_rules! conformance_suite {
             a_history_is_told_from_the_oldest
             pages_are_complete_while_others_insert
             lists_show_the_states_asked_for
+            the_oldest_that_is_ready_is_told_by_namespace
             prune_takes_bounded_batches_by_age
             prune_keeps_so_many
             prune_waits_for_the_parts
