@@ -4,9 +4,9 @@
 
 mod support;
 
-use std::{collections::BTreeSet, io::Read, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use support::Shop;
+use support::{Shop, draw::Draw};
 
 const FILE: &str = "
 meta: { type: ostler-timetable, version: 1, namespace: kill }
@@ -31,24 +31,6 @@ tasks:
     run: 'true'
 ";
 
-/// Numbers that differ from run to run; printed, so that a bad sequence can be repeated.
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
-fn random_seed() -> u64 {
-    let mut bytes = [0; 8];
-    std::fs::File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes)).unwrap();
-    u64::from_le_bytes(bytes) | 1
-}
-
 /// Processes that carry the shop's path in their environment: what a node or its children left behind.
 fn left_behind(shop: &Shop) -> Vec<String> {
     let mark = format!("HOME={}", shop.path().display());
@@ -67,10 +49,8 @@ fn left_behind(shop: &Shop) -> Vec<String> {
 #[test]
 fn killed_at_any_moment_nothing_is_lost() {
     let rounds: u64 = std::env::var("OSTLER_KILL_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(2);
-    let seed =
-        std::env::var("OSTLER_KILL_SEED").ok().and_then(|v| v.parse().ok()).unwrap_or_else(random_seed);
+    let (mut draw, seed) = Draw::seeded("OSTLER_KILL_SEED");
     println!("{rounds} rounds, OSTLER_KILL_SEED={seed}");
-    let mut draw = Draw(seed);
     let shop = Shop::new();
     shop.write("kill.yaml", FILE);
     assert_eq!(shop.run(&["push", "kill.yaml"]).code, 0);

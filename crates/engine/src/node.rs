@@ -381,7 +381,10 @@ impl Node {
             clock: self.config.clock.clone(),
             posts: self.posts.clone(),
             last_renewal: self.last_renewal.clone(),
+            executors: self.config.executors.clone(),
+            hold: self.config.lease.as_duration() / 4 * 3,
         };
+        keep_until(&pulse.executors, self.config.clock.elapsed() + pulse.hold);
         let renew_every = self.config.lease.as_duration() / 3;
         let mut poll = self.config.poll.take();
         let look_every = poll.as_ref().map_or(renew_every, |poll| poll.every.as_duration());
@@ -449,6 +452,14 @@ struct Pulse {
     clock: Arc<dyn Clock>,
     posts: mpsc::UnboundedSender<Post>,
     last_renewal: Arc<AtomicU64>,
+    executors: Executors,
+    /// How long after a renewal was asked for what is executed may go on.
+    hold: Duration,
+}
+
+/// What is executed may go on until then.
+fn keep_until(executors: &Executors, boot: Duration) {
+    executors.all().for_each(|executor| executor.keep_until(boot));
 }
 
 impl Pulse {
@@ -463,11 +474,12 @@ impl Pulse {
 
     fn renew(&self) -> Result<(), WriterClosed> {
         // Counted from before the store was asked: what it grants begins no earlier.
-        let asked = as_millis(self.clock.elapsed());
-        let last = self.last_renewal.clone();
+        let asked = self.clock.elapsed();
+        let (last, executors, until) = (self.last_renewal.clone(), self.executors.clone(), asked + self.hold);
         let answer: Answer = Box::new(move |_, reply| {
             if reply.is_ok() {
-                last.fetch_max(asked, Ordering::Relaxed);
+                last.fetch_max(as_millis(asked), Ordering::Relaxed);
+                keep_until(&executors, until);
             }
         });
         self.writer.post(vec![Command::Renew { node: self.node }], vec![answer])

@@ -54,6 +54,13 @@ pub trait Executor: Send + Sync {
     /// beside its work.
     async fn clear_away(&self) {}
 
+    /// What is being executed may go on until this moment of the boot clock (`Clock::elapsed`), and no longer unless a
+    /// later one is named before, even when this process is stopped or hangs: after that others may do the same work.
+    /// Called again and again, and must not block. Executors whose work ends with this process have nothing to do.
+    fn keep_until(&self, boot: std::time::Duration) {
+        let _ = boot;
+    }
+
     /// Does the work. Must return soon after `context.cancel` fires, with nothing of it left running.
     async fn execute(&self, request: ExecRequest, context: ExecContext) -> ExecEnd;
 }

@@ -139,6 +139,10 @@ impl Executor for Shell {
         "shell"
     }
 
+    fn keep_until(&self, boot: std::time::Duration) {
+        self.workshop.spawner.keep_until(boot);
+    }
+
     fn settings(&self) -> Value {
         shell_schema()
     }
@@ -157,6 +161,10 @@ impl Executor for Shell {
 impl Executor for Exec {
     fn name(&self) -> &'static str {
         "exec"
+    }
+
+    fn keep_until(&self, boot: std::time::Duration) {
+        self.workshop.spawner.keep_until(boot);
     }
 
     fn settings(&self) -> Value {

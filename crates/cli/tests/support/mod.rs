@@ -1,6 +1,8 @@
 //! A store of its own and the real binary, for tests that use Ostler as a person does.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod draw;
+
 use std::{
     io::{BufRead, BufReader},
     net::TcpStream,
@@ -218,6 +220,11 @@ impl Shop {
 
     pub(crate) fn spawn(&self, args: &[&str]) -> Spawned {
         spawned(self.command(args))
+    }
+
+    /// A process whose words nobody reads.
+    pub(crate) fn spawn_quietly(&self, mut command: Command) -> Spawned {
+        Spawned(Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()))
     }
 
     /// A `serve` that listens on a port of its own; gives it when it answers.

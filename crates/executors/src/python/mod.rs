@@ -270,6 +270,10 @@ impl Executor for Python {
         "python"
     }
 
+    fn keep_until(&self, boot: std::time::Duration) {
+        self.workshop.spawner.keep_until(boot);
+    }
+
     fn settings(&self) -> Value {
         schema()
     }

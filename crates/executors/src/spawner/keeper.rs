@@ -66,6 +66,8 @@ struct Keeper {
     /// Orphans without a readable mark, and when they were first seen: one that is just being executed has no
     /// environment for a moment.
     unmarked: BTreeMap<i32, Duration>,
+    /// When everything is killed, should the node fall silent until then: what it held belongs to others after that.
+    until: Option<Duration>,
 }
 
 /// One command, its group and what became of them.
@@ -110,6 +112,7 @@ impl Keeper {
             me,
             groups,
             unmarked: BTreeMap::new(),
+            until: None,
         })
     }
 
@@ -169,6 +172,7 @@ impl Keeper {
                 Phase::Clearing { until, .. } => Some(until.saturating_sub(now).min(LINGER_LOOK)),
             })
             .chain(self.unclear().then_some(LINGER_LOOK))
+            .chain(self.until.filter(|_| !self.groups.is_empty()).map(|at| at.saturating_sub(now)))
             .min()
     }
 
@@ -197,6 +201,10 @@ impl Keeper {
                 if let (Some(group), Some(signal)) = (self.alive(id), Signal::from_named_raw(signal)) {
                     let _ = kill_process_group(group.leader, signal);
                 }
+                Ok(())
+            }
+            Order::Until { boot_ms } => {
+                self.until = Some(Duration::from_millis(boot_ms));
                 Ok(())
             }
             Order::End { id, grace_ms } => {
@@ -356,6 +364,14 @@ impl Keeper {
 
     fn keep_deadlines(&mut self) -> io::Result<()> {
         let now = self.clock.elapsed();
+        if self.until.is_some_and(|at| at <= now) {
+            // The node is stopped or hangs. Others take over what it held, and never while it goes on here.
+            for group in self.groups.values().filter(|g| !matches!(g.phase, Phase::Clearing { .. })) {
+                let _ = kill_process_group(group.leader, Signal::KILL);
+            }
+            // Those are told of by their ends; said once.
+            self.until = None;
+        }
         let mut clearing = self.unclear();
         for id in self.groups.keys().copied().collect::<Vec<_>>() {
             let group = &self.groups[&id];

@@ -90,6 +90,15 @@ impl Link {
     }
 }
 
+impl Link {
+    /// Orders something that is ordered again soon: not while another order is on its way to a spawner that may hang.
+    pub(super) fn mention(&self, order: &Order) {
+        if let Ok(_sending) = self.sending.try_lock() {
+            let _ = send(&self.socket, order, &[]);
+        }
+    }
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         // The reading thread holds a second handle; this ends both, and with them the spawner.

@@ -132,13 +132,16 @@ struct Shared {
     program: SpawnerProgram,
     link: Mutex<Option<Arc<Link>>>,
     next_id: AtomicU64,
+    /// When everything is to be killed, in milliseconds of the boot clock; 0 for never.
+    until: AtomicU64,
 }
 
 impl Spawner {
     /// A handle; nothing is started yet.
     #[must_use]
     pub fn new(program: SpawnerProgram) -> Self {
-        Self { shared: Arc::new(Shared { program, link: Mutex::new(None), next_id: AtomicU64::new(1) }) }
+        let (next_id, until) = (AtomicU64::new(1), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { program, link: Mutex::new(None), next_id, until }) }
     }
 
     /// Starts the spawner process ahead of the first command. Optional.
@@ -154,6 +157,18 @@ impl Spawner {
         let spawner = self.clone();
         // Without a thread the first command starts it.
         let _ = std::thread::Builder::new().name("spawner-start".into()).spawn(move || spawner.start());
+    }
+
+    /// Everything that was started is killed at this moment of the boot clock ([`ostler_clock::Clock::elapsed`]), also
+    /// when this process is stopped then, unless a later moment is named before.
+    pub fn keep_until(&self, boot: Duration) {
+        let boot_ms = u64::try_from(boot.as_millis()).unwrap_or(u64::MAX);
+        if self.shared.until.fetch_max(boot_ms, Ordering::Relaxed) < boot_ms
+            && let Ok(link) = self.shared.link.try_lock()
+            && let Some(link) = link.as_ref()
+        {
+            link.mention(&Order::Until { boot_ms });
+        }
     }
 
     /// Starts a command as leader of a process group of its own.
@@ -209,6 +224,10 @@ impl Spawner {
         let program = &self.shared.program;
         let fresh = Link::start(program)
             .map_err(|source| SpawnError::Spawner { path: program.path.clone(), source })?;
+        let boot_ms = self.shared.until.load(Ordering::Relaxed);
+        if boot_ms > 0 {
+            fresh.mention(&Order::Until { boot_ms });
+        }
         *link = Some(fresh.clone());
         Ok(fresh)
     }

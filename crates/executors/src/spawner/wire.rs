@@ -37,6 +37,10 @@ pub(super) enum Order {
         id: u64,
         grace_ms: u64,
     },
+    /// Everything is killed at this moment of the boot clock, in milliseconds, unless a later one is named before.
+    Until {
+        boot_ms: u64,
+    },
 }
 
 /// Everything about a command but its descriptors.

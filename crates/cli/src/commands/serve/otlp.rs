@@ -1,7 +1,5 @@
 //! What the `OTEL_*` variables say: where a signal goes, with which headers, and how long it may take.
 
-use std::time::Duration;
-
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
@@ -50,7 +48,9 @@ pub fn endpoint(signal: Signal) -> Option<String> {
 
 #[cfg(feature = "otel")]
 mod sent {
-    use super::{Duration, Signal, variable};
+    use std::time::Duration;
+
+    use super::{Signal, variable};
     use crate::error::{CliError, STORE};
 
     /// How long one sending may take when no variable says it.
