@@ -3,7 +3,7 @@
 //! Each file holds the SQL and the rows of one subject, as in the embedded store: `start`, `claim`, `limits`, `commit`,
 //! `letters`, `hold`, `push`, `nodes`, `prune`, and under `read` the lists, definitions and history. What is particular
 //! to many writers is told where it is done: numbers of machines and events (`numbers`), rows that others have in hand
-//! (`claim`, `letters`), commits whose answer was lost (`PgStore::apply`).
+//! (`claim`, `letters`), commits whose answer was lost (`PgStore::apply`). Beside all that stand the run logs (`logs`).
 //!
 //! ```
 //! use ostler_store_postgres::Address;
@@ -17,6 +17,7 @@ mod hold;
 mod letters;
 mod limits;
 mod link;
+mod logs;
 mod migrate;
 mod names;
 mod nodes;
@@ -52,7 +53,7 @@ use crate::{
     tx::Tx,
     value::{Columns, values},
 };
-pub use crate::{url::Address, wake::Listener};
+pub use crate::{logs::PgBlocks, url::Address, wake::Listener};
 
 /// How often a batch is tried that met others in its way.
 const TRIES: u32 = 12;
@@ -120,6 +121,12 @@ impl PgStore {
     #[must_use]
     pub fn reader(&self) -> ReaderFactory {
         ReaderFactory { address: self.address.clone(), opened: self.opened }
+    }
+
+    /// Keeps run logs, on connections of its own.
+    #[must_use]
+    pub fn blocks(&self) -> PgBlocks {
+        PgBlocks::new(&self.address, self.opened)
     }
 
     /// Hears from other nodes that something may be ready, until it is dropped.
@@ -198,14 +205,9 @@ impl PgStore {
             return Ok(Some(false));
         }
         let mut link = self.link()?;
-        let rows = link.rows("SELECT pg_xact_status($1::text::xid8)", values![&transaction.to_string()])?;
-        let status = rows.first().map_or(Ok(None), |r| r.text_or(0))?;
+        let fate = link.fate(transaction)?;
         self.link = Some(link);
-        match status.as_deref() {
-            Some("committed") => Ok(Some(true)),
-            Some("in progress") => Ok(None),
-            _ => Ok(Some(false)),
-        }
+        Ok(fate)
     }
 
     fn pause(&self, tried: u32) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ostler_store::{Command, Micros, Queries, Reply, Store, StoreError};
 
 use crate::{
-    Address, PgStore,
+    Address, PgBlocks, PgStore,
     link::Link,
     trouble::{Done, Trouble},
 };
@@ -80,7 +80,7 @@ impl Drop for Schema {
 /// An empty store with the schema that goes with it.
 pub struct Scratch {
     store: PgStore,
-    _schema: Schema,
+    schema: Schema,
 }
 
 impl Scratch {
@@ -96,7 +96,19 @@ impl Scratch {
             )),
             other => other,
         })?;
-        Ok(Self { store, _schema: schema })
+        Ok(Self { store, schema })
+    }
+
+    /// Its schema.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Its run logs, each time with connections of their own.
+    #[must_use]
+    pub fn blocks(&self) -> PgBlocks {
+        self.store.blocks()
     }
 }
 
