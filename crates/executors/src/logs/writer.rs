@@ -81,11 +81,16 @@ impl Room {
     /// Lets the store catch up. Must be called without any pad's lock: writing needs it.
     fn wait(&self) {
         let full = |taken: &mut (usize, Stalled)| taken.0 > IN_FLIGHT && !taken.1;
-        let (mut taken, waited) = self
-            .freed
-            .wait_timeout_while(lock(&self.taken), PATIENCE, full)
-            .unwrap_or_else(PoisonError::into_inner);
-        taken.1 |= waited.timed_out();
+        if !full(&mut *lock(&self.taken)) {
+            return;
+        }
+        blocking(|| {
+            let (mut taken, waited) = self
+                .freed
+                .wait_timeout_while(lock(&self.taken), PATIENCE, full)
+                .unwrap_or_else(PoisonError::into_inner);
+            taken.1 |= waited.timed_out();
+        });
     }
 
     fn give(&self, bytes: usize) {

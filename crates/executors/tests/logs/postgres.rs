@@ -15,7 +15,7 @@ use ostler_execution::{LogSink, Stream};
 use ostler_executors::{LogQuery, RunLogs};
 use ostler_store_postgres::scratch::{Schema, Scratch};
 
-use crate::{SALT, World, clock, lines};
+use crate::{SALT, World, clock, lines, run_at};
 
 mod prepared {
     crate::suite::suite!(super::world(&super::scratch("")));
@@ -232,37 +232,79 @@ fn a_schema_that_is_gone_keeps_nobody() {
     assert_eq!(world.logs.total_bytes(), 0);
 }
 
-/// The same flood into files and into PostgreSQL, one after the other, three times.
-#[test]
-fn the_same_flood_through_both() {
-    let count: u64 = if std::env::var_os("OSTLER_TEST_LONG").is_some() { 1_000_000 } else { 50_000 };
+/// How many lines and logs are written to compare the stores.
+fn much(long: u64, otherwise: u64) -> u64 {
+    if std::env::var_os("OSTLER_TEST_LONG").is_some() { long } else { otherwise }
+}
+
+/// Three rounds of the same into files and into PostgreSQL, by turns: says the medians of the rates. Every line is found.
+fn compare(what: &str, count: u64, write: impl Fn(&RunLogs, i64)) {
     let scratch = scratch("");
     let folder = tempfile::tempdir().unwrap();
     let mut rates = [Vec::new(), Vec::new()];
     for round in 0..3 {
-        let run = crate::run_at(1_800_000_000_000 + round);
         let places = [RunLogs::new(folder.path(), clock()), RunLogs::on(Arc::new(scratch.blocks()), clock())];
         for (logs, rates) in places.iter().zip(&mut rates) {
             let started = SystemClock.elapsed();
-            let pen = logs.writer(Some(run), 1);
-            for n in 0..count {
-                let noise = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                let line = format!("{n:010} {noise:016x}{:016x} a task that tells all it does", !noise);
-                pen.line(Stream::Stdout, line.as_bytes());
-            }
-            pen.close();
+            write(logs, 1_800_000_000_000 + round * 100_000);
             rates.push(count as f64 / (SystemClock.elapsed() - started).as_secs_f64());
-            let mut reader = logs.reader(run, LogQuery::default(), None);
-            let mut read = 0;
-            while reader.next_record().unwrap().is_some() {
-                read += 1;
+            let mut found = 0;
+            for log in logs.list() {
+                let mut reader = logs.reader(log.run, LogQuery::default(), None);
+                while reader.next_record().unwrap().is_some() {
+                    found += 1;
+                }
+                assert!(logs.delete(log.run).unwrap());
             }
-            assert_eq!(read, count);
+            assert_eq!(found, count);
         }
     }
     let [files, postgres] = rates.map(|mut rates| {
         rates.sort_by(f64::total_cmp);
         rates[1]
     });
-    println!("{count} lines: files {files:.0}/s, PostgreSQL {postgres:.0}/s, ratio {:.2}", postgres / files);
+    let ratio = postgres / files;
+    println!("{what}: {count}: files {files:.0}/s, PostgreSQL {postgres:.0}/s, ratio {ratio:.2}");
+}
+
+#[test]
+fn the_same_flood_through_both() {
+    let lines = much(1_000_000, 50_000);
+    compare("lines of one noisy run", lines, |logs, made| {
+        let pen = logs.writer(Some(run_at(made)), 1);
+        for n in 0..lines {
+            let noise = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let line = format!("{n:010} {noise:016x}{:016x} a task that tells all it does", !noise);
+            pen.line(Stream::Stdout, line.as_bytes());
+        }
+    });
+}
+
+/// As a node runs many short tasks: 64 at a time.
+#[test]
+fn the_same_short_logs_through_both() {
+    const SLOTS: u64 = 64;
+    let runs = much(20_000, 1000) / SLOTS * SLOTS;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    compare("runs of one line", runs, |logs, made| {
+        let tasks: Vec<_> = (0..SLOTS)
+            .map(|slot| {
+                let pens: Vec<_> = (0..runs / SLOTS)
+                    .map(|n| logs.writer(Some(run_at(made + (n * SLOTS + slot) as i64)), 1))
+                    .collect();
+                runtime.spawn(async move {
+                    for pen in pens {
+                        pen.line(Stream::Stdout, b"done");
+                        pen.close();
+                        tokio::task::yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        runtime.block_on(async {
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+    });
 }
