@@ -45,7 +45,7 @@ use ostler_store_postgres::Wakes;
 pub use ostler_store_sqlite::Changes;
 use ostler_store_sqlite::{NodeLock, OwnerLock};
 
-use crate::store::{Opened, Pace, Reader, StoreClock};
+use crate::store::{Beside, Opened, Pace, Reader, StoreClock};
 
 /// After how long without a sign of life others may take what a node holds.
 pub const LEASE: Span = Span::from_secs(30);
@@ -135,12 +135,12 @@ impl Embedded {
     pub fn open(place: Place, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let store = Opened::open(&place)?;
         let socket = OwnerLock::owner_of(place.beside("").as_deref()).and_then(|_| socket_path(&place));
-        let (reader, wakes) = (store.guest_reader(), store.wakes());
+        let beside = Beside { reader: store.guest_reader(), wakes: store.wakes(), logs: store.logs(&place) };
         let writing: Box<dyn Store> = match (store, socket) {
             (Opened::Sqlite(store), Some(socket)) => Box::new(link::GuestStore::new(store, Some(&socket))),
             (store, _) => store.writing(),
         };
-        Self::assemble(place, clock, writing, (reader, wakes), None)
+        Self::assemble(place, clock, writing, beside, None)
     }
 
     /// Opens a store as its owner.
@@ -160,17 +160,18 @@ impl Embedded {
                 }
             },
         };
-        let read = (store.reader(), store.wakes());
-        Self::assemble(place, clock, store.writing(), read, owner)
+        let beside = Beside { reader: store.reader(), wakes: store.wakes(), logs: store.logs(&place) };
+        Self::assemble(place, clock, store.writing(), beside, owner)
     }
 
     fn assemble(
         place: Place,
         clock: Arc<dyn Clock>,
         store: Box<dyn Store>,
-        (reader, wakes): (Reader, Option<Wakes>),
+        beside: Beside,
         owner: Option<OwnerLock>,
     ) -> Result<Self, OpenError> {
+        let Beside { reader, wakes, logs } = beside;
         let shared_clock =
             matches!(place, Place::Postgres(_)).then(|| Arc::new(StoreClock::new(clock.clone())));
         let clock: Arc<dyn Clock> = match &shared_clock {
@@ -183,7 +184,7 @@ impl Embedded {
         let for_writer = clock.clone();
         let (writer, thread) = Writer::start(store, Arc::new(move || micros(for_writer.now())))
             .map_err(|error| OpenError::Process { what: "starting the store's writer", error })?;
-        let logs = Arc::new(RunLogs::new(place.logs(), clock.clone()));
+        let logs = Arc::new(logs(clock.clone()));
         Ok(Self { place, clock, writer, reader, wakes, shared_clock, owner, logs, _thread: thread })
     }
 

@@ -51,9 +51,6 @@ impl Place {
     /// The folder of run logs: beside the file, or in the temporary folder of this process.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
-        if let Self::Postgres(_) = self {
-            return data_dir().join("logs");
-        }
         self.beside(".logs")
             .unwrap_or_else(|| std::env::temp_dir().join(format!("ostler-{}.logs", std::process::id())))
     }

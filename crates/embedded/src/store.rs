@@ -10,6 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use ostler_clock::Clock;
+use ostler_executors::RunLogs;
 use ostler_model::Span;
 use ostler_store::{Queries, Store, StoreError};
 use ostler_store_postgres::{PgStore, Wakes};
@@ -31,6 +32,16 @@ impl Reader {
             Self::Postgres(reader) => reader.queries(),
         }
     }
+}
+
+/// Makes the run logs of a store, by the clock that counts there.
+pub(crate) type MakeLogs = Box<dyn FnOnce(Arc<dyn Clock>) -> RunLogs>;
+
+/// What stands beside the writing side of a store.
+pub(crate) struct Beside {
+    pub(crate) reader: Reader,
+    pub(crate) wakes: Option<Wakes>,
+    pub(crate) logs: MakeLogs,
 }
 
 /// An open store.
@@ -60,6 +71,20 @@ impl Opened {
         match self {
             Self::Sqlite(store) => Reader::Sqlite(store.reader().on_one_connection()),
             Self::Postgres(store) => Reader::Postgres(store.reader()),
+        }
+    }
+
+    /// Where run logs are kept beside it.
+    pub(crate) fn logs(&self, place: &Place) -> MakeLogs {
+        match self {
+            Self::Sqlite(_) => {
+                let folder = place.logs();
+                Box::new(|clock| RunLogs::new(folder, clock))
+            }
+            Self::Postgres(store) => {
+                let blocks = Arc::new(store.blocks());
+                Box::new(|clock| RunLogs::on(blocks, clock))
+            }
         }
     }
 

@@ -116,3 +116,12 @@ CREATE TABLE token (
   prefix TEXT NOT NULL, scopes TEXT NOT NULL, created_by TEXT NOT NULL, created_at BIGINT NOT NULL,
   expires_at BIGINT, revoked_at BIGINT);
 CREATE UNIQUE INDEX token_name ON token (name) WHERE revoked_at IS NULL;
+
+-- Blocks of run logs, compressed as they come, in their order: place grows by one. unpacked: bytes that a block holds.
+-- Rows are only added, and deleted a log at a time.
+CREATE TABLE log (
+  machine BIGINT NOT NULL, place INTEGER NOT NULL, unpacked INTEGER NOT NULL, block BYTEA NOT NULL,
+  PRIMARY KEY (machine, place))
+  WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05,
+    toast.autovacuum_vacuum_scale_factor = 0.02);
+ALTER TABLE log ALTER COLUMN block SET STORAGE EXTERNAL;

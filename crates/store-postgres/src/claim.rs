@@ -109,7 +109,7 @@ impl Tx<'_> {
         let mut others = Quota::new(claim.want);
         let start = self.turns.after;
         let (mut at, mut wrapped, mut ended) = (start, start == 0, false);
-        while !ended && !(light.is_met() && others.is_met()) {
+        while !(ended || light.is_met() && others.is_met()) {
             let found = self.next_lanes(at)?;
             ended = wrapped && (found.len() as i64) < LANES;
             at = match found.last() {

@@ -3,7 +3,7 @@
 //! Each file holds the SQL and the rows of one subject, as in the embedded store: `start`, `claim`, `limits`, `commit`,
 //! `letters`, `hold`, `push`, `nodes`, `prune`, and under `read` the lists, definitions and history. What is particular
 //! to many writers is told where it is done: numbers of machines and events (`numbers`), rows that others have in hand
-//! (`claim`, `letters`), commits whose answer was lost (`PgStore::apply`).
+//! (`claim`, `letters`), commits whose answer was lost (`PgStore::apply`). Beside all that stand the run logs (`logs`).
 //!
 //! ```
 //! use ostler_store_postgres::Address;
@@ -17,6 +17,7 @@ mod hold;
 mod letters;
 mod limits;
 mod link;
+mod logs;
 mod migrate;
 mod names;
 mod nodes;
@@ -53,6 +54,7 @@ use crate::{
     value::{Columns, values},
 };
 pub use crate::{
+    logs::PgBlocks,
     url::Address,
     wake::{Listener, Wakes},
 };
@@ -144,6 +146,12 @@ impl PgStore {
         ReaderFactory { address: self.address.clone(), opened: self.opened }
     }
 
+    /// Keeps run logs, on connections of its own.
+    #[must_use]
+    pub fn blocks(&self) -> PgBlocks {
+        PgBlocks::new(&self.address, self.opened)
+    }
+
     /// How this store's nodes hear of one another.
     #[must_use]
     pub fn wakes(&self) -> Wakes {
@@ -221,14 +229,9 @@ impl PgStore {
             return Ok(Some(false));
         }
         let mut link = self.link()?;
-        let rows = link.rows("SELECT pg_xact_status($1::text::xid8)", values![&transaction.to_string()])?;
-        let status = rows.first().map_or(Ok(None), |r| r.text_or(0))?;
+        let fate = link.fate(transaction)?;
         self.link = Some(link);
-        match status.as_deref() {
-            Some("committed") => Ok(Some(true)),
-            Some("in progress") => Ok(None),
-            _ => Ok(Some(false)),
-        }
+        Ok(fate)
     }
 
     fn pause(&self, tried: u32) {

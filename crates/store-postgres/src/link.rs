@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::{
     trouble::{Done, Trouble},
     url::Address,
-    value::Value,
+    value::{Columns, Value, values},
 };
 
 /// A statement that takes longer is given up, with its transaction: it holds rows that others wait for.
@@ -56,7 +56,7 @@ pub(crate) struct Link {
     prepared: HashMap<String, Statement>,
     /// Statements are prepared on the server.
     prepare: bool,
-    begin: [String; 3],
+    begin: [String; 4],
 }
 
 /// How a transaction is to see the store.
@@ -68,6 +68,8 @@ pub(crate) enum Mode {
     Events,
     /// All statements see one state.
     Snapshot,
+    /// As the first, and the commit waits for no disk: a crash of the server may take the last moment of it.
+    Relaxed,
 }
 
 impl Link {
@@ -105,11 +107,12 @@ impl Link {
             }
         });
         let events = format!("{write}; LOCK TABLE event IN ROW EXCLUSIVE MODE");
+        let relaxed = format!("{write}; SET LOCAL synchronous_commit TO off");
         Ok(Self {
             client,
             prepared: HashMap::new(),
             prepare: !address.pooled,
-            begin: [write, events, snapshot],
+            begin: [write, events, snapshot, relaxed],
         })
     }
 
@@ -173,6 +176,32 @@ impl Link {
             self.prepare(sql, values)?;
         }
         block_on(try_join_all(statements.iter().map(|(sql, values)| self.tell(sql, values))))
+    }
+
+    /// Runs the last statement of a transaction and commits in the same message; gives the number of rows it changed.
+    pub(crate) fn finish(&mut self, sql: &str, values: &[Value<'_>]) -> Done<u64> {
+        self.prepare(sql, values)?;
+        let (changed, committed) =
+            block_on(async { futures::join!(self.tell(sql, values), self.client.batch_execute("COMMIT")) });
+        let changed = changed?;
+        committed?;
+        Ok(changed)
+    }
+
+    /// What became of a transaction whose commit was not answered: whether it was written, `None` while it goes on.
+    pub(crate) fn fate(&mut self, transaction: i64) -> Done<Option<bool>> {
+        let sql = "SELECT pg_xact_status($1::text::xid8)";
+        let rows = match self.rows(sql, values![&transaction.to_string()]) {
+            // The server has crashed since, and gives the number once more.
+            Err(Trouble::Poisoned(_)) => return Ok(Some(false)),
+            asked => asked?,
+        };
+        let status = rows.first().map_or(Ok(None), |r| r.text_or(0))?;
+        Ok(match status.as_deref() {
+            Some("committed") => Some(true),
+            Some("in progress") => None,
+            _ => Some(false),
+        })
     }
 
     fn prepare(&mut self, sql: &str, values: &[Value<'_>]) -> Done<()> {

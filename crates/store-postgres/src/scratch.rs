@@ -6,7 +6,7 @@ use ostler_store::{Command, Micros, Queries, Reply, Store, StoreError};
 use ostler_test_servers::POSTGRES;
 
 use crate::{
-    Address, PgStore,
+    Address, PgBlocks, PgStore,
     link::Link,
     trouble::{Done, Trouble},
 };
@@ -78,7 +78,7 @@ impl Drop for Schema {
 /// An empty store with the schema that goes with it.
 pub struct Scratch {
     store: PgStore,
-    _schema: Schema,
+    schema: Schema,
 }
 
 impl Scratch {
@@ -92,7 +92,19 @@ impl Scratch {
     pub fn open(more: &str, salt: Option<u64>) -> Result<Option<Self>, StoreError> {
         let Some(schema) = Schema::new(more) else { return Ok(None) };
         let store = PgStore::open_with(&schema.address()?, salt)?;
-        Ok(Some(Self { store, _schema: schema }))
+        Ok(Some(Self { store, schema }))
+    }
+
+    /// Its schema.
+    #[must_use]
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Its run logs, each time with connections of their own.
+    #[must_use]
+    pub fn blocks(&self) -> PgBlocks {
+        self.store.blocks()
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) enum Value<'a> {
     Ints(Vec<Option<i64>>),
     Flags(Vec<bool>),
     Texts(Vec<Option<&'a str>>),
+    Blobs(Vec<&'a [u8]>),
 }
 
 impl Value<'_> {
@@ -34,6 +35,7 @@ impl Value<'_> {
             Self::Ints(v) => (v, Type::INT8_ARRAY),
             Self::Flags(v) => (v, Type::BOOL_ARRAY),
             Self::Texts(v) => (v, Type::TEXT_ARRAY),
+            Self::Blobs(v) => (v, Type::BYTEA_ARRAY),
         }
     }
 }
@@ -61,6 +63,7 @@ value_from! {
     Vec<bool> => |v| Self::Flags(v);
     Vec<&'a str> => |v| Self::Texts(v.into_iter().map(Some).collect());
     Vec<Option<&'a str>> => |v| Self::Texts(v);
+    Vec<&'a [u8]> => |v| Self::Blobs(v);
 }
 
 /// The values of a statement.
@@ -93,6 +96,7 @@ pub(crate) trait Columns {
     fn text(&self, at: usize) -> Done<String>;
     fn text_or(&self, at: usize) -> Done<Option<String>>;
     fn flag(&self, at: usize) -> Done<bool>;
+    fn blob(&self, at: usize) -> Done<Vec<u8>>;
 }
 
 impl Columns for Row {
@@ -113,6 +117,10 @@ impl Columns for Row {
     }
 
     fn flag(&self, at: usize) -> Done<bool> {
+        self.try_get(at).map_err(Trouble::from)
+    }
+
+    fn blob(&self, at: usize) -> Done<Vec<u8>> {
         self.try_get(at).map_err(Trouble::from)
     }
 }

@@ -11,6 +11,7 @@
 //! assert!(serde_json::to_string(&claim).unwrap().contains("\"want\":16"));
 //! ```
 
+mod blocks;
 mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -20,6 +21,7 @@ mod rows;
 mod turns;
 mod writer;
 
+pub use blocks::{BlockPlace, BlockReader, BlockStore, BlockWriter, FoundBlock, Stored};
 pub use command::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
     Next, OnFull, Prune, Pruned, Push, PushStarter, PushTask, Pushed, RateLimit, Receipt, Reply, Rescued,

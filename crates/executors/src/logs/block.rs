@@ -1,4 +1,4 @@
-//! The file format: blocks of compressed records.
+//! The format of a block: compressed records behind a head.
 //!
 //! | bytes | block head |
 //! |---|---|
@@ -52,7 +52,7 @@ pub(super) fn seal(records: &[u8], count: u32) -> Vec<u8> {
 pub(super) struct Head {
     raw: u32,
     packed: u32,
-    pub records: u32,
+    records: u32,
 }
 
 impl Head {
@@ -67,9 +67,9 @@ impl Head {
         plausible.then_some(head)
     }
 
-    /// Bytes of the body that follows the head.
-    pub(super) fn body(&self) -> usize {
-        self.packed as usize
+    /// Bytes of the block, head and all.
+    pub(super) fn block_bytes(&self) -> usize {
+        HEAD + self.packed as usize
     }
 
     /// Bytes of the records, unpacked.
@@ -93,7 +93,8 @@ impl Head {
 }
 
 /// The records of a block, or `None` when it is damaged.
-pub(super) fn open(head_bytes: &[u8; HEAD], body: &[u8]) -> Option<Vec<LogRecord>> {
+pub(super) fn open(block: &[u8]) -> Option<Vec<LogRecord>> {
+    let (head_bytes, body) = block.split_first_chunk()?;
     let head = Head::parse(head_bytes)?;
     if head.checksum(body) != head_bytes[24..] {
         return None;

@@ -1,9 +1,9 @@
-//! Run logs: what attempts wrote, line by line, outside the store.
+//! Run logs: what attempts wrote, line by line, outside the records of runs.
 //!
-//! Each run that writes anything has a file `<dir>/<yyyy-mm-dd>/<run>.olog` (the day the run was made, UTC; beyond
-//! 64 MiB it goes on in `<run>.1.olog` and so on). A file is a row of compressed blocks with length and checksum, only
-//! ever appended to, so another process can read it while it grows, and what a crash tore off is stepped over. Nothing
-//! is flushed to disk by force: a power cut may take the last seconds of output, never of state.
+//! A log is a row of compressed blocks with length and checksum, only ever added to, so others read it while it grows.
+//! Where the blocks are kept is a [`BlockStore`]'s business: in files of this host ([`RunLogs::new`]: `files.rs`), or
+//! where other nodes find them ([`RunLogs::on`]). Nothing is flushed to disk by force: a power cut may take the last
+//! seconds of output, never of state.
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -22,30 +22,30 @@
 //! ```
 
 mod block;
+mod files;
 mod mask;
 mod reader;
 mod writer;
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 pub use mask::Masker;
 use ostler_clock::Clock;
 use ostler_model::Uid;
+use ostler_store::BlockStore;
 pub use reader::{LogCursor, LogQuery, LogReader, LogRecord};
 use writer::Desk;
 pub use writer::LogWriter;
+
+use files::FileBlocks;
 
 /// Bytes of one run's output that are kept unless told otherwise.
 pub const RUN_LIMIT: u64 = 1 << 30;
 
 /// The logs of a place.
 pub struct RunLogs {
-    dir: Arc<Path>,
+    blocks: Arc<dyn BlockStore>,
     clock: Arc<dyn Clock>,
     limit: u64,
     desk: Arc<Desk>,
@@ -58,15 +58,21 @@ pub struct LogFile {
     pub run: Uid,
     /// The day the run was made, `yyyy-mm-dd`.
     pub day: String,
-    /// Bytes on disk, over all its files.
+    /// Bytes that it takes where it is kept.
     pub bytes: u64,
 }
 
 impl RunLogs {
-    /// The logs under a folder, which is made with the first line.
+    /// The logs under a folder of this host, which is made with the first line.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Self {
-        Self { dir: dir.into().into(), clock, limit: RUN_LIMIT, desk: Arc::new(Desk::default()) }
+        Self::on(Arc::new(FileBlocks::new(dir.into())), clock)
+    }
+
+    /// The logs whose blocks are kept elsewhere.
+    #[must_use]
+    pub fn on(blocks: Arc<dyn BlockStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { desk: Arc::new(Desk::new(blocks.clone())), blocks, clock, limit: RUN_LIMIT }
     }
 
     /// With another limit for the bytes of one run.
@@ -79,20 +85,20 @@ impl RunLogs {
     /// The pen of one attempt. Without a run it writes nowhere.
     #[must_use]
     pub fn writer(&self, run: Option<Uid>, attempt: u32) -> LogWriter {
-        LogWriter::new(self.dir.clone(), run, attempt, self.limit, self.clock.clone(), self.desk.clone())
+        LogWriter::new(run, attempt, self.limit, self.clock.clone(), self.desk.clone())
     }
 
     /// Reads the log of a run piece by piece.
     #[must_use]
     pub fn reader(&self, run: Uid, query: LogQuery, after: Option<LogCursor>) -> LogReader {
-        LogReader::new(&self.dir, run, query, after)
+        LogReader::new(self.blocks.reader(run), query, after)
     }
 
     /// Everything that matches behind a cursor, and the cursor behind that. For logs that fit in memory; others are
     /// read with [`RunLogs::reader`].
     ///
     /// # Errors
-    /// When a file is there and cannot be read.
+    /// When the log is there and cannot be read.
     pub fn read(
         &self,
         run: Uid,
@@ -107,10 +113,10 @@ impl RunLogs {
         Ok((records, reader.cursor()))
     }
 
-    /// The last `count` lines that match, oldest first, and where to go on; reads the file from its end.
+    /// The last `count` lines that match, oldest first, and where to go on; reads the log from its end.
     ///
     /// # Errors
-    /// When a file is there and cannot be read.
+    /// When the log is there and cannot be read.
     pub fn tail(&self, run: Uid, query: &LogQuery, count: usize) -> io::Result<(Vec<LogRecord>, LogCursor)> {
         self.reader(run, query.clone(), None).tail(count)
     }
@@ -118,67 +124,46 @@ impl RunLogs {
     /// Takes the log of a run away; `false` when it had none.
     ///
     /// # Errors
-    /// When a file cannot be removed.
+    /// When it cannot be removed.
     pub fn delete(&self, run: Uid) -> io::Result<bool> {
-        let mut any = false;
-        for chunk in 0.. {
-            let path = chunk_path(&self.dir, run, chunk);
-            match fs::remove_file(&path) {
-                Ok(()) => any = true,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // The day's folder goes with its last file.
-                    if let Some(day) = path.parent().filter(|_| any) {
-                        let _ = fs::remove_dir(day);
-                    }
-                    break;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(any)
+        self.blocks.delete(run)
     }
 
-    /// Bytes on disk of one run's log.
+    /// Bytes that one run's log takes; 0, with a warning, when that cannot be found out.
     #[must_use]
     pub fn bytes(&self, run: Uid) -> u64 {
-        (0..).map_while(|chunk| fs::metadata(chunk_path(&self.dir, run, chunk)).ok()).map(|m| m.len()).sum()
+        known(self.blocks.bytes(run))
     }
 
-    /// Bytes on disk of all logs.
+    /// Bytes that all logs take, with what their store needs beside them; 0, with a warning, when that cannot be found
+    /// out.
     #[must_use]
     pub fn total_bytes(&self) -> u64 {
-        self.list().iter().map(|log| log.bytes).sum()
+        known(self.blocks.total_bytes())
     }
 
-    /// Every log, oldest day first.
+    /// Every log, oldest day first; none, with a warning, when they cannot be listed.
     #[must_use]
     pub fn list(&self) -> Vec<LogFile> {
-        let mut logs: std::collections::BTreeMap<(String, Uid), u64> = std::collections::BTreeMap::new();
-        for day in entries(&self.dir) {
-            for file in entries(&day.path()) {
-                let name = file.file_name();
-                let stem = name.to_str().and_then(|name| name.strip_suffix(".olog"));
-                let Some(run) = stem.and_then(|stem| stem.split('.').next()?.parse().ok()) else { continue };
-                let day = day.file_name().to_string_lossy().into_owned();
-                *logs.entry((day, run)).or_default() += file.metadata().map_or(0, |m| m.len());
-            }
-        }
-        logs.into_iter().map(|((day, run), bytes)| LogFile { run, day, bytes }).collect()
+        let mut logs: Vec<LogFile> = known(self.blocks.list())
+            .into_iter()
+            .map(|(run, bytes)| LogFile { run, day: day_of(run), bytes })
+            .collect();
+        logs.sort_by(|a, b| (&a.day, a.run).cmp(&(&b.day, b.run)));
+        logs
     }
 }
 
-fn entries(dir: &Path) -> impl Iterator<Item = fs::DirEntry> {
-    fs::read_dir(dir).into_iter().flatten().flatten()
+/// What was found out about logs.
+fn known<T: Default>(found: io::Result<T>) -> T {
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the run logs cannot be looked at");
+        T::default()
+    })
 }
 
-/// The path of one file of a run's log; the id tells the day, so nothing has to be looked up.
-fn chunk_path(dir: &Path, run: Uid, chunk: u32) -> PathBuf {
+/// The day a run was made, UTC.
+fn day_of(run: Uid) -> String {
     let made = Timestamp::from_millisecond(run.machine().unix_ms()).unwrap_or(Timestamp::UNIX_EPOCH);
-    let day = dir.join(made.strftime("%Y-%m-%d").to_string());
-    day.join(if chunk == 0 { format!("{run}.olog") } else { format!("{run}.{chunk}.olog") })
-}
-
-/// The path of another file of the same log.
-fn sibling(first: &Path, chunk: u32) -> PathBuf {
-    if chunk == 0 { first.to_path_buf() } else { first.with_extension(format!("{chunk}.olog")) }
+    made.strftime("%Y-%m-%d").to_string()
 }

@@ -1,22 +1,13 @@
-//! The reading side: whole blocks in order, from a cursor, while the file grows.
+//! The reading side: whole blocks in order, from a cursor, while the log grows.
 
-use std::{
-    collections::VecDeque,
-    fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::VecDeque, io, time::Duration};
 
 use jiff::Timestamp;
 use ostler_execution::Stream;
-use ostler_model::Uid;
+use ostler_store::{BlockPlace, BlockReader, FoundBlock};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    block::{self, HEAD, Head, MARK},
-    chunk_path, sibling,
-};
+use super::block;
 
 /// How often a reader that follows looks for more.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -64,33 +55,41 @@ pub struct LogCursor {
     record: u32,
 }
 
+impl LogCursor {
+    fn at(place: BlockPlace) -> Self {
+        Self { chunk: place.chunk, offset: place.offset, record: 0 }
+    }
+
+    fn place(self) -> BlockPlace {
+        BlockPlace { chunk: self.chunk, offset: self.offset }
+    }
+}
+
 /// Reads a log from a cursor on. At its end it may be asked again: the log may have grown.
 pub struct LogReader {
-    first: PathBuf,
+    blocks: Box<dyn BlockReader>,
     query: LogQuery,
     /// The block that is read next; `record` of it are to be stepped over.
     at: LogCursor,
-    open: Option<(u32, File)>,
     /// Records of the block before, with where each stands.
     ready: VecDeque<(LogCursor, LogRecord)>,
 }
 
 impl LogReader {
-    pub(super) fn new(dir: &Path, run: Uid, query: LogQuery, after: Option<LogCursor>) -> Self {
-        let first = chunk_path(dir, run, 0);
-        Self { first, query, at: after.unwrap_or_default(), open: None, ready: VecDeque::new() }
+    pub(super) fn new(blocks: Box<dyn BlockReader>, query: LogQuery, after: Option<LogCursor>) -> Self {
+        Self { blocks, query, at: after.unwrap_or_default(), ready: VecDeque::new() }
     }
 
     /// The next record that matches; `None` when there is none yet.
     ///
     /// # Errors
-    /// When a file is there and cannot be read.
+    /// When the log is there and cannot be read.
     pub fn next_record(&mut self) -> io::Result<Option<LogRecord>> {
         loop {
             if let Some((_, record)) = self.ready.pop_front() {
                 return Ok(Some(record));
             }
-            if !self.load()? {
+            if self.load()?.is_none() {
                 return Ok(None);
             }
         }
@@ -105,7 +104,7 @@ impl LogReader {
     /// Waits for the next record that matches, for as long as it takes.
     ///
     /// # Errors
-    /// When a file is there and cannot be read.
+    /// When the log is there and cannot be read.
     pub async fn follow(&mut self) -> io::Result<LogRecord> {
         loop {
             if let Some(record) = self.next_record()? {
@@ -117,114 +116,57 @@ impl LogReader {
 
     /// The last `count` records that match, oldest first, and where to go on.
     pub(super) fn tail(mut self, count: usize) -> io::Result<(Vec<LogRecord>, LogCursor)> {
-        let mut heads = Vec::new();
-        while let Some(head) = self.step()? {
-            heads.push(self.at);
-            self.at.offset += (HEAD + head.body()) as u64;
-        }
-        let mut end = self.at;
+        let places = self.blocks.places()?;
+        let mut end = None;
+        let mut behind = BlockPlace { chunk: u32::MAX, offset: u64::MAX };
         let mut found: VecDeque<LogRecord> = VecDeque::new();
-        for (n, at) in heads.into_iter().rev().enumerate() {
-            self.at = at;
-            self.load()?;
-            if n == 0 {
-                // Of a block that is still being written only the head is there: it is read again from here.
-                end = self.at;
+        for place in places.into_iter().rev() {
+            self.at = LogCursor::at(place);
+            let mut some = VecDeque::new();
+            while let Some(block) = self.load()? {
+                if block.at >= behind {
+                    break;
+                }
+                some.append(&mut self.ready);
+                // A damaged head may have hidden whole blocks behind it.
+                if block.at == place || block.next >= behind {
+                    break;
+                }
             }
-            for (_, record) in std::mem::take(&mut self.ready).into_iter().rev() {
+            // Of a block that is still being written only the head is there: it is read again from here.
+            end.get_or_insert(self.at);
+            behind = place;
+            for (_, record) in some.into_iter().rev() {
                 if found.len() == count {
-                    return Ok((found.into(), end));
+                    return Ok((found.into(), end.unwrap_or_default()));
                 }
                 found.push_front(record);
             }
         }
-        Ok((found.into(), end))
+        Ok((found.into(), end.unwrap_or_default()))
     }
 
-    /// Reads the next whole block into `ready`; `false` at the end.
-    fn load(&mut self) -> io::Result<bool> {
-        loop {
-            let Some(head) = self.step()? else { return Ok(false) };
-            let start = self.at;
-            let mut whole = vec![0; HEAD + head.body()];
-            if !self.read_at(start.offset, &mut whole)? {
-                // The block is still being written, or was torn and nothing came behind it yet.
-                return if self.resync()? { continue } else { Ok(false) };
+    /// Reads the next whole block into `ready`; `None` at the end.
+    fn load(&mut self) -> io::Result<Option<FoundBlock>> {
+        let mut records = Vec::new();
+        let found = self.blocks.next(self.at.place(), &mut |block| match block::open(block) {
+            Some(opened) => {
+                records = opened;
+                true
             }
-            let (head_bytes, body) = whole.split_at(HEAD);
-            let records = head_bytes.first_chunk().and_then(|head| block::open(head, body));
-            let Some(records) = records else {
-                if self.resync()? {
-                    continue;
-                }
-                return Ok(false);
-            };
-            self.at = LogCursor { offset: start.offset + whole.len() as u64, record: 0, ..start };
-            self.ready = records
-                .into_iter()
-                .enumerate()
-                .skip(start.record as usize)
-                .map(|(n, record)| (LogCursor { record: n as u32, ..start }, record))
-                .filter(|(_, record)| self.query.matches(record))
-                .collect();
-            return Ok(true);
-        }
-    }
-
-    /// Goes to the next block head, over damage and into the next file; `None` at the end.
-    fn step(&mut self) -> io::Result<Option<Head>> {
-        loop {
-            let mut bytes = [0; HEAD];
-            if self.read_at(self.at.offset, &mut bytes)? {
-                if let Some(head) = Head::parse(&bytes) {
-                    return Ok(Some(head));
-                }
-                if self.resync()? {
-                    continue;
-                }
-            }
-            // The next file is begun only when this one is complete, so one more look here settles it.
-            if !sibling(&self.first, self.at.chunk + 1).exists()
-                || self.read_at(self.at.offset, &mut bytes)?
-            {
-                return Ok(None);
-            }
-            self.at = LogCursor { chunk: self.at.chunk + 1, ..LogCursor::default() };
-        }
-    }
-
-    /// Looks for the next mark behind damage.
-    fn resync(&mut self) -> io::Result<bool> {
-        let from = self.at.offset + 1;
-        let Some(file) = self.file()? else { return Ok(false) };
-        file.seek(SeekFrom::Start(from))?;
-        let mut rest = Vec::new();
-        // Damage is at most one torn block long; blocks are far below a mebibyte.
-        file.take(2 << 20).read_to_end(&mut rest)?;
-        let Some(found) = memchr::memmem::find(&rest, &MARK) else { return Ok(false) };
-        self.at = LogCursor { offset: from + found as u64, record: 0, ..self.at };
-        Ok(true)
-    }
-
-    /// Fills `bytes` from the current file; `false` when it is too short.
-    fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<bool> {
-        let Some(file) = self.file()? else { return Ok(false) };
-        file.seek(SeekFrom::Start(offset))?;
-        match file.read_exact(bytes) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn file(&mut self) -> io::Result<Option<&mut File>> {
-        if self.open.as_ref().is_none_or(|(chunk, _)| *chunk != self.at.chunk) {
-            match File::open(sibling(&self.first, self.at.chunk)) {
-                Ok(file) => self.open = Some((self.at.chunk, file)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(self.open.as_mut().map(|(_, file)| file))
+            None => false,
+        })?;
+        let Some(block) = found else { return Ok(None) };
+        let skip = if block.at == self.at.place() { self.at.record } else { 0 };
+        let start = LogCursor::at(block.at);
+        self.at = LogCursor::at(block.next);
+        self.ready = records
+            .into_iter()
+            .enumerate()
+            .skip(skip as usize)
+            .map(|(n, record)| (LogCursor { record: n as u32, ..start }, record))
+            .filter(|(_, record)| self.query.matches(record))
+            .collect();
+        Ok(Some(block))
     }
 }

@@ -1,14 +1,11 @@
-//! The writing side: lines are gathered in memory, a thread shared by all runs packs and writes them.
+//! The writing side: lines are gathered in memory, a thread shared by all runs packs them and hands them to the store.
 //!
-//! A block is written when it is full, 200 ms after its first line, or when the attempt closes its log; the last is
-//! done by whoever closes, so a short run never waits for the thread. Memory is bounded over all runs: when the disk
+//! A block is handed over when it is full, 200 ms after its first line, or when the attempt closes its log; the last is
+//! done by whoever closes, so a short run never waits for the thread. Memory is bounded over all runs: when the store
 //! is behind, a writer waits a second once and then drops, counts, and says so in the log.
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -20,45 +17,43 @@ use jiff::Timestamp;
 use ostler_clock::{Clock, SystemClock};
 use ostler_execution::{LogSink, Progress, ProgressSink, Stream};
 use ostler_model::Uid;
+use ostler_store::{BlockStore, BlockWriter, Stored};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::{
-    block::{self, HEAD, Head},
-    chunk_path,
-    mask::Masker,
-};
+use super::{block, mask::Masker};
 
 const BLOCK: usize = 64 * 1024;
 const FLUSH_AFTER: Duration = Duration::from_millis(200);
-/// A file of a log ends there and the next begins.
-const CHUNK: u64 = 64 << 20;
 /// Unwritten blocks of all runs together.
 const IN_FLIGHT: usize = 16 << 20;
-/// How long one writer waits for room, once for each time the disk falls behind.
+/// How long one writer waits for room, once for each time the store falls behind.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long closing waits until the store has everything. While it has not, it would not take the run's end either.
+const CLOSING: Duration = Duration::from_secs(5);
 /// Longer lines are cut into pieces.
 const PIECE: usize = 64 * 1024;
 /// Progress goes to the log at most so often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// What the writers of a place share: the thread, and the bound on memory.
-#[derive(Default)]
+/// What the writers of a place share: the store, the thread, and the bound on memory.
 pub(super) struct Desk {
+    blocks: Arc<dyn BlockStore>,
     thread: Mutex<Option<Sender<Arc<Pad>>>>,
-    room: Room,
+    room: Arc<Room>,
 }
 
-/// Bytes of blocks that wait to be written.
+/// Bytes of blocks that wait to be stored.
 #[derive(Default)]
 struct Room {
     taken: Mutex<(usize, Stalled)>,
     freed: Condvar,
 }
 
-/// Someone waited for the disk in vain; until there is room nobody waits again.
+/// Someone waited for the store in vain; until there is room nobody waits again.
 type Stalled = bool;
 
 impl Room {
-    /// Takes room for a block; `false` when the disk is known to be behind.
+    /// Takes room for a full block; `false` when the store is known to be behind.
     fn take(&self, bytes: usize) -> bool {
         let mut taken = lock(&self.taken);
         taken.1 &= taken.0 + bytes > IN_FLIGHT;
@@ -68,14 +63,34 @@ impl Room {
         !taken.1
     }
 
-    /// Lets the disk catch up. Must be called without any pad's lock: writing needs it.
+    /// Takes room for a block that need not be handed over yet; `false` when there is none.
+    fn spare(&self, bytes: usize) -> bool {
+        let mut taken = lock(&self.taken);
+        let fits = taken.0 + bytes <= IN_FLIGHT;
+        if fits {
+            taken.0 += bytes;
+        }
+        fits
+    }
+
+    /// Counts a block for which there must be room: the last one of an attempt.
+    fn force(&self, bytes: usize) {
+        lock(&self.taken).0 += bytes;
+    }
+
+    /// Lets the store catch up. Must be called without any pad's lock: writing needs it.
     fn wait(&self) {
         let full = |taken: &mut (usize, Stalled)| taken.0 > IN_FLIGHT && !taken.1;
-        let (mut taken, waited) = self
-            .freed
-            .wait_timeout_while(lock(&self.taken), PATIENCE, full)
-            .unwrap_or_else(PoisonError::into_inner);
-        taken.1 |= waited.timed_out();
+        if !full(&mut *lock(&self.taken)) {
+            return;
+        }
+        blocking(|| {
+            let (mut taken, waited) = self
+                .freed
+                .wait_timeout_while(lock(&self.taken), PATIENCE, full)
+                .unwrap_or_else(PoisonError::into_inner);
+            taken.1 |= waited.timed_out();
+        });
     }
 
     fn give(&self, bytes: usize) {
@@ -86,6 +101,10 @@ impl Room {
 }
 
 impl Desk {
+    pub(super) fn new(blocks: Arc<dyn BlockStore>) -> Self {
+        Self { blocks, thread: Mutex::default(), room: Arc::default() }
+    }
+
     /// Has a pad written: at once if it holds full blocks, else when its time has come.
     fn send(self: &Arc<Self>, pad: &Arc<Pad>) {
         let mut thread = lock(&self.thread);
@@ -118,27 +137,44 @@ fn write_pads(pads: &Receiver<Arc<Pad>>, desk: impl Fn() -> Option<Arc<Desk>>) {
                 if lock(&pad.state).full.is_empty() {
                     due.push_back((clock.elapsed() + FLUSH_AFTER, pad));
                 } else {
-                    pad.write(&desk.room, false);
+                    pad.hand_over(&desk, Blocks::Full);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         while due.front().is_some_and(|(at, _)| *at <= clock.elapsed()) {
-            if let Some((_, pad)) = due.pop_front() {
-                pad.write(&desk.room, true);
+            if let Some((_, pad)) = due.pop_front()
+                && !pad.hand_over(&desk, Blocks::Due)
+            {
+                due.push_back((clock.elapsed() + FLUSH_AFTER, pad));
             }
         }
     }
 }
 
-/// The log of one attempt on its way to the disk.
+/// The log of one attempt on its way to the store.
 struct Pad {
+    run: Uid,
     attempt: u32,
     limit: u64,
     state: Mutex<State>,
-    /// Held while writing, so that blocks reach the file in order whoever writes them.
-    file: Mutex<Place>,
+    /// A block was stored or lost.
+    settled: Condvar,
+    /// Held while handing over, so that blocks reach the store in order whoever does it. Most runs write nothing, so
+    /// it is made when it is needed.
+    writer: Mutex<Option<Box<dyn BlockWriter>>>,
+}
+
+/// Which blocks are handed over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blocks {
+    /// Those that are full.
+    Full,
+    /// The open one as well, if there is room for it: there may be more room later.
+    Due,
+    /// All.
+    Last,
 }
 
 #[derive(Default)]
@@ -149,8 +185,12 @@ struct State {
     taken: Option<u64>,
     /// Lines and bytes beyond the limit.
     beyond: (u64, u64),
-    /// Lines dropped since the last block because the disk was behind.
+    /// Lines dropped since the last block because the store was behind.
     dropped: u64,
+    /// Blocks that the store has been given and has not settled.
+    pending: usize,
+    /// Someone waited for them in vain; until one is stored nobody waits again.
+    in_vain: bool,
 }
 
 #[derive(Default)]
@@ -159,85 +199,87 @@ struct Block {
     records: u32,
 }
 
-/// Where the next block goes. Most runs write nothing, so the path is worked out when it is needed.
-struct Place {
-    dir: Arc<Path>,
-    run: Uid,
-    chunk: u32,
-}
-
 impl Pad {
-    /// Writes what is full, and what is open as well if `all`.
-    fn write(&self, room: &Room, all: bool) {
-        let mut place = lock(&self.file);
+    /// Hands blocks to the store; `false` when there is no room for the open one.
+    fn hand_over(self: &Arc<Self>, desk: &Desk, which: Blocks) -> bool {
+        let mut writer = lock(&self.writer);
         loop {
             let mut state = lock(&self.state);
-            let (block, reserved) = match state.full.pop_front() {
-                Some(block) => (block, true),
-                None if all && state.open.records > 0 => (std::mem::take(&mut state.open), false),
-                None => return,
+            let block = match state.full.pop_front() {
+                // It has its room.
+                Some(block) => block,
+                None if which == Blocks::Full || state.open.records == 0 => return true,
+                None => {
+                    let bytes = state.open.bytes.len();
+                    match which {
+                        Blocks::Last => desk.room.force(bytes),
+                        _ if desk.room.spare(bytes) => {}
+                        _ => return false,
+                    }
+                    std::mem::take(&mut state.open)
+                }
             };
+            state.pending += 1;
             drop(state);
-            let written = place.append(&block::seal(&block.bytes, block.records));
-            if reserved {
-                room.give(block.bytes.len());
-            }
-            if let Err(error) = written {
-                let path = place.path();
-                tracing::warn!(path = %path.display(), %error, "lines of a run log could not be written");
-                lock(&self.state).dropped += u64::from(block.records);
-            }
+            let sealed = block::seal(&block.bytes, block.records);
+            let stored = self.stored(&block, desk.room.clone());
+            writer.get_or_insert_with(|| desk.blocks.writer(self.run)).append(
+                sealed,
+                block.bytes.len() as u32,
+                stored,
+            );
         }
+    }
+
+    /// What is done when the store has settled a block.
+    fn stored(self: &Arc<Self>, block: &Block, room: Arc<Room>) -> Stored {
+        let pad = self.clone();
+        let (bytes, records) = (block.bytes.len(), block.records);
+        Box::new(move |stored| {
+            room.give(bytes);
+            let mut state = lock(&pad.state);
+            state.pending -= 1;
+            match stored {
+                Ok(()) => state.in_vain = false,
+                Err(error) => {
+                    tracing::warn!(run = %pad.run, %error, "lines of a run log could not be written");
+                    state.dropped += u64::from(records);
+                }
+            }
+            drop(state);
+            pad.settled.notify_all();
+        })
+    }
+
+    /// Waits until the store has settled what it was given.
+    fn settle(&self) {
+        let state = lock(&self.state);
+        if state.pending == 0 || state.in_vain {
+            return;
+        }
+        drop(state);
+        blocking(|| {
+            let (mut state, waited) = self
+                .settled
+                .wait_timeout_while(lock(&self.state), CLOSING, |state| state.pending > 0)
+                .unwrap_or_else(PoisonError::into_inner);
+            if waited.timed_out() {
+                state.in_vain = true;
+                tracing::warn!(run = %self.run, "the last lines of a run log are not written yet");
+            }
+        });
     }
 }
 
-impl Place {
-    fn path(&self) -> PathBuf {
-        chunk_path(&self.dir, self.run, self.chunk)
-    }
-
-    fn append(&mut self, block: &[u8]) -> io::Result<()> {
-        let mut file = self.open()?;
-        while file.metadata()?.len() >= CHUNK {
-            self.chunk += 1;
-            file = self.open()?;
-        }
-        file.write_all(block)
-    }
-
-    fn open(&self) -> io::Result<File> {
-        let path = self.path();
-        let open = || OpenOptions::new().append(true).create(true).open(&path);
-        match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(day) = path.parent() {
-                    fs::create_dir_all(day)?;
-                }
-                open()
-            }
-            other => other,
-        }
-    }
-
-    /// Unpacked bytes that earlier attempts have left, from the heads of their blocks.
-    fn already(&self) -> u64 {
-        let mut total = 0;
-        for chunk in 0.. {
-            let Ok(mut file) = File::open(chunk_path(&self.dir, self.run, chunk)) else { break };
-            let mut head = [0; HEAD];
-            while file.read_exact(&mut head).is_ok() {
-                let Some(parsed) = Head::parse(&head) else { break };
-                total += parsed.raw_bytes();
-                if file.seek(SeekFrom::Current(parsed.body() as i64)).is_err() {
-                    break;
-                }
-            }
-        }
-        total
+/// Does something that waits, without keeping other tasks of a runtime from its thread.
+fn blocking<T>(wait: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+        _ => wait(),
     }
 }
 
-/// Writes the log of one attempt. Closing it, or dropping it, brings the last lines to the file.
+/// Writes the log of one attempt. Closing it, or dropping it, brings the last lines to the store.
 pub struct LogWriter {
     pad: Option<Arc<Pad>>,
     clock: Arc<dyn Clock>,
@@ -255,7 +297,6 @@ struct Masking {
 
 impl LogWriter {
     pub(super) fn new(
-        dir: Arc<Path>,
         run: Option<Uid>,
         attempt: u32,
         limit: u64,
@@ -263,8 +304,8 @@ impl LogWriter {
         desk: Arc<Desk>,
     ) -> Self {
         let pad = run.map(|run| {
-            let file = Mutex::new(Place { dir, run, chunk: 0 });
-            Arc::new(Pad { attempt, limit, state: Mutex::default(), file })
+            let (state, settled, writer) = Default::default();
+            Arc::new(Pad { run, attempt, limit, state, settled, writer })
         });
         Self { pad, clock, desk, masking: Mutex::default(), progressed: Mutex::default() }
     }
@@ -276,7 +317,8 @@ impl LogWriter {
         masker.mask(text)
     }
 
-    /// Brings everything to the file; when it returns, a reader finds it there. The writer can be used again.
+    /// Brings everything to the store; when it returns, a reader finds it there, unless the store is away for longer
+    /// than a caller can be kept: then it comes when the store is back. The writer can be used again.
     pub fn close(&self) {
         let Some(pad) = &self.pad else { return };
         for stream in [Stream::Stdout, Stream::Stderr, Stream::System] {
@@ -301,7 +343,8 @@ impl LogWriter {
             state.say_dropped(&self.clock, pad.attempt);
         }
         drop(state);
-        pad.write(&self.desk.room, true);
+        pad.hand_over(&self.desk, Blocks::Last);
+        pad.settle();
     }
 
     fn record(&self, stream: Stream, line: &[u8]) {
@@ -309,7 +352,12 @@ impl LogWriter {
         let mut state = lock(&pad.state);
         let before = match state.taken {
             Some(taken) => taken,
-            None => lock(&pad.file).already(),
+            // No attempt has been there before the first.
+            None if pad.attempt <= 1 => 0,
+            None => blocking(|| self.desk.blocks.unpacked(pad.run)).unwrap_or_else(|error| {
+                tracing::warn!(run = %pad.run, %error, "what earlier attempts wrote does not count for the limit");
+                0
+            }),
         };
         let now = self.clock.now();
         if before >= pad.limit {
@@ -356,7 +404,11 @@ impl State {
 
     fn say_dropped(&mut self, clock: &Arc<dyn Clock>, attempt: u32) {
         let lines = std::mem::take(&mut self.dropped);
-        self.remark(clock, attempt, &format!("[{lines} lines were dropped: the disk was behind]"));
+        self.remark(
+            clock,
+            attempt,
+            &format!("[{lines} lines were dropped: they came faster than they could be stored]"),
+        );
     }
 }
 

@@ -39,7 +39,7 @@ const HISTORY: &str = "WITH RECURSIVE chain AS (
 /// The first event that is not settled: below it nothing can appear any more.
 pub(crate) fn horizon(link: &mut Link, base: i64) -> Done<i64> {
     let row = link.rows(OLDEST, &[])?;
-    Ok(row.first().map_or(Ok(0), |r| r.int(0)).map(|oldest| first_of(oldest + base))?)
+    row.first().map_or(Ok(0), |r| r.int(0)).map(|oldest| first_of(oldest + base))
 }
 
 /// Events after a number. The horizon is read by a statement of its own, before the events: what it says is over is

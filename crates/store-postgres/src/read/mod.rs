@@ -2,6 +2,7 @@
 
 mod definitions;
 pub(crate) mod history;
+mod logs;
 pub(crate) mod queue;
 pub(crate) mod runs;
 
@@ -36,7 +37,7 @@ impl Reader {
     }
 
     /// Several statements on one state of the store. Asked once more on a new connection when the old one was gone.
-    fn at_once<T>(&self, work: impl Fn(&mut View<'_>) -> Done<T>) -> Result<T, StoreError> {
+    pub(crate) fn at_once<T>(&self, work: impl Fn(&mut View<'_>) -> Done<T>) -> Result<T, StoreError> {
         self.asked(|link| {
             link.begin(Mode::Snapshot, None)?;
             let seen = work(&mut View { link });
@@ -46,7 +47,7 @@ impl Reader {
         })
     }
 
-    fn asked<T>(&self, work: impl Fn(&mut Link) -> Done<T>) -> Result<T, StoreError> {
+    pub(crate) fn asked<T>(&self, work: impl Fn(&mut Link) -> Done<T>) -> Result<T, StoreError> {
         let mut place = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         let known = place.is_some();
         match self.ask(&mut place, &work) {
