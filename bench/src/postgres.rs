@@ -147,7 +147,7 @@ pub(crate) fn round(runs: usize) -> [f64; 5] {
     let b = runs as f64 / seconds(|| bare.drain(runs));
     drop(bare);
     let schema = Schema::new("").unwrap();
-    let place = || Place::Postgres(schema.address().unwrap());
+    let place = || Place::Postgres(Box::new(schema.address().unwrap()));
     let mut shops = vec![Shop::at(place())];
     let c = runs as f64 / seconds(|| shops[0].enqueue(runs));
     let d = runs as f64 / drain(&shops, runs);
@@ -186,7 +186,7 @@ pub(crate) fn q2(runs: usize, rounds: usize) {
 /// Start latency of one node on an idle queue.
 pub(crate) fn q3(starts: usize) {
     let schema = Schema::new("").unwrap();
-    let shop = Shop::at(Place::Postgres(schema.address().unwrap()));
+    let shop = Shop::at(Place::Postgres(Box::new(schema.address().unwrap())));
     let mut latency = Figure::new();
     latency.fill(shop.start_latencies(starts, Duration::from_millis(5)).iter().map(|s| s * 1000.0).collect());
     drop(shop);
@@ -197,7 +197,7 @@ pub(crate) fn q3(starts: usize) {
 /// Cost against size: drain of 5000 no-op runs beside so many finished ones.
 pub(crate) fn q8(most: usize) {
     let schema = Schema::new("").unwrap();
-    let shop = Shop::at(Place::Postgres(schema.address().unwrap()));
+    let shop = Shop::at(Place::Postgres(Box::new(schema.address().unwrap())));
     println!("Q8  on PostgreSQL: drain of 5000 no-op runs beside so many finished ones");
     let mut done = 0;
     let mut first = None;

@@ -1,7 +1,11 @@
 //! Several nodes as real processes on one PostgreSQL store: killed, stopped past their lease, cut off, behind a way that
 //! delays. Nothing is lost, nothing happens oftener than its policy says, nothing is stuck. `OSTLER_CHAOS_SECONDS` says
 //! for how long (20 unless told otherwise, 600 in `./test long`).
-#![allow(clippy::unwrap_used, reason = "a test fails where a value is missing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails where a value is missing, and the real time passes for real processes"
+)]
 
 mod support;
 

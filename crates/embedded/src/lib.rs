@@ -137,7 +137,7 @@ impl Embedded {
         let socket = OwnerLock::owner_of(place.beside("").as_deref()).and_then(|_| socket_path(&place));
         let beside = Beside { reader: store.guest_reader(), wakes: store.wakes(), logs: store.logs(&place) };
         let writing: Box<dyn Store> = match (store, socket) {
-            (Opened::Sqlite(store), Some(socket)) => Box::new(link::GuestStore::new(store, Some(&socket))),
+            (Opened::Sqlite(store), Some(socket)) => Box::new(link::GuestStore::new(*store, Some(&socket))),
             (store, _) => store.writing(),
         };
         Self::assemble(place, clock, writing, beside, None)

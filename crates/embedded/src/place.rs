@@ -13,7 +13,7 @@ pub enum Place {
     /// In a file.
     File(PathBuf),
     /// In a PostgreSQL database, shared with other hosts.
-    Postgres(Address),
+    Postgres(Box<Address>),
 }
 
 impl Place {
@@ -24,7 +24,9 @@ impl Place {
     pub fn of(path: &Path) -> Result<Self, StoreError> {
         match path.to_str() {
             Some(":memory:") => Ok(Self::Memory),
-            Some(url) if Address::is_one(url) => Address::parse(url).map(Self::Postgres),
+            Some(url) if Address::is_one(url) => {
+                Address::parse(url).map(|address| Self::Postgres(Box::new(address)))
+            }
             _ => Ok(Self::File(path.to_owned())),
         }
     }

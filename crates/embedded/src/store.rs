@@ -22,7 +22,7 @@ use crate::Place;
 #[derive(Clone)]
 pub(crate) enum Reader {
     Sqlite(ostler_store_sqlite::ReaderFactory),
-    Postgres(ostler_store_postgres::ReaderFactory),
+    Postgres(Box<ostler_store_postgres::ReaderFactory>),
 }
 
 impl Reader {
@@ -46,23 +46,23 @@ pub(crate) struct Beside {
 
 /// An open store.
 pub(crate) enum Opened {
-    Sqlite(SqliteStore),
-    Postgres(PgStore),
+    Sqlite(Box<SqliteStore>),
+    Postgres(Box<PgStore>),
 }
 
 impl Opened {
     pub(crate) fn open(place: &Place) -> Result<Self, StoreError> {
         Ok(match place {
-            Place::Memory => Self::Sqlite(SqliteStore::open_memory(&OpenOptions::default())?),
-            Place::File(path) => Self::Sqlite(SqliteStore::open(path, &OpenOptions::default())?),
-            Place::Postgres(address) => Self::Postgres(PgStore::open(address)?),
+            Place::Memory => Self::Sqlite(Box::new(SqliteStore::open_memory(&OpenOptions::default())?)),
+            Place::File(path) => Self::Sqlite(Box::new(SqliteStore::open(path, &OpenOptions::default())?)),
+            Place::Postgres(address) => Self::Postgres(Box::new(PgStore::open(address)?)),
         })
     }
 
     pub(crate) fn reader(&self) -> Reader {
         match self {
             Self::Sqlite(store) => Reader::Sqlite(store.reader()),
-            Self::Postgres(store) => Reader::Postgres(store.reader()),
+            Self::Postgres(store) => Reader::Postgres(Box::new(store.reader())),
         }
     }
 
@@ -70,7 +70,7 @@ impl Opened {
     pub(crate) fn guest_reader(&self) -> Reader {
         match self {
             Self::Sqlite(store) => Reader::Sqlite(store.reader().on_one_connection()),
-            Self::Postgres(store) => Reader::Postgres(store.reader()),
+            Self::Postgres(store) => Reader::Postgres(Box::new(store.reader())),
         }
     }
 
@@ -98,8 +98,8 @@ impl Opened {
 
     pub(crate) fn writing(self) -> Box<dyn Store> {
         match self {
-            Self::Sqlite(store) => Box::new(store),
-            Self::Postgres(store) => Box::new(store),
+            Self::Sqlite(store) => store,
+            Self::Postgres(store) => store,
         }
     }
 }

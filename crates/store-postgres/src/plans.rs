@@ -65,6 +65,7 @@ fn literal(value: &Value<'_>) -> (String, &'static str) {
         Value::Ints(v) => (list(v.iter().copied()), "bigint[]"),
         Value::Flags(v) => (list(v.iter().map(Some)), "boolean[]"),
         Value::Texts(v) => (list(v.iter().copied()), "text[]"),
+        Value::Blobs(_) => unreachable!("no statement here has any"),
     }
 }
 

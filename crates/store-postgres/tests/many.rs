@@ -1,4 +1,5 @@
 //! Several processes on one store: what only shows when others write at the same time.
+#![allow(clippy::unwrap_used, reason = "a test fails where a value is missing")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

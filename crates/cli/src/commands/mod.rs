@@ -14,6 +14,7 @@ mod init;
 mod logs;
 mod mcp;
 mod namespaces;
+mod nodes;
 mod presets;
 mod push;
 mod run;
@@ -130,6 +131,8 @@ pub enum Command {
     /// List, pause and resume namespaces
     #[command(subcommand)]
     Namespaces(namespaces::Namespaces),
+    /// Show the processes that work on the store, or did lately
+    Nodes(nodes::Nodes),
     /// Show what happened, event by event
     Events(events::Events),
     /// Show what a run wrote
@@ -176,6 +179,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Command::Approve(command) => command.run(global, true),
         Command::Reject(command) => command.run(global, false),
         Command::Namespaces(command) => command.run(global),
+        Command::Nodes(command) => command.run(global),
         Command::Events(command) => command.run(global),
         Command::Logs(command) => command.run(global),
         Command::Why(command) => command.run(global),

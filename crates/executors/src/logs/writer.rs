@@ -81,7 +81,7 @@ impl Room {
     /// Lets the store catch up. Must be called without any pad's lock: writing needs it.
     fn wait(&self) {
         let full = |taken: &mut (usize, Stalled)| taken.0 > IN_FLIGHT && !taken.1;
-        if !full(&mut *lock(&self.taken)) {
+        if !full(&mut lock(&self.taken)) {
             return;
         }
         blocking(|| {

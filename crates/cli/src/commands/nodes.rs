@@ -1,0 +1,50 @@
+//! `ostler nodes`.
+
+use clap::Args;
+use comfy_table::Cell;
+
+use super::Global;
+use crate::{context, error::CliError, output};
+
+/// Show the processes that work on the store, or did lately
+#[derive(Args)]
+#[command(
+    after_help = "A node that serves claims whatever is due; one that does not has its own runs only (`ostler run`).\n\nExamples:\n  ostler nodes\n  ostler nodes --all --output json"
+)]
+pub struct Nodes {
+    /// Those that have gone, too
+    #[arg(long)]
+    all: bool,
+}
+
+impl Nodes {
+    pub fn run(self, global: &Global) -> Result<u8, CliError> {
+        let mut nodes = context::api(global)?.nodes()?;
+        nodes.retain(|node| self.all || !node.closed);
+        let now = context::now();
+        global.output.show(&nodes, |nodes| {
+            if nodes.is_empty() {
+                return "no node works on this store; `ostler serve` starts one".to_owned();
+            }
+            let state = |closed, owner| match (closed, owner) {
+                (true, _) => "gone",
+                (false, true) => "serves",
+                (false, false) => "runs its own",
+            };
+            let rows = nodes
+                .iter()
+                .map(|node| {
+                    vec![
+                        Cell::new(node.id),
+                        Cell::new(&node.name),
+                        Cell::new(state(node.closed, node.owner)),
+                        Cell::new(node.claims),
+                        Cell::new(output::moment(Some(node.started_at), now)),
+                    ]
+                })
+                .collect();
+            output::table(&["id", "name", "state", "at work", "since"], rows)
+        });
+        Ok(0)
+    }
+}
