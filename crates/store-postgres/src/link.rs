@@ -23,6 +23,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// How long a statement waits for a row that another transaction holds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A transaction whose next statement does not come for so long is ended by the server.
+const IDLE: Duration = Duration::from_secs(3);
+
 /// What statements count on: set for the connection, or in each transaction where a pooler hands connections around.
 ///
 /// Every statement is made for an index that it walks along, from rows that it is given. Statistics would tell nothing
@@ -32,7 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// is no other (`plans.rs` holds them to it).
 fn settings(address: &Address) -> impl Iterator<Item = (&'static str, String)> + '_ {
     let off = ["enable_seqscan", "enable_bitmapscan", "enable_mergejoin", "enable_sort", "jit"];
+    // Two statements of one transaction are never far apart, unless this process is stopped: then the rows that it has in
+    // hand are let go, since others are to take over.
     let others = [
+        ("idle_in_transaction_session_timeout", IDLE.as_millis().to_string()),
         ("search_path", address.schema.clone()),
         ("statement_timeout", LONGEST.as_millis().to_string()),
         ("lock_timeout", PATIENCE.as_millis().to_string()),

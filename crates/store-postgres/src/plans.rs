@@ -8,7 +8,8 @@ use ostler_store::Order;
 use crate::{
     claim, commit, letters,
     link::Link,
-    nodes, prune, read,
+    nodes, prune,
+    read::{self, runs::Part},
     scratch::Schema,
     start,
     value::{Columns, Value},
@@ -173,7 +174,7 @@ fn statements_ride_on_their_indexes() {
     let states = RunState::ALL.map(Some).into_iter().chain([None]);
     let orders = [Order::NewestFirst, Order::OldestFirst];
     for (state, order) in states.flat_map(|state| orders.map(|order| (state, order))) {
-        for (along, sql, whose, ns, task) in read::runs::parts(state, order) {
+        for Part { of, sql, whose, ns, task } in read::runs::parts(state, order) {
             let values = vec![
                 int(i64::MAX),
                 int(-i64::MAX),
@@ -182,7 +183,7 @@ fn statements_ride_on_their_indexes() {
                 Value::Int(ns.or(nothing)),
                 Value::Int(task.or(nothing)),
             ];
-            let (index, most) = match (state, along) {
+            let (index, most) = match (state, of) {
                 (_, "parts") => ("machine_parent", finished),
                 (Some(RunState::Running), _) => ("tick", living + 2000),
                 // What lives is looked through: its size is the queue's, never the history's.

@@ -216,16 +216,24 @@ fn of_kind(kind: Kind, of_task: bool) -> String {
     format!("{MACHINE} WHERE m.id>$1 AND {only} ORDER BY m.id LIMIT $2")
 }
 
-/// The parts of lists in a state, for the test of plans: of what, the statement, whose, the namespace and the task.
+/// A part of a list, for the test of plans.
 #[cfg(test)]
-pub(crate) fn parts(
-    state: Option<RunState>,
-    order: Order,
-) -> Vec<(&'static str, String, i64, Option<i64>, Option<i64>)> {
+pub(crate) struct Part {
+    pub(crate) of: &'static str,
+    pub(crate) sql: String,
+    pub(crate) whose: i64,
+    pub(crate) ns: Option<i64>,
+    pub(crate) task: Option<i64>,
+}
+
+/// The parts of lists in a state.
+#[cfg(test)]
+pub(crate) fn parts(state: Option<RunState>, order: Order) -> Vec<Part> {
+    let part = |of, along, whose, ns, task| Part { of, sql: keys(along, state, order), whose, ns, task };
     vec![
-        ("parts", keys(Along::Parts, state, order), 1, None, None),
-        ("task", keys(Along::Task, state, order), 3, None, Some(3)),
-        ("namespace", keys(Along::Namespace, state, order), 1, Some(1), None),
-        ("all", keys(Along::All, state, order), 0, None, None),
+        part("parts", Along::Parts, 1, None, None),
+        part("task", Along::Task, 3, None, Some(3)),
+        part("namespace", Along::Namespace, 1, Some(1), None),
+        part("all", Along::All, 0, None, None),
     ]
 }
