@@ -14,10 +14,10 @@ engine=
 cleanup() {
   [ -z "$engine" ] || { kill "$engine" 2>/dev/null && wait "$engine" || true; }
   "${podman[@]}" rm --all --force >/dev/null 2>&1 || true
-  mountpoint -q "$place/root/overlay" && umount "$place/root/overlay" || true
+  mountpoint -q "$place/graph/overlay" && umount "$place/graph/overlay" || true
   rm -rf "$place"
 }
-podman=(podman --root "$place/root" --runroot "$place/run" --storage-driver vfs)
+podman=(podman --root "$place/graph" --runroot "$place/run" --storage-driver vfs)
 trap cleanup EXIT
 
 # runc takes older layouts of cgroups than crun does; limits are those that a container without more rights has anyway.

@@ -112,7 +112,9 @@ fn signal(node: &Spawned, signal: &str) {
 
 #[test]
 fn whatever_happens_to_nodes_each_run_goes_as_its_policy_says() {
-    let Some(schema) = Schema::new("&sslmode=disable") else { return };
+    // By its name the connections of this store are known from those of other tests.
+    let name = format!("ostler-fleet-{}", std::process::id());
+    let Some(schema) = Schema::new(&format!("&sslmode=disable&application_name={name}")) else { return };
     let seconds: u64 = std::env::var("OSTLER_CHAOS_SECONDS").ok().and_then(|v| v.parse().ok()).unwrap_or(20);
     let (mut draw, seed) = Draw::seeded("OSTLER_CHAOS_SEED");
     println!("{seconds} s, OSTLER_CHAOS_SEED={seed}");
@@ -176,9 +178,11 @@ fn whatever_happens_to_nodes_each_run_goes_as_its_policy_says() {
             }
             2 => {
                 *faults.entry("connections ended").or_default() += 1;
-                schema
-                    .script("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='ostler' AND pid<>pg_backend_pid()")
-                    .unwrap();
+                let all = format!(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                     WHERE application_name='{name}' AND pid<>pg_backend_pid()"
+                );
+                schema.script(&all).unwrap();
             }
             3 => {
                 *faults.entry("the way cut and slow").or_default() += 1;

@@ -4,8 +4,6 @@
 //! between namespaces by turns, inside a namespace strictly by class, inside a lane along the ready index, as far as
 //! its limits ([`crate::limits`]) allow.
 
-use std::collections::{HashMap, VecDeque};
-
 use ostler_model::{Kind, MachineId};
 use ostler_store::{Claim, Claimed, Micros, NEVER, NodeId, Receipt, StoreError};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -46,13 +44,11 @@ pub(crate) const MARK_READY: &str =
 
 const MARK: &str = "UPDATE tick SET phase=2, node=?2, fence=fence+1, since=?3 WHERE machine=?1";
 
-/// Whose turn it is. Kept in memory: to write it would cost a row in each claim.
+/// Whose turn it is, and where the last claim left off.
 #[derive(Default)]
 pub(crate) struct Turns {
-    /// Rows that each namespace has been given.
-    given: HashMap<i64, i64>,
-    /// What the least served one had at the last claim: one that was idle has saved up nothing.
-    least: i64,
+    /// What each namespace has been given.
+    shares: ostler_store::Turns,
     /// Where the last claim left off when there were more lanes than it weighs.
     after: i64,
     /// When the rates of lanes were last looked at: of own lanes, of shared ones.
@@ -125,47 +121,28 @@ impl Tx<'_> {
         if quota.is_met() {
             return Ok(());
         }
-        let mut queues = self.queues(lanes);
+        let lanes = lanes.into_iter().map(|(id, lane)| (lane.ns, lane.class, (id, lane)));
+        let mut queues = self.turns.shares.queues(lanes);
         while !quota.is_met() && !queues.is_empty() {
-            let next =
-                (0..queues.len()).min_by_key(|i| self.turns.given.get(&queues[*i].0)).unwrap_or_default();
+            let next = (0..queues.len())
+                .min_by_key(|i| self.turns.shares.given(queues[*i].namespace()))
+                .unwrap_or_default();
             let turn = quota.left().min((quota.want / queues.len()).max(1));
-            let (ns, queue) = &mut queues[next];
-            let Some((id, lane)) = queue.pop_front() else {
+            let ns = queues[next].namespace();
+            let Some((class, (id, lane))) = queues[next].pop() else {
                 queues.swap_remove(next);
                 continue;
             };
             let before = quota.taken.len();
             self.take_from(id, &lane, node, turn, &mut quota.taken)?;
             let took = quota.taken.len() - before;
-            *self.turns.given.entry(*ns).or_default() += took as i64;
+            self.turns.shares.served(ns, took);
             if took == turn {
-                // There may be more in it; others of its class come first.
-                let after = queue.partition_point(|(_, other)| other.class <= lane.class);
-                queue.insert(after, (id, lane));
+                // There may be more in it.
+                queues[next].put_back(class, (id, lane));
             }
         }
         Ok(())
-    }
-
-    /// The lanes of each namespace by class. A namespace that comes back begins where the least served one stands.
-    fn queues(&mut self, lanes: Lanes) -> Vec<(i64, VecDeque<(i64, Lane)>)> {
-        let mut queues: Vec<(i64, VecDeque<(i64, Lane)>)> = Vec::new();
-        for (id, lane) in lanes {
-            match queues.iter_mut().find(|(ns, _)| *ns == lane.ns) {
-                Some((_, queue)) => queue.push_back((id, lane)),
-                None => queues.push((lane.ns, VecDeque::from([(id, lane)]))),
-            }
-        }
-        let least = self.turns.least;
-        for (ns, queue) in &mut queues {
-            queue.make_contiguous().sort_by_key(|(_, lane)| lane.class);
-            let given = self.turns.given.entry(*ns).or_insert(least);
-            *given = (*given).max(least);
-        }
-        let active = queues.iter().filter_map(|(ns, _)| self.turns.given.get(ns));
-        self.turns.least = active.min().copied().unwrap_or(least);
-        queues
     }
 
     /// Takes rows of one lane as its limits allow.

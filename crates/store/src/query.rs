@@ -13,6 +13,48 @@ use crate::{
 #[serde(transparent)]
 pub struct Cursor(pub String);
 
+impl Cursor {
+    /// Behind a machine's key.
+    #[must_use]
+    pub fn of_key(key: i64) -> Self {
+        let mut left = key.unsigned_abs();
+        let mut digits = Vec::new();
+        while left > 0 || digits.is_empty() {
+            digits.push(char::from_digit((left % 36) as u32, 36).unwrap_or('0'));
+            left /= 36;
+        }
+        Self(digits.iter().rev().collect())
+    }
+
+    /// The key of a cursor, or what stands for none.
+    ///
+    /// # Errors
+    /// The text is no such cursor.
+    pub fn key(cursor: Option<&Self>, otherwise: i64) -> Result<i64, StoreError> {
+        match cursor {
+            None => Ok(otherwise),
+            Some(Self(text)) => i64::from_str_radix(text, 36)
+                .map_err(|_| StoreError::Refused(format!("`{text}` is not the cursor of a page"))),
+        }
+    }
+
+    /// Behind a name in a namespace.
+    #[must_use]
+    pub fn of_name(namespace: &str, name: &str) -> Self {
+        Self(format!("{namespace}\u{1f}{name}"))
+    }
+
+    /// Namespace and name of a cursor; empty ones for none.
+    ///
+    /// # Errors
+    /// The text is no such cursor.
+    pub fn name(cursor: Option<&Self>) -> Result<(&str, &str), StoreError> {
+        let Some(Self(text)) = cursor else { return Ok(("", "")) };
+        text.split_once('\u{1f}')
+            .ok_or_else(|| StoreError::Refused(format!("`{text}` is not the cursor of a page")))
+    }
+}
+
 /// One page of a list.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Page<T> {
@@ -23,6 +65,15 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// Cuts one row more than asked for into a page and the cursor of the next.
+    #[must_use]
+    pub fn cut(mut items: Vec<T>, limit: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = if more { items.last().map(cursor) } else { None };
+        Self { items, next }
+    }
+
     /// True when the list ends with this page.
     #[must_use]
     pub fn is_last(&self) -> bool {

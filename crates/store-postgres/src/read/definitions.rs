@@ -3,7 +3,7 @@
 use ostler_store::{Cursor, NamespaceRow, Page, PresetRow, TaskRow};
 use tokio_postgres::Row;
 
-use super::{View, page};
+use super::View;
 use crate::{
     trouble::Done,
     value::{Columns, values},
@@ -35,7 +35,7 @@ impl View<'_> {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Done<Page<TaskRow>> {
-        let (after_ns, after_name) = after_name(after);
+        let (after_ns, after_name) = Cursor::name(after)?;
         let rows = self.many(
             &format!(
                 "{TASK} WHERE ($1 IS NULL OR n.name=$1) AND n.name>=$2 AND (n.name>$2 OR t.name>$3)
@@ -44,7 +44,7 @@ impl View<'_> {
             values![namespace, after_ns, after_name, i64::from(limit) + 1],
             task_row,
         )?;
-        Ok(page(rows, limit, |row| name_cursor(&row.namespace, &row.name)))
+        Ok(Page::cut(rows, limit, |row| Cursor::of_name(&row.namespace, &row.name)))
     }
 
     pub(super) fn definition(&mut self, row: i64) -> Done<Option<(i64, String, String, String)>> {
@@ -61,7 +61,7 @@ impl View<'_> {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Done<Page<PresetRow>> {
-        let (after_ns, after_name) = after_name(after);
+        let (after_ns, after_name) = Cursor::name(after)?;
         let rows = self.many(
             &format!(
                 "{PRESET} WHERE ($1 IS NULL OR n.name=$1) AND n.name>=$2 AND (n.name>$2 OR p.name>$3)
@@ -70,7 +70,7 @@ impl View<'_> {
             values![namespace, after_ns, after_name, i64::from(limit) + 1],
             preset_row,
         )?;
-        Ok(page(rows, limit, |row| name_cursor(&row.namespace, &row.name)))
+        Ok(Page::cut(rows, limit, |row| Cursor::of_name(&row.namespace, &row.name)))
     }
 
     pub(super) fn namespaces(&mut self, after: Option<&Cursor>, limit: u32) -> Done<Page<NamespaceRow>> {
@@ -87,17 +87,8 @@ impl View<'_> {
                 tasks: r.int(7)? as u64,
             })
         })?;
-        Ok(page(rows, limit, |row| row.name.clone()))
+        Ok(Page::cut(rows, limit, |row| Cursor(row.name.clone())))
     }
-}
-
-/// Namespace and name as a cursor.
-fn name_cursor(namespace: &str, name: &str) -> String {
-    format!("{namespace}\u{1f}{name}")
-}
-
-fn after_name(cursor: Option<&Cursor>) -> (&str, &str) {
-    cursor.and_then(|c| c.0.split_once('\u{1f}')).unwrap_or_default()
 }
 
 fn task_row(r: &Row) -> Done<TaskRow> {

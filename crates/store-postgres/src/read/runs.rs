@@ -10,7 +10,7 @@ use ostler_model::{Kind, MachineId, RunState};
 use ostler_store::{Cursor, MachineRow, NodeId, Order, Page, Phase, RunFilter, TickRow};
 use tokio_postgres::Row;
 
-use super::{View, base36, number, page};
+use super::View;
 use crate::{
     trouble::Done,
     value::{Columns, values},
@@ -150,8 +150,8 @@ impl View<'_> {
         let mut before = filter.until.map_or(i64::MAX, |id| id.0);
         let mut from = filter.since.map_or(-i64::MAX, |id| id.0);
         match filter.order {
-            Order::NewestFirst => before = before.min(number(after, i64::MAX)?),
-            Order::OldestFirst => from = from.max(number(after, -1)?.saturating_add(1)),
+            Order::NewestFirst => before = before.min(Cursor::key(after, i64::MAX)?),
+            Order::OldestFirst => from = from.max(Cursor::key(after, -1)?.saturating_add(1)),
         }
         let ns = match &filter.namespace {
             None => None,
@@ -189,7 +189,7 @@ impl View<'_> {
         if filter.order == Order::NewestFirst {
             rows.reverse();
         }
-        Ok(page(rows, limit, |row| base36(row.id.0)))
+        Ok(Page::cut(rows, limit, |row| Cursor::of_key(row.id.0)))
     }
 
     pub(super) fn machines(
@@ -199,10 +199,10 @@ impl View<'_> {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Done<Page<MachineRow>> {
-        let after = number(after, -1)?;
+        let after = Cursor::key(after, -1)?;
         let values = values![after, i64::from(limit) + 1, i64::from(kind.0), task_row];
         let rows = self.many(&of_kind(kind, task_row.is_some()), values, machine_row)?;
-        Ok(page(rows, limit, |row| base36(row.id.0)))
+        Ok(Page::cut(rows, limit, |row| Cursor::of_key(row.id.0)))
     }
 }
 

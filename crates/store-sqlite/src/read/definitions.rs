@@ -3,7 +3,7 @@
 use ostler_store::{Cursor, NamespaceRow, Page, PresetRow, StoreError, TaskRow};
 use rusqlite::{Row, params};
 
-use super::{View, page};
+use super::View;
 
 const TASK: &str =
     "SELECT t.id, n.name, t.name, t.definition, (SELECT count(*) FROM definition WHERE task=t.id), d.digest,
@@ -37,7 +37,7 @@ impl View<'_> {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Page<TaskRow>, StoreError> {
-        let (after_ns, after_name) = after_name(after)?;
+        let (after_ns, after_name) = Cursor::name(after)?;
         let rows = self.many(
             &format!(
                 "{TASK} WHERE (?1 IS NULL OR n.name=?1) AND n.name>=?2 AND (n.name>?2 OR t.name>?3) ORDER BY n.name, t.name LIMIT ?4"
@@ -45,7 +45,7 @@ impl View<'_> {
             params![namespace, after_ns, after_name, limit + 1],
             task_row,
         )?;
-        Ok(page(rows, limit, |row| name_cursor(&row.namespace, &row.name)))
+        Ok(Page::cut(rows, limit, |row| Cursor::of_name(&row.namespace, &row.name)))
     }
 
     pub(super) fn definition(&self, row: i64) -> Result<Option<(i64, String, String, String)>, StoreError> {
@@ -62,7 +62,7 @@ impl View<'_> {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Page<PresetRow>, StoreError> {
-        let (after_ns, after_name) = after_name(after)?;
+        let (after_ns, after_name) = Cursor::name(after)?;
         let rows = self.many(
             &format!(
                 "{PRESET} WHERE (?1 IS NULL OR n.name=?1) AND n.name>=?2 AND (n.name>?2 OR p.name>?3) ORDER BY n.name, p.name LIMIT ?4"
@@ -70,7 +70,7 @@ impl View<'_> {
             params![namespace, after_ns, after_name, limit + 1],
             preset_row,
         )?;
-        Ok(page(rows, limit, |row| name_cursor(&row.namespace, &row.name)))
+        Ok(Page::cut(rows, limit, |row| Cursor::of_name(&row.namespace, &row.name)))
     }
 
     pub(super) fn namespaces(
@@ -90,19 +90,8 @@ impl View<'_> {
                 tasks: r.get::<_, i64>(7)? as u64,
             })
         })?;
-        Ok(page(rows, limit, |row| row.name.clone()))
+        Ok(Page::cut(rows, limit, |row| Cursor(row.name.clone())))
     }
-}
-
-/// Namespace and name as a cursor.
-fn name_cursor(namespace: &str, name: &str) -> String {
-    format!("{namespace}\u{1f}{name}")
-}
-
-fn after_name(cursor: Option<&Cursor>) -> Result<(&str, &str), StoreError> {
-    let Some(Cursor(text)) = cursor else { return Ok(("", "")) };
-    text.split_once('\u{1f}')
-        .ok_or_else(|| StoreError::Refused(format!("`{text}` is not the cursor of a page")))
 }
 
 fn task_row(r: &Row<'_>) -> rusqlite::Result<TaskRow> {

@@ -86,31 +86,6 @@ impl View<'_> {
     }
 }
 
-/// Cuts one row more than asked for into a page and the cursor of the next.
-fn page<T>(mut items: Vec<T>, limit: u32, key: impl Fn(&T) -> String) -> Page<T> {
-    let full = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    let next = if full { items.last().map(|last| Cursor(key(last))) } else { None };
-    Page { items, next }
-}
-
-fn number(cursor: Option<&Cursor>, otherwise: i64) -> Result<i64, StoreError> {
-    match cursor {
-        None => Ok(otherwise),
-        Some(Cursor(text)) => i64::from_str_radix(text, 36)
-            .map_err(|_| StoreError::Refused(format!("`{text}` is not the cursor of a page"))),
-    }
-}
-
-fn base36(mut n: i64) -> String {
-    let mut digits = Vec::new();
-    while n > 0 {
-        digits.push(char::from_digit((n % 36) as u32, 36).unwrap_or('0'));
-        n /= 36;
-    }
-    if digits.is_empty() { "0".into() } else { digits.iter().rev().collect() }
-}
-
 impl Queries for Reader {
     fn salt(&self) -> u64 {
         self.salt

@@ -10,7 +10,7 @@ use ostler_model::{Kind, MachineId, RunState};
 use ostler_store::{Cursor, MachineRow, NodeId, Order, Page, Phase, RunFilter, StoreError, TickRow};
 use rusqlite::{Row, params};
 
-use super::{View, base36, number, page};
+use super::View;
 
 /// A machine with its task's name and its place in the queue. Joined by primary keys.
 const MACHINE: &str = "SELECT m.id, m.kind, n.name, coalesce(k.name, ''), m.task, m.definition, m.state, m.step, m.parent,
@@ -147,8 +147,8 @@ impl View<'_> {
         let mut before = filter.until.map_or(i64::MAX, |id| id.0);
         let mut from = filter.since.map_or(i64::MIN, |id| id.0);
         match filter.order {
-            Order::NewestFirst => before = before.min(number(after, i64::MAX)?),
-            Order::OldestFirst => from = from.max(number(after, -1)?.saturating_add(1)),
+            Order::NewestFirst => before = before.min(Cursor::key(after, i64::MAX)?),
+            Order::OldestFirst => from = from.max(Cursor::key(after, -1)?.saturating_add(1)),
         }
         let ns = match &filter.namespace {
             None => None,
@@ -181,7 +181,7 @@ impl View<'_> {
         found.dedup();
         found.truncate(limit as usize + 1);
         let rows = found.into_iter().filter_map(|id| self.machine(MachineId(id)).transpose());
-        Ok(page(rows.collect::<Result<_, _>>()?, limit, |row| base36(row.id.0)))
+        Ok(Page::cut(rows.collect::<Result<_, _>>()?, limit, |row| Cursor::of_key(row.id.0)))
     }
 
     pub(super) fn machines(
@@ -191,10 +191,10 @@ impl View<'_> {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Page<MachineRow>, StoreError> {
-        let after = number(after, -1)?;
+        let after = Cursor::key(after, -1)?;
         let values = params![after, limit.saturating_add(1), kind.0, task_row];
         let rows = self.many(&of_kind(kind, task_row.is_some()), values, machine_row)?;
-        Ok(page(rows, limit, |row| base36(row.id.0)))
+        Ok(Page::cut(rows, limit, |row| Cursor::of_key(row.id.0)))
     }
 }
 
