@@ -22,6 +22,7 @@ mod place;
 mod secrets;
 mod sinks;
 mod watch;
+mod worker_logs;
 
 use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
 
@@ -30,14 +31,15 @@ pub use crate::{
     place::{Place, cache_dir, config_dir, data_dir},
     secrets::{LocalSecrets, SecretsError},
     sinks::{LineObserver, RunSinks},
+    worker_logs::WorkerLogs,
 };
 use ostler_clock::{Clock, SeededEntropy};
-use ostler_engine::{Config, Node, NodeConfig, NodeHandle, Notice, Shutdown, machines, time::micros};
+use ostler_engine::{Config, Node, NodeConfig, NodeHandle, Notice, Shutdown, Ticker, machines, time::micros};
 use ostler_execution::{Executors, Secrets};
 use ostler_executors::RunLogs;
 use ostler_model::Span;
-use ostler_service::{Actor, QueueLimit, Readers, Service, TaskCache};
-use ostler_store::{Command, NodeId, Queries, Reply, Store, StoreError, Writer};
+use ostler_service::{Actor, QueueLimit, Readers, Service, TaskCache, Workers};
+use ostler_store::{Command, NewNode, NodeId, Queries, Reply, Store, StoreError, Writer};
 use ostler_store_sqlite::{NodeLock, OpenOptions, OwnerLock, ReaderFactory, SqliteStore};
 
 /// After how long without a sign of life others may take what a node holds.
@@ -94,6 +96,10 @@ pub struct NodeOptions {
     pub role: Role,
     /// How many executions at a time.
     pub slots: u32,
+    /// What it has: it takes what asks for no other label.
+    pub labels: Vec<String>,
+    /// After how long without a sign of life others may take what a worker holds.
+    pub worker_lease: Span,
     /// How much may stand in the queue.
     pub limit: QueueLimit,
     /// Do the work.
@@ -219,7 +225,8 @@ impl Embedded {
         let process = std::process::id();
         let name = format!("{} pid {process}", host_name());
         let owner = options.role == Role::Owner;
-        let node = match self.writer.call(Command::Register { name, owner })? {
+        let new = NewNode { name, owner, labels: options.labels.clone(), slots: options.slots, worker: None };
+        let node = match self.writer.call(Command::Register(new))? {
             Reply::Node(node) => node,
             _ => return Err(StoreError::Refused("the store gave no node".into()).into()),
         };
@@ -228,16 +235,21 @@ impl Embedded {
         let presets = tasks.clone();
         let executors = options.executors.clone();
         let queries = self.queries();
+        let ticker = Arc::new(Ticker::new(
+            &machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
+            queries.salt(),
+            tasks.clone(),
+            Arc::new(SeededEntropy::from_os()),
+            Arc::new(move |uses| executors.get(uses).is_some_and(|e| e.reruns_lost())),
+        ));
         let core = Config {
             node,
             shared: owner,
             slots: options.slots,
-            salt: queries.salt(),
-            machines: machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
-            tasks: tasks.clone(),
-            entropy: Arc::new(SeededEntropy::from_os()),
-            reruns_lost: Arc::new(move |uses| executors.get(uses).is_some_and(|e| e.reruns_lost())),
+            labels: options.labels,
+            ticker: ticker.clone(),
         };
+        let (secrets, observer) = (options.secrets.clone(), options.observer.clone());
         let config = NodeConfig {
             clock: self.clock.clone(),
             writer: self.writer.clone(),
@@ -257,6 +269,7 @@ impl Embedded {
         let service =
             Service::new(self.writer.clone(), readers, self.clock.clone(), tasks, Some(handle.clone()))
                 .with_limit(options.limit);
+        let workers = Workers::new(service.clone(), ticker, secrets, observer, options.worker_lease);
         let listener = match (owner, socket_path(&self.place)) {
             (true, Some(path)) => Some(
                 link::Listener::start(&path, self.writer.clone(), handle.clone())
@@ -270,6 +283,7 @@ impl Embedded {
             self.queries(),
             node,
             self.clock.clone(),
+            options.worker_lease,
         );
         let watching = tokio::spawn(watch.run(handle.clone()));
         let writer = self.writer.clone();
@@ -281,7 +295,7 @@ impl Embedded {
             drop((lock, listener));
             ended
         });
-        Ok(Running { service, handle, task, id: node })
+        Ok(Running { service, workers, handle, task, id: node })
     }
 
     /// True when this process owns the store.
@@ -301,6 +315,8 @@ impl Embedded {
 pub struct Running {
     /// The use cases, with this node at hand.
     pub service: Service,
+    /// What workers ask for.
+    pub workers: Workers,
     /// The node.
     pub handle: NodeHandle,
     /// Its id.

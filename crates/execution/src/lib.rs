@@ -25,12 +25,15 @@
 //! ```
 
 mod cancel;
+mod output;
 mod request;
+mod secrets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use cancel::{Cancel, CancelReason};
-pub use request::{ExecEnd, ExecOutcome, ExecRequest, OUTPUT_LIMIT, Progress, Stream};
+pub use output::{OUTPUT_LIMIT, check_output};
+pub use request::{ExecEnd, ExecOutcome, ExecRequest, Progress, Stream};
 use serde_json::Value;
 
 /// Does the work of one kind of step.

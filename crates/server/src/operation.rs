@@ -223,29 +223,38 @@ impl Routes {
     }
 
     /// Adds an operation that is carried out without blocking.
-    pub(crate) fn add_async<P, Q, V, F>(
+    pub(crate) fn add_async<P, Q, B, V, F>(
         mut self,
         operation: Operation,
-        carry_out: impl Fn(Call<P, Q, ()>) -> F + Clone + Send + Sync + 'static,
+        carry_out: impl Fn(Call<P, Q, B>) -> F + Clone + Send + Sync + 'static,
     ) -> Self
     where
         P: DeserializeOwned + JsonSchema + Send + 'static,
         Q: DeserializeOwned + JsonSchema + Send + 'static,
+        B: FromBody,
         V: Answered,
         F: Future<Output = Result<V, ApiError>> + Send + 'static,
     {
-        self.described.answered::<P, Q, V>(&operation);
+        self.described.answered::<P, Q, B, V>(&operation);
         let handler = move |state: State<App>,
                             caller: Extension<Local>,
                             path: Result<RawPathParams, RawPathParamsRejection>,
                             query: RawQuery,
-                            headers: HeaderMap| {
+                            headers: HeaderMap,
+                            body: Body| {
             let carry_out = carry_out.clone();
             async move {
                 let answered = async {
                     let (app, api) = (state.0, caller.0);
                     let (path, query) = (path_of(&path)?, query_of(query.0.as_deref())?);
-                    carry_out(Call { api, path, query, body: (), headers, app }).await.map(Answered::respond)
+                    let read = app.budget.read(body).await?;
+                    let body = if read.bytes.len() < SMALL {
+                        B::read(&read.bytes, &headers)?
+                    } else {
+                        let headers = headers.clone();
+                        blocking(move || B::read(&read.bytes, &headers)).await?
+                    };
+                    carry_out(Call { api, path, query, body, headers, app }).await.map(Answered::respond)
                 };
                 answered.await.unwrap_or_else(|error| Told(error).into_response())
             }
@@ -281,6 +290,9 @@ impl<T: Serialize + JsonSchema + Send + 'static> Answered for Plain<T> {
         json(StatusCode::OK, &self.0)
     }
 }
+
+/// Bodies below this are understood at once.
+const SMALL: usize = 16 << 10;
 
 /// Requests that are carried out at a time; others wait. There are far fewer readers of the store: more at a time would
 /// hold more and not be answered sooner.

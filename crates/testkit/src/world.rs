@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use ostler_api::{RunQuery, RunView};
 use ostler_clock::{Clock, Entropy, FakeClock, SeededEntropy};
 use ostler_engine::{
-    Config, Core, Effect, Notice, Tasks, machines,
+    Config, Core, Effect, Notice, Tasks, Ticker, machines,
     start::{self, Wish},
     time::{micros, timestamp},
 };
@@ -18,7 +18,7 @@ use ostler_execution::{ExecEnd, ExecRequest};
 use ostler_model::{Cause, MachineId, RunState, Span, definition::Timetable};
 use ostler_service::{Actor, Readers, Service, TaskCache};
 use ostler_store::{
-    Command, Letter, NEVER, NodeId, Reply, RunFilter, StartOutcome, Store, StoreError, Writer,
+    Command, Letter, NEVER, NewNode, NodeId, Reply, RunFilter, StartOutcome, Store, StoreError, Writer,
 };
 use ostler_store_postgres::scratch::Scratch;
 use ostler_store_sqlite::{OpenOptions, SqliteStore};
@@ -499,21 +499,19 @@ fn new_node(
     tasks: &Arc<TaskCache>,
     slots: u32,
 ) -> Node {
-    let register = Command::Register { name: "test".into(), owner: true };
+    let register = Command::Register(NewNode { name: "test".into(), owner: true, ..NewNode::default() });
     let id = match store.apply(micros(clock.now()), &[register]).remove(0) {
         Ok(Reply::Node(id)) => id,
         other => panic!("{other:?}"),
     };
     let presets = tasks.clone();
-    let config = Config {
-        node: id,
-        shared: true,
-        slots,
-        salt: store.queries().expect("queries").salt(),
-        machines: machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
-        tasks: tasks.clone(),
-        entropy: entropy.clone(),
-        reruns_lost: Arc::new(|uses| matches!(uses, "http" | "sql")),
-    };
+    let ticker = Ticker::new(
+        &machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
+        store.queries().expect("queries").salt(),
+        tasks.clone(),
+        entropy.clone(),
+        Arc::new(|uses| matches!(uses, "http" | "sql")),
+    );
+    let config = Config { node: id, shared: true, slots, labels: Vec::new(), ticker: Arc::new(ticker) };
     Node { id, core: Core::new(config), ends: BTreeMap::new(), deaf: Vec::new() }
 }

@@ -38,7 +38,7 @@ use ostler_clock::Clock;
 use ostler_model::Uid;
 pub use reader::{LogCursor, LogQuery, LogReader, LogRecord};
 use writer::Desk;
-pub use writer::LogWriter;
+pub use writer::{LogWriter, progress_text};
 
 /// Bytes of one run's output that are kept unless told otherwise.
 pub const RUN_LIMIT: u64 = 1 << 30;
