@@ -133,11 +133,10 @@ pub fn secrets() -> Result<Arc<ostler_embedded::LocalSecrets>, CliError> {
 
 /// The executors of this process. What they start gets `files` as its soft limit of open files, when this process has
 /// changed its own.
-pub fn executors(embedded: &Embedded, files: Option<u64>) -> Result<ostler_execution::Executors, CliError> {
+pub fn executors(files: Option<u64>) -> Result<ostler_execution::Executors, CliError> {
     let program = std::env::current_exe().map_err(|e| {
         CliError::usage(format!("this program cannot find itself, which it must to start others: {e}"))
     })?;
-    let _ = embedded;
     let spawner = ostler_executors::SpawnerProgram { path: program, args: vec!["__spawner".into()] };
     Ok(ostler_executors::standard(ostler_executors::ExecutorConfig {
         spawner: match files {

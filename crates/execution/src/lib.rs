@@ -124,6 +124,13 @@ impl Executors {
         self.by_name.get(name)
     }
 
+    /// The end of a call to one that is not there.
+    #[must_use]
+    pub fn missing(&self, name: &str) -> ExecEnd {
+        let known: Vec<_> = self.names().collect();
+        ExecEnd::error("spawn", format!("this node has no executor `{name}`; it has {}", known.join(", ")))
+    }
+
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.by_name.keys().copied()

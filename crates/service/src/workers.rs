@@ -97,7 +97,8 @@ impl Workers {
         let known: BTreeSet<_> = request.holds.iter().filter_map(|job| self.claim_of(job)).collect();
         let mut rows = Vec::new();
         for (id, fence) in self.service.read(|q| q.claims(node))? {
-            if rows.len() < want && !known.contains(&(id, fence)) {
+            // However many are wanted: they were wanted when they were given.
+            if rows.len() < MAX_JOBS && !known.contains(&(id, fence)) {
                 rows.extend(self.service.read(|q| q.claimed(node, id))?);
             }
         }

@@ -159,7 +159,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             labels: serving.label.iter().map(ToString::to_string).collect(),
             worker_lease: serving.worker_lease,
             limit: QueueLimit::of(serving.max_queue),
-            executors: context::executors(&embedded, files.before)?,
+            executors: context::executors(files.before)?,
             observer: Arc::new(move |notice| {
                 onlooker.notice(notice);
                 #[cfg(feature = "otel")]

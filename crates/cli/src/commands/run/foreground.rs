@@ -55,7 +55,7 @@ pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>
             role: Role::Guest,
             slots: run.slots,
             limit: QueueLimit::none(),
-            executors: context::executors(&embedded, None)?,
+            executors: context::executors(None)?,
             observer: Arc::new(move |notice| onlooker.notice(notice)),
             lines: Some(live.clone()),
             secrets,
