@@ -343,12 +343,15 @@ where
 {
     let until = tokio::time::Instant::now() + wait;
     loop {
+        // Begins before the look: what changes during it counts as a change after it.
+        let changed = feed.changed();
         let look = ask(from).await?;
-        if look.is_worth || tokio::time::Instant::now() >= until {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        if look.is_worth || left.is_zero() {
             return Ok(look.found);
         }
         from = Some(look.next);
-        feed.changed().await;
+        let _ = tokio::time::timeout(left, changed).await;
     }
 }
 

@@ -57,6 +57,17 @@ impl Actor {
         Self { rights: Rights::Scopes(scopes), ..self.clone() }
     }
 
+    /// Whether it may take jobs as a worker and do nothing else at all.
+    #[must_use]
+    pub fn only_works(&self) -> bool {
+        match &self.rights {
+            Rights::All => false,
+            Rights::Scopes(scopes) => {
+                !scopes.is_empty() && scopes.iter().all(|scope| scope.permission == Permission::Work)
+            }
+        }
+    }
+
     fn may(&self, permission: Permission, namespace: Option<&str>) -> bool {
         match &self.rights {
             Rights::All => true,

@@ -19,10 +19,10 @@ use crate::{context, error::CliError, remote};
 )]
 pub struct Worker {
     /// How many jobs at a time
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, env = "OSTLER_WORKER_SLOTS", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     slots: u32,
     /// What this machine has, for steps that ask for it (`runs_on`); may be given several times
-    #[arg(long, value_name = "LABEL", value_delimiter = ',')]
+    #[arg(long, env = "OSTLER_WORKER_LABELS", value_name = "LABEL", value_delimiter = ',')]
     label: Vec<Name>,
     /// What the server calls it [default: host and process]
     #[arg(long)]

@@ -16,7 +16,7 @@ const CLAIMED: &str = "SELECT t.machine, t.fence-1, t.due_at, t.lost, t.woken, m
     n.name, l.home, l.id, l.light, l.concurrency<>0 AND NOT EXISTS
       (SELECT 1 FROM permit p WHERE p.\"limit\"=l.concurrency AND p.machine=t.machine)
   FROM tick t CROSS JOIN machine m ON m.id=t.machine CROSS JOIN lane l ON l.id=t.lane CROSS JOIN namespace n ON n.id=l.ns
-  WHERE t.machine=?1 AND t.phase=2 AND t.node=?2";
+  WHERE t.machine=?1 AND +t.phase=2 AND +t.node=?2";
 const NODE: &str = "SELECT id, name, owner, started_at, renewals, closed,
     (SELECT count(*) FROM tick WHERE phase=2 AND node=n.id), labels, slots, worker, draining FROM node n";
 const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=?1 ORDER BY machine LIMIT 100";
@@ -25,7 +25,7 @@ const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=?1 ORDER BY ma
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     (WITH_MAIL, "SEARCH tick USING INDEX tick_claimed (node=?)"),
     (CLAIMS, "SEARCH tick USING INDEX tick_claimed (node=?)"),
-    (CLAIMED, "SEARCH t USING INDEX tick_claimed (node=? AND rowid=?)"),
+    (CLAIMED, "SEARCH t USING INTEGER PRIMARY KEY (rowid=?)"),
     (HOLDERS, "SEARCH permit USING PRIMARY KEY (limit=?)"),
 ];
 
