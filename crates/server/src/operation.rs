@@ -17,7 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use crate::{App, Feed, document::Described, json::FromBody, problem::Told};
+use crate::{App, Feed, document::Described, json::FromBody, patience::Line, problem::Told};
 
 /// Header by which a start that is sent again is known.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -101,6 +101,8 @@ pub(crate) struct Call<P, Q, B> {
     pub(crate) body: B,
     pub(crate) headers: HeaderMap,
     pub(crate) app: App,
+    /// The line to the caller, where the answer may be held back.
+    pub(crate) line: Option<Line>,
 }
 
 impl<P, Q, B> Call<P, Q, B> {
@@ -206,7 +208,7 @@ impl Routes {
                         let _turn = turn;
                         let body = B::read(&read.bytes, &headers)?;
                         let wanted = headers.get(header::IF_NONE_MATCH).cloned();
-                        let answer = carry_out(Call { api, path, query, body, headers, app })?;
+                        let answer = carry_out(Call { api, path, query, body, headers, app, line: None })?;
                         Ok(answer_of(&operation, wanted.as_ref(), answer))
                     })
                     .await;
@@ -241,8 +243,10 @@ impl Routes {
                             path: Result<RawPathParams, RawPathParamsRejection>,
                             query: RawQuery,
                             headers: HeaderMap,
+                            line: Option<Extension<Line>>,
                             body: Body| {
             let carry_out = carry_out.clone();
+            let line = line.map(|line| line.0);
             async move {
                 let answered = async {
                     let (app, api) = (state.0, caller.0);
@@ -254,7 +258,9 @@ impl Routes {
                         let headers = headers.clone();
                         blocking(move || B::read(&read.bytes, &headers)).await?
                     };
-                    carry_out(Call { api, path, query, body, headers, app }).await.map(Answered::respond)
+                    carry_out(Call { api, path, query, body, headers, app, line })
+                        .await
+                        .map(Answered::respond)
                 };
                 answered.await.unwrap_or_else(|error| Told(error).into_response())
             }

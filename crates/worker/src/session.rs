@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -44,7 +44,7 @@ pub(crate) struct Session {
     jobs: Mutex<BTreeMap<JobRef, Arc<Held>>>,
     /// A job has ended or was taken off.
     room: Notify,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     drained: Notify,
     /// When the last heartbeat that was answered was sent, in milliseconds of this machine's clock.
     heard: AtomicU64,
@@ -61,7 +61,7 @@ impl Session {
             view,
             jobs: Mutex::default(),
             room: Notify::new(),
-            draining: AtomicBool::new(false),
+            draining: watch::channel(false).0,
             drained: Notify::new(),
             heard,
         })
@@ -159,7 +159,11 @@ impl Session {
                 wait: Some(Bounded(self.view.max_wait)),
                 holds: self.refs(),
             };
-            match self.client.claim_jobs(self.node, &request).await {
+            let asked = tokio::select! {
+                asked = self.client.claim_jobs(self.node, &request) => asked,
+                () = self.until_draining() => continue,
+            };
+            match asked {
                 Ok(answer) => {
                     pause = self.pause();
                     if answer.drain {
@@ -282,12 +286,16 @@ impl Session {
     }
 
     fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
         self.drained.notify_one();
     }
 
     fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        *self.draining.borrow()
+    }
+
+    async fn until_draining(&self) {
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
     }
 
     async fn until_drained(&self) {

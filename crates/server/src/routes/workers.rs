@@ -107,7 +107,12 @@ fn waiting(routes: Routes) -> Routes {
                 let app = call.app.clone();
                 let answer = held_back(wait, &call.app.feed, None, |_| {
                     let (app, actor, request) = (app.clone(), actor.clone(), call.body.0.clone());
+                    let line = call.line.clone();
                     async move {
+                        // Jobs for one that has gone would be lost when its lease has passed.
+                        if line.is_some_and(|line| line.is_closed()) {
+                            return Err(ApiError::bad_input("the worker has gone while it waited for jobs"));
+                        }
                         let found = blocking(move || Ok(app.workers.claim(&actor, node, &request)?)).await?;
                         let is_worth = !found.jobs.is_empty() || found.drain;
                         paused(is_worth, found).await

@@ -126,7 +126,8 @@ async fn cancelled(yard: &mut Yard, task: &str, seconds: u64) -> Result<(), Stri
     yard.cancel(id).await?;
     let run = yard.ended(id).await?;
     expect("the state", run.state, RunState::Cancelled)?;
-    expect("the reason", run.reason.as_deref(), Some("the test says so"))?;
+    let reason = run.reason.unwrap_or_default();
+    expect("that the reason is told", reason.ends_with("the test says so"), true)?;
     quick("the end of a cancelled job", asked, seconds)
 }
 
@@ -240,9 +241,7 @@ async fn drain(yard: &mut Yard) -> Result<(), String> {
     expect("the worker's exit code", code, Some(0))?;
     succeeded(&yard.ended(id).await?, 1)?;
     expect("that every worker has left", yard.workers().await?.iter().all(|w| w.closed), true)?;
-    let run = yard.client.run(waits).await.map_err(|e| e.to_string())?;
-    expect("the state of what came after SIGTERM", run.state, RunState::Ready)?;
-    // The next worker finds it as if it had never been taken.
+    // An answer that was on its way may have given it to this one; either way it was not lost.
     yard.has_worker().await?;
     succeeded(&yard.ended(waits).await?, 1)
 }

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 
 use ostler_api::{
-    ApiError, BulkFilter, EventView, LogRequest, NewToken, NodeView, Permission, RunView, Scope,
-    StartRequest, TransitionView,
+    ApiError, BulkFilter, LogRequest, NewToken, NodeView, Permission, RunQuery, RunView, Scope, StartRequest,
+    TransitionView,
 };
 use ostler_client::{Client, Secret, Server};
 use ostler_clock::SystemClock;
@@ -155,7 +155,8 @@ impl Yard {
         if let Some(mut worker) = self.worker.take() {
             let _ = worker.wait().await;
         }
-        let all = BulkFilter { task: None, reason: "the scenario failed".into(), ..BulkFilter::default() };
+        let query = Some(RunQuery { namespace: Some("test".into()), ..RunQuery::default() });
+        let all = BulkFilter { query, reason: "the scenario failed".into(), ..BulkFilter::default() };
         let _ = self.client.cancel(&all).await;
     }
 
