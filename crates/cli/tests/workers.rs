@@ -19,6 +19,13 @@ tasks:
   - meta: { id: again }
     policy: { lost: rerun }
     run: 'echo \"$OSTLER_IDEMPOTENCY_KEY\" >> tries; [ $(wc -l < tries) -gt 1 ] || exec sleep 600'
+  - meta: { id: on-gpu }
+    runs_on: [gpu, big]
+    run: echo computed
+  - meta: { id: mixed }
+    steps:
+      - { id: a, run: echo anywhere }
+      - { id: b, runs_on: gpu, run: echo there }
   - meta: { id: once }
     policy: { lost: fail }
     run: 'touch once; exec sleep 600'
@@ -286,4 +293,113 @@ fn a_worker_says_what_is_wrong_with_how_it_was_started() {
     let viewer = yard.shop.json(&["tokens", "create", "viewer", "--scope", "view"]);
     let denied = told(&["--server", &yard.server.url], viewer["secret"].as_str().unwrap());
     assert!(denied.code != 0 && denied.err.contains("the scope `work`"), "{} {}", denied.code, denied.err);
+}
+
+#[test]
+fn a_step_runs_where_its_labels_are() {
+    let yard = Yard::new();
+    let plain = yard.worker(&["--name", "plain"]);
+    let id = yard.start("on-gpu");
+    assert_eq!(yard.ended(&yard.start("greet"))["state"], "succeeded", "the worker works");
+    assert_eq!(yard.get(&format!("/runs/{id}"))["state"], "ready");
+    let why = yard.get(&format!("/why/{id}")).to_string();
+    assert!(why.contains("label `big`, `gpu`, and no living node has that"), "{why}");
+    let gpu = yard.worker(&["--label", "gpu", "--label", "big,red", "--name", "gpu"]);
+    assert_eq!(yard.ended(&id)["state"], "succeeded");
+    let flow = yard.ended(&yard.start("mixed"));
+    assert_eq!(flow["state"], "succeeded", "{flow}");
+    let nodes = yard.get("/nodes");
+    let gpu_node = nodes.as_array().unwrap().iter().find(|n| n["name"] == "gpu").unwrap().clone();
+    assert_eq!(gpu_node["labels"], json!(["big", "gpu", "red"]));
+    let at = |id: &str| yard.get(&format!("/runs/{id}/history"))[1]["body"]["node"].clone();
+    assert_eq!(at(&id), gpu_node["id"]);
+    drop((plain, gpu));
+    // One that is cancelled while nobody has its label ends.
+    let id = yard.start("on-gpu");
+    let cancel = yard.ask(&yard.admin, "POST", &format!("/runs/{id}/cancel"), &json!({ "reason": "enough" }));
+    assert_eq!(cancel.status, 200, "{}", cancel.text);
+    assert_eq!(yard.ended(&id)["state"], "cancelled");
+}
+
+#[test]
+fn a_command_runs_here_what_asks_for_labels() {
+    let shop = Shop::new();
+    shop.write("demo.yaml", FILE);
+    let told = shop.run(&["run", "demo.yaml", "--task", "on-gpu"]);
+    assert_eq!((told.code, told.out.trim()), (0, "computed"), "{}", told.err);
+    let served = shop.serve(&["demo.yaml", "--label", "gpu,big"]);
+    let started = served.post("/api/v1/tasks/demo/on-gpu/runs", &json!({}));
+    let id = started.json()["id"].as_str().unwrap().to_owned();
+    shop.wait_for("its end", || served.get(&format!("/api/v1/runs/{id}")).json()["state"] == "succeeded");
+}
+
+/// A server would otherwise go on to look for jobs for one that has gone, and give it the next that comes.
+#[test]
+fn a_worker_that_was_killed_while_it_waited_gets_nothing_more() {
+    let yard = Yard::new();
+    let mut idle = yard.worker(&["--name", "idle"]);
+    let has_come = |name: &str| {
+        let nodes = yard.get("/nodes");
+        nodes.as_array().unwrap().iter().any(|n| n["name"] == name)
+    };
+    yard.shop.wait_for("the worker", || has_come("idle"));
+    // It has asked, or is about to.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    signal(&idle, "KILL");
+    idle.wait().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let ids: Vec<_> = (0..5).map(|_| yard.start("greet")).collect();
+    let _other = yard.worker(&[]);
+    for id in ids {
+        let run = yard.ended(&id);
+        assert_eq!((&run["state"], &run["attempts"]), (&json!("succeeded"), &json!(1)), "{run}");
+    }
+}
+
+fn conformance(shop: &Shop, args: &[&str]) -> (i32, Value) {
+    let output = shop.command(&[&["worker-test", "--output", "json"], args].concat()).output().unwrap();
+    let told = support::told(output);
+    let verdicts =
+        serde_json::from_str(&told.out).unwrap_or_else(|e| panic!("{e}: {} {}", told.out, told.err));
+    (told.code, verdicts)
+}
+
+#[test]
+fn this_worker_passes_the_conformance_program() {
+    let (code, verdicts) = conformance(&Shop::new(), &["--", env!("CARGO_BIN_EXE_ostler"), "worker"]);
+    assert_eq!(code, 0, "{verdicts}");
+    assert!(verdicts.as_array().unwrap().len() >= 16);
+}
+
+fn python_worker() -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/worker/worker.py");
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn a_worker_in_python_that_was_written_from_the_page_passes_it_too() {
+    let shop = Shop::new();
+    let file = shop.write("worker.py", &python_worker());
+    let (code, verdicts) = conformance(&shop, &["--", "python3", file.to_str().unwrap()]);
+    assert_eq!(code, 0, "{verdicts}");
+}
+
+/// The program finds what it is there to find.
+#[test]
+fn a_worker_that_does_wrong_is_found_out() {
+    let wrongs = [
+        ("secrets", "text = text.replace(secret, \"***\")", "pass"),
+        ("timeout", "outcome = {\"state\": self.cut}", "outcome = {\"state\": \"lost\"}"),
+        ("order-of-lines", "batch = job.entries[:500]", "batch = job.entries[:500][::-1]"),
+        ("retry", "{\"state\": \"failed\", \"output\": values", "{\"state\": \"lost\", \"output\": values"),
+    ];
+    for (scenario, right, wrong) in wrongs {
+        let shop = Shop::new();
+        let text = python_worker();
+        assert!(text.contains(right), "{right}");
+        let file = shop.write("worker.py", &text.replace(right, wrong));
+        let (code, verdicts) =
+            conformance(&shop, &["--only", scenario, "--", "python3", file.to_str().unwrap()]);
+        assert_eq!(code, 1, "{scenario}: {verdicts}");
+    }
 }
