@@ -78,9 +78,10 @@ impl Held {
     /// Carries it out.
     pub(crate) async fn carry_out(&self, job: Job, config: &WorkerConfig) {
         let stop = job.stop_in_ms.map(Duration::from_millis);
-        let request = request(job);
-        let end = match self.place(request, config) {
-            Ok(request) => {
+        let mut request = request(job);
+        let end = match place(&mut request, config) {
+            Some(end) => end,
+            None => {
                 let work = self.execute(request, config);
                 tokio::pin!(work);
                 match stop {
@@ -94,28 +95,9 @@ impl Held {
                     },
                 }
             }
-            Err(end) => end,
         };
         let mut state = self.lock();
         state.outcome = Some(outcome(self.job, end, state.cut, &self.lines));
-    }
-
-    /// The request in a folder of this machine.
-    fn place(&self, mut request: ExecRequest, config: &WorkerConfig) -> Result<ExecRequest, ExecEnd> {
-        let Some(folder) = &request.working_directory else { return Ok(request) };
-        if std::path::Path::new(folder).is_dir() {
-            return Ok(request);
-        }
-        match &config.folder {
-            Some(own) => request.working_directory = Some(own.clone()),
-            None => {
-                let message = format!(
-                    "the folder `{folder}` is not on this worker; put it there, or say where such jobs run with `ostler worker --folder DIR`"
-                );
-                return Err(ExecEnd::error("spawn", message));
-            }
-        }
-        Ok(request)
     }
 
     async fn execute(&self, request: ExecRequest, config: &WorkerConfig) -> ExecEnd {
@@ -132,6 +114,19 @@ impl Held {
         let end = AssertUnwindSafe(executor.execute(request, context)).catch_unwind().await;
         end.unwrap_or_else(|_| ExecEnd::error("internal", "the executor panicked"))
     }
+}
+
+/// Puts a request into a folder of this machine; gives its end where there is none for it.
+fn place(request: &mut ExecRequest, config: &WorkerConfig) -> Option<ExecEnd> {
+    let folder = request.working_directory.as_ref().filter(|f| !std::path::Path::new(f).is_dir())?;
+    if let Some(own) = &config.folder {
+        request.working_directory = Some(own.clone());
+        return None;
+    }
+    let message = format!(
+        "the folder `{folder}` is not on this worker; put it there, or say where such jobs run with `ostler worker --folder DIR`"
+    );
+    Some(ExecEnd::error("spawn", message))
 }
 
 /// A job as executors take it.
