@@ -137,6 +137,8 @@ impl Shop {
         self.runtime.block_on(async {
             self.embedded
                 .start_node(NodeOptions {
+                    labels: Vec::new(),
+                    worker_lease: ostler_embedded::LEASE,
                     role: Role::Owner,
                     limit: ostler_service::QueueLimit::none(),
                     slots,

@@ -28,6 +28,7 @@ mod system;
 mod tokens;
 mod triggers;
 pub mod wire;
+pub mod workers;
 
 pub use definitions::{
     Change, DefinitionsAt, Diff, FieldChange, Held, NamespaceView, PresetView, PushReport, ScheduleCounts,

@@ -58,6 +58,18 @@ pub struct NodeView {
     pub closed: bool,
     /// Machines it has now.
     pub claims: u64,
+    /// What it has, for tasks that ask for it (`runs_on`).
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// How many executions at a time, where it has said so.
+    #[serde(default)]
+    pub slots: u32,
+    /// For a worker who speaks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// It gets nothing more.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 /// How much history stays. Whatever comes first takes the oldest.

@@ -7,10 +7,13 @@ use ostler_model::{Name, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a token lets do. Each holds those above it, but [`Permission::Admin`] alone may make tokens.
+/// What a token lets do. Each from [`Permission::View`] on holds those above it, but [`Permission::Admin`] alone may make
+/// tokens; [`Permission::Work`] stands beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
+    /// Take jobs as a worker and bring back what became of them; nothing else.
+    Work,
     /// Look.
     View,
     /// Start, cancel, run again, signal.
@@ -23,12 +26,23 @@ pub enum Permission {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::View, Self::Run, Self::Change, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Work, Self::View, Self::Run, Self::Change, Self::Admin];
+
+    /// Whether who has this may do what the other is for.
+    #[must_use]
+    pub fn holds(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Admin, _) => true,
+            (Self::Work, _) | (_, Self::Work) => self == other,
+            _ => self >= other,
+        }
+    }
 
     /// Its word.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Work => "work",
             Self::View => "view",
             Self::Run => "run",
             Self::Change => "change",
@@ -49,7 +63,7 @@ pub struct Scope {
 /// A text that is no scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a scope; write view, run, change or admin, with `:NAMESPACE` behind it for one namespace"
+    "`{0}` is not a scope; write view, run or change, with `:NAMESPACE` behind it for one namespace, or admin or work"
 )]
 pub struct ScopeError(String);
 
@@ -63,7 +77,7 @@ impl FromStr for Scope {
             None => (text, None),
         };
         let permission = Permission::ALL.into_iter().find(|p| p.word() == word).ok_or_else(refuse)?;
-        if permission == Permission::Admin && namespace.is_some() {
+        if matches!(permission, Permission::Admin | Permission::Work) && namespace.is_some() {
             return Err(refuse());
         }
         Ok(Self { permission, namespace })
@@ -98,9 +112,9 @@ impl JsonSchema for Scope {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
-            "pattern": "^(admin|(view|run|change)(:[\\p{L}\\p{N}_][\\p{L}\\p{N}_.-]{0,127})?)$",
+            "pattern": "^(admin|work|(view|run|change)(:[\\p{L}\\p{N}_][\\p{L}\\p{N}_.-]{0,127})?)$",
             "description": "A permission, everywhere or in one namespace.",
-            "examples": ["view", "run:demo", "admin"],
+            "examples": ["view", "run:demo", "admin", "work"],
         })
     }
 }
@@ -160,10 +174,10 @@ mod tests {
 
     #[test]
     fn scopes_read_back() {
-        for text in ["view", "run", "change:demo", "admin"] {
+        for text in ["view", "run", "change:demo", "admin", "work"] {
             assert_eq!(text.parse::<Scope>().unwrap().to_string(), text);
         }
-        for text in ["", "views", "run:", "admin:demo", "run:a b"] {
+        for text in ["", "views", "run:", "admin:demo", "work:demo", "run:a b"] {
             assert!(text.parse::<Scope>().is_err(), "{text}");
         }
     }

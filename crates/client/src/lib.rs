@@ -18,6 +18,7 @@
 mod blocking;
 mod calls;
 mod http;
+mod workers;
 
 pub use blocking::Blocking;
 pub use http::{Client, Secret, Server, plain};

@@ -25,6 +25,7 @@ mod secrets;
 mod sinks;
 mod store;
 mod watch;
+mod worker_logs;
 
 use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
 
@@ -33,14 +34,17 @@ pub use crate::{
     place::{Place, cache_dir, config_dir, data_dir},
     secrets::{LocalSecrets, SecretsError},
     sinks::{LineObserver, RunSinks},
+    worker_logs::WorkerLogs,
 };
 use ostler_clock::{Clock, SeededEntropy};
-use ostler_engine::{Config, Node, NodeConfig, NodeHandle, Notice, Poll, Shutdown, machines, time::micros};
+use ostler_engine::{
+    Config, Node, NodeConfig, NodeHandle, Notice, Poll, Shutdown, Ticker, machines, time::micros,
+};
 use ostler_execution::{Executors, Secrets};
 use ostler_executors::RunLogs;
 use ostler_model::Span;
-use ostler_service::{Actor, QueueLimit, Readers, Service, TaskCache};
-use ostler_store::{Command, NodeId, Queries, Reply, Store, StoreError, Writer};
+use ostler_service::{Actor, QueueLimit, Readers, Service, TaskCache, Workers};
+use ostler_store::{Command, NewNode, NodeId, Queries, Reply, Store, StoreError, Writer};
 use ostler_store_postgres::Wakes;
 pub use ostler_store_sqlite::Changes;
 use ostler_store_sqlite::{NodeLock, OwnerLock};
@@ -102,6 +106,10 @@ pub struct NodeOptions {
     pub role: Role,
     /// How many executions at a time.
     pub slots: u32,
+    /// What it has: it takes what asks for no other label.
+    pub labels: Vec<String>,
+    /// After how long without a sign of life others may take what a worker holds.
+    pub worker_lease: Span,
     /// How much may stand in the queue.
     pub limit: QueueLimit,
     /// Do the work.
@@ -245,7 +253,8 @@ impl Embedded {
         let process = std::process::id();
         let name = format!("{} pid {process}", host_name());
         let owner = options.role == Role::Owner;
-        let node = match self.writer.call(Command::Register { name, owner })? {
+        let new = NewNode { name, owner, labels: options.labels.clone(), slots: options.slots, worker: None };
+        let node = match self.writer.call(Command::Register(new))? {
             Reply::Node(node) => node,
             _ => return Err(StoreError::Refused("the store gave no node".into()).into()),
         };
@@ -255,16 +264,21 @@ impl Embedded {
         let executors = options.executors.clone();
         let queries = self.queries();
         let pace = Pace::of(&self.place, self.wakes.as_ref());
+        let ticker = Arc::new(Ticker::new(
+            &machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
+            queries.salt(),
+            tasks.clone(),
+            Arc::new(SeededEntropy::from_os()),
+            Arc::new(move |uses| executors.get(uses).is_some_and(|e| e.reruns_lost())),
+        ));
         let core = Config {
             node,
             shared: owner,
             slots: options.slots,
-            salt: queries.salt(),
-            machines: machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
-            tasks: tasks.clone(),
-            entropy: Arc::new(SeededEntropy::from_os()),
-            reruns_lost: Arc::new(move |uses| executors.get(uses).is_some_and(|e| e.reruns_lost())),
+            labels: options.labels,
+            ticker: ticker.clone(),
         };
+        let (secrets, observer) = (options.secrets.clone(), options.observer.clone());
         let config = NodeConfig {
             clock: self.clock.clone(),
             writer: self.writer.clone(),
@@ -287,6 +301,7 @@ impl Embedded {
         let service =
             Service::new(self.writer.clone(), readers, self.clock.clone(), tasks, Some(handle.clone()))
                 .with_limit(options.limit);
+        let workers = Workers::new(service.clone(), ticker, secrets, observer, options.worker_lease);
         let listener = match (owner, socket_path(&self.place)) {
             (true, Some(path)) => Some(
                 link::Listener::start(&path, self.writer.clone(), handle.clone())
@@ -300,7 +315,7 @@ impl Embedded {
             self.queries(),
             node,
             self.clock.clone(),
-            pace,
+            watch::Leases { nodes: pace, workers: options.worker_lease },
             self.shared_clock.clone().map(|clock| (clock, self.reader.clone())),
         );
         let told = handle.clone();
@@ -320,7 +335,7 @@ impl Embedded {
             drop((lock, listener, heard));
             ended
         });
-        Ok(Running { service, handle, task, id: node })
+        Ok(Running { service, workers, handle, task, id: node })
     }
 
     /// True when this process owns the store.
@@ -340,6 +355,8 @@ impl Embedded {
 pub struct Running {
     /// The use cases, with this node at hand.
     pub service: Service,
+    /// What workers ask for.
+    pub workers: Workers,
     /// The node.
     pub handle: NodeHandle,
     /// Its id.

@@ -18,7 +18,7 @@ use ostler_executors::RunLogs;
 use ostler_model::{Uid, definition::Timetable};
 use ostler_service::{Actor, Service};
 
-use crate::Place;
+use crate::{Place, WorkerLogs};
 
 type Answer<T> = Result<T, ApiError>;
 
@@ -54,6 +54,12 @@ impl Local {
     #[must_use]
     pub fn actor(&self) -> &Actor {
         &self.actor
+    }
+
+    /// What writes the logs of jobs that workers carry out.
+    #[must_use]
+    pub fn worker_logs(&self) -> WorkerLogs {
+        WorkerLogs::new(self.logs.clone())
     }
 
     /// The use cases.

@@ -5,23 +5,20 @@
 //! simulation drives it with a seed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
-use ostler_clock::Entropy;
 use ostler_execution::{CancelReason, ExecEnd, ExecRequest};
-use ostler_model::{Kind, MachineId, Span, TypedError};
-use ostler_store::{
-    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, Letter, Next, NodeId, Reply, StoreError,
-};
+use ostler_model::{MachineId, Span};
+use ostler_store::{Claim, Claimed, Command, Commit, CommitOutcome, Letter, Next, NodeId, Reply, StoreError};
 
 use crate::{
-    Task,
-    machine::{Change, Decision, Execution, Input, Machine, Outcome, World},
-    time::{after, due, micros},
+    machine::{Decision, Execution, Input},
+    ticker::{Ticker, commit},
+    time::{after, micros},
 };
 
 /// Machines that take no slot, claimed in one go.
@@ -36,12 +33,6 @@ const TICKS: usize = 256;
 /// How long the loop waits before it tries a refused store again.
 const STORE_RETRY: Span = Span::from_millis(500);
 
-/// Finds the pinned version of a task by its definition row.
-pub trait Tasks: Send + Sync {
-    /// The version; `None` when the store has it no more.
-    fn task(&self, definition: i64) -> Option<Arc<Task>>;
-}
-
 /// What the loop needs to know once.
 pub struct Config {
     /// Who claims.
@@ -50,16 +41,10 @@ pub struct Config {
     pub shared: bool,
     /// How many executions at a time.
     pub slots: u32,
-    /// The store's salt.
-    pub salt: u64,
-    /// Kinds of machines.
-    pub machines: Vec<Arc<dyn Machine>>,
-    /// Finds tasks.
-    pub tasks: Arc<dyn Tasks>,
-    /// Draws jitter.
-    pub entropy: Arc<dyn Entropy>,
-    /// Whether an executor repeats lost attempts by custom.
-    pub reruns_lost: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// What the node has: it takes what asks for no other label.
+    pub labels: Vec<String>,
+    /// Ticks what was claimed.
+    pub ticker: Arc<Ticker>,
 }
 
 /// Something the shell must do.
@@ -162,7 +147,6 @@ struct Executing {
 /// The loop's state.
 pub struct Core {
     config: Config,
-    machines: BTreeMap<Kind, Arc<dyn Machine>>,
     held: HashMap<MachineId, Held>,
     /// Claimed and not ticked yet.
     backlog: VecDeque<MachineId>,
@@ -185,10 +169,8 @@ impl Core {
     /// A loop that holds nothing and wants work.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let machines = config.machines.iter().map(|m| (m.kind(), m.clone())).collect();
         Self {
             config,
-            machines,
             held: HashMap::new(),
             backlog: VecDeque::new(),
             taken: 0,
@@ -273,6 +255,7 @@ impl Core {
                     want: if light_first { 0 } else { free },
                     light: LIGHT_CLAIMS,
                     shared: self.config.shared,
+                    labels: self.config.labels.clone(),
                 })));
             }
         }
@@ -348,7 +331,7 @@ impl Core {
             if held.row.lost {
                 self.effects.push(Effect::Notice(Notice::Lost { namespace: held.row.namespace.clone() }));
             }
-            let decision = tick(&self.config, &self.machines, now, &held.row, Input::Due);
+            let decision = self.config.ticker.tick(now, &held.row, Input::Due);
             self.taken -= u32::from(held.slot);
             held.slot = matches!(decision, Decision::Execute(_));
             self.taken += u32::from(held.slot);
@@ -379,7 +362,7 @@ impl Core {
                 Decision::Commit(change) => {
                     // A slot that was kept for it is free again.
                     self.hungry |= !held.row.light;
-                    self.commits.push(record(self.config.node, &held.row, *change));
+                    self.commits.push(commit(self.config.node, &held.row, *change));
                 }
             }
         }
@@ -398,16 +381,7 @@ impl Core {
         let took = Duration::try_from(now.duration_since(started)).unwrap_or_default();
         self.effects.push(Effect::Notice(Notice::Executed { namespace: held.row.namespace.clone(), took }));
         let execution = Execution { end, interrupted, reason, started };
-        let change = match tick(&self.config, &self.machines, now, &held.row, Input::Executed(&execution)) {
-            Decision::Commit(change) => *change,
-            // A machine that wants to execute again without a commit in between would lose its record; it is ended.
-            Decision::Execute(_) => {
-                let error = TypedError::new("internal", "a machine asked for two executions in one tick");
-                let event = EventBody::new("failed", &serde_json::json!({ "error": error }));
-                Change::new(Outcome::Panic(ostler_model::RunState::Failed, Box::new(error)), event)
-            }
-        };
-        self.commits.push(record(self.config.node, &held.row, change));
+        self.commits.push(self.config.ticker.executed(now, self.config.node, &held.row, &execution));
     }
 
     /// A letter has come for a machine that this node holds.
@@ -479,51 +453,6 @@ impl Core {
                 self.effects.push(Effect::Notice(Notice::Stale { id: commit.id }));
             }
         }
-    }
-}
-
-/// What a machine decides.
-fn tick(
-    config: &Config,
-    machines: &BTreeMap<Kind, Arc<dyn Machine>>,
-    now: Timestamp,
-    row: &Claimed,
-    input: Input<'_>,
-) -> Decision {
-    let Some(machine) = machines.get(&row.kind) else {
-        let error =
-            TypedError::new("internal", format!("this ostler knows no machines of kind {}", row.kind.0));
-        let event = EventBody::new("failed", &serde_json::json!({ "error": error }));
-        return Decision::Commit(Box::new(Change::new(
-            Outcome::Panic(ostler_model::RunState::Failed, Box::new(error)),
-            event,
-        )));
-    };
-    let world =
-        World { now, entropy: &*config.entropy, salt: config.salt, reruns_lost: &*config.reruns_lost };
-    let task = config.tasks.task(row.definition);
-    machine.tick(row, task.as_ref(), &world, input)
-}
-
-/// A change as the store takes it.
-fn record(node: NodeId, row: &Claimed, change: Change) -> Commit {
-    let next = match change.outcome {
-        Outcome::Stay { until, keep_permit } => Next::Stay { until: due(until), keep_permit },
-        Outcome::Stop(state) | Outcome::Panic(state, _) => Next::End { state: state.code() },
-    };
-    Commit {
-        id: row.id,
-        node,
-        step: row.step,
-        fence: row.fence,
-        receipt: row.receipt,
-        fields: change.set,
-        next,
-        started_at: change.started.map(micros),
-        event: change.event,
-        start: change.start,
-        send: change.send,
-        read_mail: row.mail.last().map(|(seq, _)| *seq),
     }
 }
 

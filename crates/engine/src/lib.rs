@@ -21,11 +21,13 @@ pub mod machines;
 mod node;
 pub mod start;
 mod task;
+mod ticker;
 pub mod time;
 
 pub use self::{
-    core::{Config, Core, Effect, Notice, Tasks},
+    core::{Config, Core, Effect, Notice},
     machine::{Change, Decision, Execution, Input, Machine, Outcome, Work, World},
     node::{Node, NodeConfig, NodeHandle, Poll, Shutdown, Sinks},
     task::{InputError, Task, compile_trigger},
+    ticker::{Tasks, Ticker, commit},
 };

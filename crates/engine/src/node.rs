@@ -319,10 +319,8 @@ impl Node {
         let (id, fence) = (request.machine, request.fence);
         let posts = self.posts.clone();
         let Some(executor) = self.config.executors.get(&request.uses).cloned() else {
-            let names: Vec<_> = self.config.executors.names().collect();
-            let message =
-                format!("this node has no executor `{}`; it has {}", request.uses, names.join(", "));
-            let _ = posts.send(Post::Executed(id, fence, ExecEnd::error("spawn", message)));
+            let end = self.config.executors.missing(&request.uses);
+            let _ = posts.send(Post::Executed(id, fence, end));
             return;
         };
         let cancel = Cancel::new();

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use ostler_expr::{Scope, Template};
 use ostler_model::{
     Cause, Kind, MachineId, RunState, TypedError,
-    definition::{OnConflict, Policy, PresetDef, ScheduleDef},
+    definition::{OnConflict, Policy, PresetDef, ScheduleDef, StepDef},
 };
 use ostler_store::{Concurrency, EventBody, NewMachine, NodeId, OnFull, RateLimit};
 use serde_json::{Map, Value, json};
@@ -145,6 +145,8 @@ pub fn plan(task: &Task, wish: Wish<'_>, now: Timestamp) -> Result<NewMachine, S
         state: if skipped { RunState::Skipped.code() } else { 0 },
         watcher: wish.watcher.filter(|_| !skipped),
         home: wish.home,
+        // What belongs to a node is carried out there, whatever it has: somebody said so.
+        labels: if is_flow || wish.home.is_some() { Vec::new() } else { labels(&task.def.steps[0]) },
         concurrency: concurrency.filter(|_| !skipped),
         rate: rate.filter(|_| !skipped),
         unique_key: unique_key.filter(|_| !skipped),
@@ -155,6 +157,11 @@ pub fn plan(task: &Task, wish: Wish<'_>, now: Timestamp) -> Result<NewMachine, S
         },
         ..NewMachine::default()
     })
+}
+
+/// What a node must have to carry a step out.
+pub(crate) fn labels(step: &StepDef) -> Vec<String> {
+    if step.uses == WAIT { Vec::new() } else { step.runs_on.iter().map(ToString::to_string).collect() }
 }
 
 /// A run that is only a record: it never ticks.

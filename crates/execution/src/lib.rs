@@ -25,12 +25,15 @@
 //! ```
 
 mod cancel;
+mod output;
 mod request;
+mod secrets;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use cancel::{Cancel, CancelReason};
-pub use request::{ExecEnd, ExecOutcome, ExecRequest, OUTPUT_LIMIT, Progress, Stream};
+pub use output::{OUTPUT_LIMIT, check_output};
+pub use request::{ExecEnd, ExecOutcome, ExecRequest, Progress, Stream};
 use serde_json::Value;
 
 /// Does the work of one kind of step.
@@ -135,6 +138,13 @@ impl Executors {
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Executor>> {
         self.by_name.values()
+    }
+
+    /// The end of a call to one that is not there.
+    #[must_use]
+    pub fn missing(&self, name: &str) -> ExecEnd {
+        let known: Vec<_> = self.names().collect();
+        ExecEnd::error("spawn", format!("this node has no executor `{name}`; it has {}", known.join(", ")))
     }
 
     /// All names, sorted.

@@ -6,9 +6,6 @@ use ostler_model::{MachineId, TypedError, Uid};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The largest outputs of one step, as JSON text: 1 MiB. What is larger is an error of class `output`, not a cut.
-pub const OUTPUT_LIMIT: usize = 1 << 20;
-
 /// One attempt at one step, with every expression resolved except secrets.
 ///
 /// Where a secret belongs, a value holds the handle `{"$secret": "NAME"}` (whole value) or, in `env`,

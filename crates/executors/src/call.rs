@@ -4,14 +4,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ostler_execution::{
-    Cancel, CancelReason, ExecContext, ExecEnd, ExecOutcome, ExecRequest, LogSink, OUTPUT_LIMIT, Progress,
-    ProgressSink, Stream,
+    Cancel, CancelReason, ExecContext, ExecEnd, ExecOutcome, ExecRequest, LogSink, Progress, ProgressSink,
+    Stream, check_output,
 };
 use ostler_model::TypedError;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{logs::Masker, schema};
+use crate::logs::Masker;
 
 /// One attempt under way.
 pub(crate) struct Call {
@@ -37,18 +37,7 @@ impl Call {
             masker.add(&value);
             Ok(value)
         };
-        let revealed = (|| {
-            for value in
-                request.args.iter_mut().chain(request.kwargs.values_mut()).chain(request.with.values_mut())
-            {
-                reveal_in(value, &mut reveal)?;
-            }
-            for text in request.env.values_mut().chain(request.stdin.iter_mut()) {
-                reveal_text(text, &mut reveal)?;
-            }
-            Ok(())
-        })();
-        revealed?;
+        request.reveal(&mut reveal)?;
         Ok(Self { request, cancel, log, progress, masker: Mutex::new(masker) })
     }
 
@@ -126,53 +115,4 @@ impl Call {
         }
         end
     }
-}
-
-fn check_output(output: &Value, schema: Option<&Value>) -> Result<(), TypedError> {
-    let bytes = output.to_string().len();
-    if bytes > OUTPUT_LIMIT {
-        let text = format!(
-            "the output has {bytes} bytes, more than the {OUTPUT_LIMIT} that a step may hand on; write it to a file and hand on its path"
-        );
-        return Err(TypedError::new("output", text));
-    }
-    let Some(schema) = schema else { return Ok(()) };
-    schema::check(schema, output).map_err(|faults| {
-        TypedError::new("output", format!("the output is not as `outputs` declares: {faults}"))
-    })
-}
-
-/// `{"$secret": "NAME"}` becomes the value; texts are looked through.
-fn reveal_in(
-    value: &mut Value,
-    reveal: &mut impl FnMut(&str) -> Result<String, TypedError>,
-) -> Result<(), TypedError> {
-    match value {
-        Value::String(text) => reveal_text(text, reveal)?,
-        Value::Array(items) => items.iter_mut().try_for_each(|item| reveal_in(item, reveal))?,
-        Value::Object(fields) => match handle(fields).map(str::to_owned) {
-            Some(name) => *value = Value::String(reveal(&name)?),
-            None => fields.values_mut().try_for_each(|field| reveal_in(field, reveal))?,
-        },
-        _ => {}
-    }
-    Ok(())
-}
-
-fn handle(fields: &Map<String, Value>) -> Option<&str> {
-    if fields.len() == 1 { fields.get("$secret")?.as_str() } else { None }
-}
-
-fn reveal_text(
-    text: &mut String,
-    reveal: &mut impl FnMut(&str) -> Result<String, TypedError>,
-) -> Result<(), TypedError> {
-    const HEAD: &str = "\u{0}secret:";
-    while let Some(start) = text.find(HEAD) {
-        let name_at = start + HEAD.len();
-        let Some(length) = text[name_at..].find('\u{0}') else { break };
-        let value = reveal(&text[name_at..name_at + length])?;
-        text.replace_range(start..=name_at + length, &value);
-    }
-    Ok(())
 }

@@ -35,7 +35,6 @@ pub mod logs;
 mod notify;
 mod process;
 mod python;
-mod schema;
 mod shell;
 pub mod spawner;
 mod sql;

@@ -28,16 +28,34 @@ pub enum Access {
 /// What needs no token whoever asks: whether the server lives, and what it understands.
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/api/v1/openapi.json"];
 
+/// Where workers ask.
+const WORKERS: &str = "/api/v1/workers";
+
+/// As whom the server knows the caller.
+const INFO: &str = "/api/v1";
+
 /// Finds out who asks, and turns away who may not.
 pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response<Body> {
     let (mut head, body) = request.into_parts();
-    match caller(&app, &head).await {
+    match caller(&app, &head).await.and_then(|actor| in_its_place(actor, head.uri.path())) {
         Ok(actor) => {
             head.extensions.insert(app.local.as_actor(actor));
             next.run(Request::from_parts(head, body)).await
         }
         Err(error) => Told(error).into_response(),
     }
+}
+
+/// A token of workers is on many machines: it opens nothing but what workers ask for, not even lists without anything in
+/// them.
+fn in_its_place(actor: Actor, path: &str) -> Result<Actor, ApiError> {
+    let is_for_workers =
+        path == WORKERS || path.strip_prefix(WORKERS).is_some_and(|rest| rest.starts_with('/'));
+    if !actor.only_works() || is_for_workers || path == INFO || OPEN.contains(&path) {
+        return Ok(actor);
+    }
+    Err(ApiError::new(ErrorKind::Denied, format!("{actor} may take jobs and nothing else"))
+        .hint("a token with another scope may do this: view, run, change or admin"))
 }
 
 async fn caller(app: &App, head: &Parts) -> Result<Actor, ApiError> {

@@ -50,9 +50,13 @@ impl Described {
     }
 
     /// Describes an operation whose answer describes itself.
-    pub(crate) fn answered<P: JsonSchema, Q: JsonSchema, V: Answered>(&mut self, operation: &Operation) {
+    pub(crate) fn answered<P: JsonSchema, Q: JsonSchema, B: FromBody, V: Answered>(
+        &mut self,
+        operation: &Operation,
+    ) {
+        let body = B::describe(&mut self.generator);
         let (media, schema) = V::describe(&mut self.generator);
-        self.add::<P, Q>(operation, None, json!({ media: { "schema": schema } }));
+        self.add::<P, Q>(operation, body, json!({ media: { "schema": schema } }));
     }
 
     fn add<P: JsonSchema, Q: JsonSchema>(

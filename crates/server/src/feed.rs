@@ -52,9 +52,13 @@ impl Feed {
     }
 
     /// Waits until something was committed, or for as long as it takes to look anyway.
-    pub(crate) async fn changed(&self) {
+    ///
+    /// Changes count from this call on, whenever the answer is waited for.
+    pub(crate) fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut changed = self.changed.subscribe();
-        let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+        async move {
+            let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+        }
     }
 
     /// Events from now on.

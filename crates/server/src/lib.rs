@@ -41,8 +41,9 @@ pub use health::Readiness;
 pub use listen::{Limits, ListenError, Listener};
 pub use metrics::Metrics;
 use ostler_clock::SeededEntropy;
-use ostler_embedded::Local;
+use ostler_embedded::{Local, WorkerLogs};
 use ostler_execution::Secrets;
+use ostler_service::Workers;
 use ostler_timetable::LoadOptions;
 
 use crate::{answers::Unread, body::Budget};
@@ -57,6 +58,10 @@ pub struct Config {
     pub load: LoadOptions,
     /// Give the values of secrets, by which requests to webhooks are checked.
     pub secrets: Arc<dyn Secrets>,
+    /// What workers ask for.
+    pub workers: Workers,
+    /// Writes what their jobs write.
+    pub worker_logs: WorkerLogs,
     /// Tells of changes.
     pub feed: Arc<Feed>,
     /// Counts.
@@ -78,6 +83,8 @@ pub(crate) struct Inner {
     pub(crate) access: Access,
     pub(crate) load: LoadOptions,
     pub(crate) secrets: Arc<dyn Secrets>,
+    pub(crate) workers: Workers,
+    pub(crate) worker_logs: WorkerLogs,
     pub(crate) feed: Arc<Feed>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Readiness,
@@ -102,6 +109,8 @@ pub fn router(config: Config) -> Router {
         access: config.access,
         load: config.load,
         secrets: config.secrets,
+        workers: config.workers,
+        worker_logs: config.worker_logs,
         feed: config.feed,
         metrics: config.metrics,
         readiness: config.readiness,

@@ -176,8 +176,11 @@ async fn connection(
 ) {
     // Events and lines are small and are waited for.
     let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, client_time);
+    let line = stream.line();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(line.clone());
         router.clone().oneshot(request.map(Body::new))
     });
     let connection = http1::Builder::new()
@@ -187,7 +190,7 @@ async fn connection(
         .max_buf_size(BUFFER)
         .max_headers(HEADERS)
         .half_close(true)
-        .serve_connection(TokioIo::new(Patient::new(stream, client_time)), service);
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,

@@ -17,7 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use crate::{App, Feed, document::Described, json::FromBody, problem::Told};
+use crate::{App, Feed, document::Described, json::FromBody, patience::Line, problem::Told};
 
 /// Header by which a start that is sent again is known.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -101,6 +101,8 @@ pub(crate) struct Call<P, Q, B> {
     pub(crate) body: B,
     pub(crate) headers: HeaderMap,
     pub(crate) app: App,
+    /// The line to the caller, where the answer may be held back.
+    pub(crate) line: Option<Line>,
 }
 
 impl<P, Q, B> Call<P, Q, B> {
@@ -206,7 +208,7 @@ impl Routes {
                         let _turn = turn;
                         let body = B::read(&read.bytes, &headers)?;
                         let wanted = headers.get(header::IF_NONE_MATCH).cloned();
-                        let answer = carry_out(Call { api, path, query, body, headers, app })?;
+                        let answer = carry_out(Call { api, path, query, body, headers, app, line: None })?;
                         Ok(answer_of(&operation, wanted.as_ref(), answer))
                     })
                     .await;
@@ -223,29 +225,42 @@ impl Routes {
     }
 
     /// Adds an operation that is carried out without blocking.
-    pub(crate) fn add_async<P, Q, V, F>(
+    pub(crate) fn add_async<P, Q, B, V, F>(
         mut self,
         operation: Operation,
-        carry_out: impl Fn(Call<P, Q, ()>) -> F + Clone + Send + Sync + 'static,
+        carry_out: impl Fn(Call<P, Q, B>) -> F + Clone + Send + Sync + 'static,
     ) -> Self
     where
         P: DeserializeOwned + JsonSchema + Send + 'static,
         Q: DeserializeOwned + JsonSchema + Send + 'static,
+        B: FromBody,
         V: Answered,
         F: Future<Output = Result<V, ApiError>> + Send + 'static,
     {
-        self.described.answered::<P, Q, V>(&operation);
+        self.described.answered::<P, Q, B, V>(&operation);
         let handler = move |state: State<App>,
                             caller: Extension<Local>,
                             path: Result<RawPathParams, RawPathParamsRejection>,
                             query: RawQuery,
-                            headers: HeaderMap| {
+                            headers: HeaderMap,
+                            line: Option<Extension<Line>>,
+                            body: Body| {
             let carry_out = carry_out.clone();
+            let line = line.map(|line| line.0);
             async move {
                 let answered = async {
                     let (app, api) = (state.0, caller.0);
                     let (path, query) = (path_of(&path)?, query_of(query.0.as_deref())?);
-                    carry_out(Call { api, path, query, body: (), headers, app }).await.map(Answered::respond)
+                    let read = app.budget.read(body).await?;
+                    let body = if read.bytes.len() < SMALL {
+                        B::read(&read.bytes, &headers)?
+                    } else {
+                        let headers = headers.clone();
+                        blocking(move || B::read(&read.bytes, &headers)).await?
+                    };
+                    carry_out(Call { api, path, query, body, headers, app, line })
+                        .await
+                        .map(Answered::respond)
                 };
                 answered.await.unwrap_or_else(|error| Told(error).into_response())
             }
@@ -281,6 +296,9 @@ impl<T: Serialize + JsonSchema + Send + 'static> Answered for Plain<T> {
         json(StatusCode::OK, &self.0)
     }
 }
+
+/// Bodies below this are understood at once.
+const SMALL: usize = 16 << 10;
 
 /// Requests that are carried out at a time; others wait. There are far fewer readers of the store: more at a time would
 /// hold more and not be answered sooner.
@@ -331,12 +349,15 @@ where
 {
     let until = tokio::time::Instant::now() + wait;
     loop {
+        // Begins before the look: what changes during it counts as a change after it.
+        let changed = feed.changed();
         let look = ask(from).await?;
-        if look.is_worth || tokio::time::Instant::now() >= until {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        if look.is_worth || left.is_zero() {
             return Ok(look.found);
         }
         from = Some(look.next);
-        feed.changed().await;
+        let _ = tokio::time::timeout(left, changed).await;
     }
 }
 

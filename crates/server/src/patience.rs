@@ -3,10 +3,15 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, Shutdown},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -15,7 +20,7 @@ use tokio::{
 
 /// A stream that ends with an error when the other side does not read.
 pub(crate) struct Patient {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     time: Duration,
     /// Runs while something waits to be written.
     stuck: Option<Pin<Box<Sleep>>>,
@@ -24,7 +29,12 @@ pub(crate) struct Patient {
 impl Patient {
     /// The other side may read nothing for `time` at most while something waits for it.
     pub(crate) fn new(stream: TcpStream, time: Duration) -> Self {
-        Self { stream, time, stuck: None }
+        Self { stream: Arc::new(stream), time, stuck: None }
+    }
+
+    /// The line to the other side, to be looked at while it waits for an answer.
+    pub(crate) fn line(&self) -> Line {
+        Line(self.stream.clone())
     }
 
     fn waited(
@@ -44,13 +54,50 @@ impl Patient {
     }
 }
 
+/// The line to whoever asks.
+#[derive(Clone)]
+pub(crate) struct Line(Arc<TcpStream>);
+
+impl Line {
+    /// Whether the other side says nothing more: it has ended, or waits for the answer with its half closed, which is for
+    /// whoever asks to say whether it counts.
+    pub(crate) fn is_closed(&self) -> bool {
+        let looked = rustix::net::recv(&*self.0, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        match looked {
+            Ok((_, count)) => count == 0,
+            Err(error) => !matches!(error, Errno::AGAIN | Errno::INTR),
+        }
+    }
+}
+
 impl AsyncRead for Patient {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        loop {
+            ready!(self.stream.poll_read_ready(context))?;
+            match self.stream.try_read_buf(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(drop)),
+            }
+        }
+    }
+}
+
+/// Writes as soon as something can be written.
+fn write_when_ready(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    write: impl Fn() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(context))?;
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
+        }
     }
 }
 
@@ -60,7 +107,8 @@ impl AsyncWrite for Patient {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let stream = self.stream.clone();
+        let written = write_when_ready(&stream, context, || stream.try_write(bytes));
         self.waited(context, written)
     }
 
@@ -69,20 +117,26 @@ impl AsyncWrite for Patient {
         context: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        let stream = self.stream.clone();
+        let written = write_when_ready(&stream, context, || stream.try_write_vectored(pieces));
         self.waited(context, written)
     }
 
     // Answers go out as the pieces they are: their bytes are counted until they are gone (`answers.rs`).
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A socket keeps nothing back.
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match rustix::net::shutdown(&*self.stream, Shutdown::Write) {
+            // The other side was faster.
+            Err(Errno::NOTCONN) => Ok(()),
+            done => done.map_err(io::Error::from),
+        })
     }
 }

@@ -49,16 +49,30 @@ impl Actor {
         let seen = |namespace| Scope { permission: Permission::View, namespace };
         let scopes: Arc<[Scope]> = match &self.rights {
             Rights::All => [seen(None)].into(),
-            Rights::Scopes(scopes) => scopes.iter().map(|s| seen(s.namespace.clone())).collect(),
+            Rights::Scopes(scopes) => {
+                let sees = |s: &&Scope| s.permission.holds(Permission::View);
+                scopes.iter().filter(sees).map(|s| seen(s.namespace.clone())).collect()
+            }
         };
         Self { rights: Rights::Scopes(scopes), ..self.clone() }
+    }
+
+    /// Whether it may take jobs as a worker and do nothing else at all.
+    #[must_use]
+    pub fn only_works(&self) -> bool {
+        match &self.rights {
+            Rights::All => false,
+            Rights::Scopes(scopes) => {
+                !scopes.is_empty() && scopes.iter().all(|scope| scope.permission == Permission::Work)
+            }
+        }
     }
 
     fn may(&self, permission: Permission, namespace: Option<&str>) -> bool {
         match &self.rights {
             Rights::All => true,
             Rights::Scopes(scopes) => scopes.iter().any(|scope| {
-                scope.permission >= permission
+                scope.permission.holds(permission)
                     && scope.namespace.as_ref().is_none_or(|own| namespace.is_some_and(|ns| *own == *ns))
             }),
         }
@@ -86,6 +100,8 @@ pub enum Verb {
     Delete,
     /// Say who may do what.
     Grant,
+    /// Take jobs as a worker.
+    Work,
 }
 
 impl Verb {
@@ -96,6 +112,7 @@ impl Verb {
             Self::Run => Permission::Run,
             Self::Change | Self::Activate | Self::Delete => Permission::Change,
             Self::Grant => Permission::Admin,
+            Self::Work => Permission::Work,
         }
     }
 }
@@ -147,6 +164,11 @@ mod tests {
             (&["run:demo", "view"], Permission::View, None, true),
             (&["change"], Permission::Admin, None, false),
             (&["admin"], Permission::Change, Some("demo"), true),
+            (&["work"], Permission::Work, None, true),
+            (&["work"], Permission::View, None, false),
+            (&["work"], Permission::View, Some("demo"), false),
+            (&["change"], Permission::Work, None, false),
+            (&["admin"], Permission::Work, None, true),
             (&[], Permission::View, Some("demo"), false),
         ];
         for (scopes, permission, namespace, expected) in table {

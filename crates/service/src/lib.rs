@@ -26,6 +26,7 @@ mod tokens;
 mod triggers;
 mod views;
 mod why;
+mod workers;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,6 +41,7 @@ use ostler_store::{Command, Queries, Reply, StoreError, Writer};
 pub use readers::Readers;
 pub use schedules::{explain_trigger, preview};
 pub use triggers::Watched;
+pub use workers::Workers;
 
 /// The use cases over one store.
 #[derive(Clone)]

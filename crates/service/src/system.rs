@@ -23,6 +23,10 @@ impl Service {
                 started_at: timestamp(row.started_at),
                 closed: row.closed,
                 claims: row.claims,
+                labels: row.labels,
+                slots: row.slots,
+                worker: row.worker,
+                draining: row.draining,
             })
             .collect())
     }

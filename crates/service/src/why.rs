@@ -9,7 +9,7 @@ use ostler_engine::{
     time::timestamp,
 };
 use ostler_model::{Cause, Kind, RunState, Span, Uid};
-use ostler_store::{MachineRow, NEVER, NodeId, Phase, TickRow};
+use ostler_store::{MachineRow, NEVER, NodeId, NodeRow, Phase, TickRow};
 use serde_json::{Value, json};
 
 use crate::{Actor, Service, ServiceError, Verb};
@@ -347,6 +347,9 @@ impl<'a> Story<'a> {
                 let node = self.node_words(Some(home))?;
                 self.say(format!("it belongs to {node}, the command that started it"));
             }
+            if !lane.labels.is_empty() {
+                self.labels(&lane.labels)?;
+            }
             if lane.ready > 1 {
                 self.say(format!(
                     "{} are ready in its lane; order is by priority, then by due moment",
@@ -355,6 +358,24 @@ impl<'a> Story<'a> {
             }
         }
         self.nobody_at_work()
+    }
+
+    /// Which nodes have what it asks for.
+    fn labels(&mut self, asked: &[String]) -> Result<(), ServiceError> {
+        self.facts["labels"] = json!(asked);
+        let words = asked.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let nodes = self.service.read(|q| q.nodes())?;
+        let fit = |node: &&NodeRow| {
+            !node.closed && !node.draining && asked.iter().all(|label| node.labels.contains(label))
+        };
+        let have: Vec<_> = nodes.iter().filter(fit).map(|n| format!("{} ({})", n.node.0, n.name)).collect();
+        if have.is_empty() {
+            self.say(format!("it runs on a node with the label {words}, and no living node has that"));
+            self.hints.push(format!("ostler worker --server URL --label {}", asked.join(",")));
+        } else {
+            self.say(format!("it runs on a node with the label {words}: {}", have.join(", ")));
+        }
+        Ok(())
     }
 
     fn nobody_at_work(&mut self) -> Result<(), ServiceError> {
@@ -369,6 +390,12 @@ impl<'a> Story<'a> {
                 "node {} ({}) serves this store and has {} machines",
                 owner.node.0, owner.name, owner.claims
             )),
+        }
+        let workers: Vec<_> = nodes.iter().filter(|n| n.worker.is_some() && !n.closed).collect();
+        if !workers.is_empty() {
+            let (have, slots) =
+                workers.iter().fold((0, 0), |(have, slots), n| (have + n.claims, slots + u64::from(n.slots)));
+            self.say(format!("{} workers have {have} jobs in {slots} slots", workers.len()));
         }
         Ok(())
     }

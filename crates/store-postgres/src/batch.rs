@@ -203,8 +203,9 @@ impl Tx<'_> {
                 let letters: Vec<_> = letters.iter().map(|(machine, letter)| (*machine, letter)).collect();
                 self.send(&letters).map(Reply::Sent)
             }
-            Command::Register { name, owner } => self.register(name, *owner).map(Reply::Node),
+            Command::Register(node) => self.register(node).map(Reply::Node),
             Command::Renew { node } => self.renew(*node).map(|()| Reply::Done),
+            Command::Drain { node } => self.drain(*node).map(|()| Reply::Done),
             Command::Close { node } | Command::Rescue { node } => self.rescue(*node).map(Reply::Rescued),
             Command::Release { node, machines } => self.release(*node, machines).map(|()| Reply::Done),
             Command::Push(push) => self.push(push).map(|p| Reply::Pushed(Box::new(p))),

@@ -38,7 +38,7 @@ pub(crate) const NEXT_LANES: &str = "WITH RECURSIVE found (lane, count) AS (
     UNION ALL
     SELECT (SELECT t.lane FROM tick t WHERE t.phase=1 AND t.lane>found.lane ORDER BY t.lane LIMIT 1), count+1
       FROM found WHERE found.lane IS NOT NULL AND count<$2)
-  SELECT l.id, l.ns, l.class, l.concurrency, l.rate, l.home, l.light FROM found JOIN lane l ON l.id=found.lane
+  SELECT l.id, l.ns, l.class, l.concurrency, l.rate, l.home, l.light, l.labels FROM found JOIN lane l ON l.id=found.lane
   ORDER BY l.id";
 
 /// The first ready rows of each lane, marked as the node's, each with its machine.
@@ -118,12 +118,13 @@ impl Tx<'_> {
             };
             let beyond = |id: i64| wrapped && start != 0 && id > start;
             ended |= found.iter().any(|(id, _)| beyond(*id));
-            let (of_light, of_others): (Vec<Numbered>, Vec<Numbered>) = found
-                .into_iter()
-                .filter(|(id, lane)| {
-                    !beyond(*id) && (lane.home == claim.node.0 || (lane.home == 0 && claim.shared))
-                })
-                .partition(|(_, lane)| lane.light);
+            let (mut of_light, mut of_others): (Vec<Numbered>, Vec<Numbered>) = Default::default();
+            for (id, lane) in found.into_iter().filter(|(id, _)| !beyond(*id)) {
+                let is_his = lane.home == claim.node.0 || (lane.home == 0 && claim.shared);
+                if is_his && self.fits(&lane, &claim.labels)? {
+                    if lane.light { &mut of_light } else { &mut of_others }.push((id, lane));
+                }
+            }
             self.serve(of_light, claim.node, &mut light)?;
             self.serve(of_others, claim.node, &mut others)?;
             wrapped |= at == 0;
@@ -147,6 +148,7 @@ impl Tx<'_> {
                     rate: r.int(4)?,
                     home: r.int(5)?,
                     light: r.flag(6)?,
+                    labels: r.int(7)?,
                 };
                 Ok((r.int(0)?, lane))
             })

@@ -76,14 +76,14 @@ impl Tx<'_> {
         Ok(letters.iter().map(|(machine, _)| alive.contains(&machine.0)).collect())
     }
 
-    /// One that is to end takes no slot for it; and where it holds no permit it waits for none: it would stand behind
+    /// One that is to end takes no slot for it and asks for no label; and where it holds no permit it waits for none: it would stand behind
     /// what it waits for.
     fn pass_limits(&mut self, machine: i64, id: i64) -> Done<()> {
         let lane = self.lane(id)?;
         let limited = lane.concurrency != 0 || lane.rate != 0;
         let passing = match limited && !self.has_permit(&lane, machine)? {
-            true => Lane { concurrency: 0, rate: 0, light: true, ..lane },
-            false => Lane { light: true, ..lane },
+            true => Lane { concurrency: 0, rate: 0, light: true, labels: 0, ..lane },
+            false => Lane { light: true, labels: 0, ..lane },
         };
         if passing != lane {
             let passing = self.lane_of(passing)?;

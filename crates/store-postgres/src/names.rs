@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ostler_store::{NewMachine, NodeId, OnFull, StoreError};
+use ostler_store::{NewMachine, NodeId, OnFull, StoreError, label_text, labels_of};
 
 use crate::{
     hold,
@@ -27,6 +27,8 @@ pub(crate) struct Names {
     held: HashMap<(i64, i64), i64>,
     /// Machines that are told of ends, by the row of the task; `None`: not looked up yet.
     pub(crate) listeners: Option<HashMap<i64, Vec<i64>>>,
+    /// Sets of labels by their rows.
+    label_sets: HashMap<i64, Vec<String>>,
     generation: i64,
 }
 
@@ -47,6 +49,8 @@ pub(crate) struct Lane {
     pub(crate) home: i64,
     /// Its machines take no slot.
     pub(crate) light: bool,
+    /// What a node must have to take from it: the row of a set of labels; 0 for nothing.
+    pub(crate) labels: i64,
 }
 
 impl Names {
@@ -142,7 +146,9 @@ impl Tx<'_> {
             None => 0,
         };
         let home = machine.home.map_or(0, |NodeId(id)| id);
-        let lane = Lane { ns, class: machine.priority, concurrency, rate, home, light: machine.light };
+        let labels = self.label_set(&machine.labels)?;
+        let lane =
+            Lane { ns, class: machine.priority, concurrency, rate, home, light: machine.light, labels };
         Ok((self.lane_of(lane)?, lane))
     }
 
@@ -151,11 +157,11 @@ impl Tx<'_> {
         if let Some(id) = self.names.lane_ids.get(&lane) {
             return Ok(*id);
         }
-        let Lane { ns, class, concurrency, rate, home, light } = lane;
-        let values = values![ns, class, concurrency, rate, home, light];
+        let Lane { ns, class, concurrency, rate, home, light, labels } = lane;
+        let values = values![ns, class, concurrency, rate, home, light, labels];
         let known = self.row(
             "SELECT id FROM lane WHERE ns=$1 AND class=$2 AND concurrency=$3 AND rate=$4 AND home=$5 AND light=$6
-               AND retired_at IS NULL",
+               AND labels=$7 AND retired_at IS NULL",
             values,
         )?;
         let id = match known {
@@ -163,8 +169,8 @@ impl Tx<'_> {
             None => {
                 self.wrote = true;
                 self.number(
-                    "INSERT INTO lane (ns, class, concurrency, rate, home, light) VALUES ($1, $2, $3, $4, $5, $6)
-                     ON CONFLICT (ns, class, concurrency, rate, home, light) DO UPDATE SET retired_at=NULL RETURNING id",
+                    "INSERT INTO lane (ns, class, concurrency, rate, home, light, labels) VALUES ($1, $2, $3, $4, $5, $6, $7)
+                     ON CONFLICT (ns, class, concurrency, rate, home, light, labels) DO UPDATE SET retired_at=NULL RETURNING id",
                     values,
                 )?
             }
@@ -178,7 +184,7 @@ impl Tx<'_> {
         if let Some(lane) = self.names.lanes.get(&id) {
             return Ok(*lane);
         }
-        let sql = "SELECT ns, class, concurrency, rate, home, light FROM lane WHERE id=$1";
+        let sql = "SELECT ns, class, concurrency, rate, home, light, labels FROM lane WHERE id=$1";
         let row = self.row(sql, values![id])?;
         let row = row.ok_or_else(|| StoreError::Corrupt(format!("lane {id} is gone")))?;
         let lane = Lane {
@@ -188,9 +194,39 @@ impl Tx<'_> {
             rate: row.int(3)?,
             home: row.int(4)?,
             light: row.flag(5)?,
+            labels: row.int(6)?,
         };
         self.names.remember_lane(id, lane);
         Ok(lane)
+    }
+
+    /// The row of a set of labels, made when it is new; 0 for none.
+    fn label_set(&mut self, labels: &[String]) -> Done<i64> {
+        if labels.is_empty() {
+            return Ok(0);
+        }
+        let text = label_text(labels);
+        if let Some(row) = self.row("SELECT id FROM label_set WHERE labels=$1", values![&text])? {
+            return row.int(0);
+        }
+        self.wrote = true;
+        let sql = "INSERT INTO label_set (labels) VALUES ($1)
+          ON CONFLICT (labels) DO UPDATE SET labels=excluded.labels RETURNING id";
+        self.number(sql, values![&text])
+    }
+
+    /// Whether a node with these labels may take from a lane.
+    pub(crate) fn fits(&mut self, lane: &Lane, labels: &[String]) -> Done<bool> {
+        if lane.labels == 0 {
+            return Ok(true);
+        }
+        if !self.names.label_sets.contains_key(&lane.labels) {
+            let row = self.row("SELECT labels FROM label_set WHERE id=$1", values![lane.labels])?;
+            let text = row.map_or(Ok(String::new()), |r| r.text(0))?;
+            self.names.label_sets.insert(lane.labels, labels_of(&text));
+        }
+        let asked = self.names.label_sets.get(&lane.labels);
+        Ok(asked.is_some_and(|asked| asked.iter().all(|label| labels.contains(label))))
     }
 
     /// What a limit is said to be: (how many, at what interval, what happens when it is full).

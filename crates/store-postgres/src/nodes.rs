@@ -1,7 +1,7 @@
 //! Nodes: processes that use the store, and what becomes of their claims when they die.
 
 use ostler_model::MachineId;
-use ostler_store::{NodeId, Rescued, StoreError};
+use ostler_store::{NewNode, NodeId, Rescued, StoreError, label_text};
 
 use crate::{
     names::Lane,
@@ -21,16 +21,25 @@ pub(crate) const RESCUE: &str =
     AND phase=2 AND node=$1";
 
 impl Tx<'_> {
-    pub(crate) fn register(&mut self, name: &str, owner: bool) -> Done<NodeId> {
-        let sql = "INSERT INTO node (name, owner, started_at) VALUES ($1, $2, $3) RETURNING id";
+    pub(crate) fn register(&mut self, node: &NewNode) -> Done<NodeId> {
+        let labels = label_text(&node.labels);
+        let sql = "INSERT INTO node (name, owner, started_at, labels, slots, worker) VALUES ($1, $2, $3, $4, $5, $6)
+          RETURNING id";
         self.wrote = true;
-        self.number(sql, values![name, owner, self.now]).map(NodeId)
+        let (slots, worker) = (i64::from(node.slots), node.worker.as_deref());
+        self.number(sql, values![&node.name, node.owner, self.now, &labels, slots, worker]).map(NodeId)
+    }
+
+    pub(crate) fn drain(&mut self, node: NodeId) -> Done<()> {
+        if self.run("UPDATE node SET draining=TRUE WHERE id=$1 AND NOT closed", values![node.0])? == 0 {
+            return Err(closed(node).into());
+        }
+        Ok(())
     }
 
     pub(crate) fn renew(&mut self, node: NodeId) -> Done<()> {
         if self.run("UPDATE node SET renewals=renewals+1 WHERE id=$1 AND NOT closed", values![node.0])? == 0 {
-            let words = format!("node {} has been closed: others have what it held", node.0);
-            return Err(StoreError::Refused(words).into());
+            return Err(closed(node).into());
         }
         Ok(())
     }
@@ -78,4 +87,8 @@ impl Tx<'_> {
         self.woke |= !released.is_empty();
         self.give_back(&permits)
     }
+}
+
+fn closed(node: NodeId) -> StoreError {
+    StoreError::Refused(format!("node {} has been closed: others have what it held", node.0))
 }

@@ -197,7 +197,8 @@ impl Tx<'_> {
             // A pause holds back what begins. A part belongs to something that has begun.
             let held = if machine.parent.is_some() { 0 } else { self.held_by_pause(m.ns, machine.task)? };
             let due = machine.due_at <= self.now;
-            let free = machine.concurrency.is_none() && machine.rate.is_none() && !waits.contains(&m.lane);
+            let free = machine.concurrency.is_none() && machine.rate.is_none() && machine.labels.is_empty();
+            let free = free && !waits.contains(&m.lane);
             let node = wishes[m.wish]
                 .claim_for
                 .filter(|node| due && free && held == 0 && machine.home.is_none_or(|home| home == *node));

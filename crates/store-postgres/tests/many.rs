@@ -14,7 +14,7 @@ use std::{
 
 use ostler_store::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, EventPage, EventRow, Letter,
-    NewMachine, Next, NodeId, OnFull, Queries, Reply, StartOutcome, Store,
+    NewMachine, NewNode, Next, NodeId, OnFull, Queries, Reply, StartOutcome, Store,
 };
 use ostler_store_postgres::{Address, PgStore, scratch::Schema};
 
@@ -37,14 +37,14 @@ fn ask(store: &mut PgStore, command: Command) -> Reply {
 }
 
 fn register(store: &mut PgStore) -> NodeId {
-    match ask(store, Command::Register { name: "test".into(), owner: true }) {
+    match ask(store, Command::Register(NewNode { name: "test".into(), owner: true, ..NewNode::default() })) {
         Reply::Node(node) => node,
         other => panic!("{other:?}"),
     }
 }
 
 fn claim(store: &mut PgStore, node: NodeId, want: u32) -> Vec<Claimed> {
-    match ask(store, Command::Claim(Claim { node, want, light: 0, shared: true })) {
+    match ask(store, Command::Claim(Claim { node, want, light: 0, shared: true, labels: Vec::new() })) {
         Reply::Claimed(rows) => rows,
         other => panic!("{other:?}"),
     }

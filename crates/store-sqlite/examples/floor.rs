@@ -13,7 +13,8 @@ use std::{error::Error, path::Path, time::Duration};
 
 use ostler_clock::{Clock, SystemClock};
 use ostler_store::{
-    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, NewMachine, Next, NodeId, Reply, Store,
+    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, NewMachine, NewNode, Next, NodeId, Reply,
+    Store,
 };
 use ostler_store_sqlite::{OpenOptions, SqliteStore};
 use rusqlite::{Connection, params};
@@ -159,8 +160,9 @@ fn bare(path: &Path, runs: usize) -> Outcome<[Duration; 2]> {
 fn store(path: &Path, runs: usize, each: usize, history: usize) -> Outcome<[Duration; 2]> {
     let mut store = SqliteStore::open(path, &OpenOptions::default())?;
     let now = 1_795_000_000_000_000;
-    let Some(Ok(Reply::Node(node))) =
-        store.apply(now, &[Command::Register { name: "floor".into(), owner: true }]).pop()
+    let Some(Ok(Reply::Node(node))) = store
+        .apply(now, &[Command::Register(NewNode { name: "floor".into(), owner: true, ..NewNode::default() })])
+        .pop()
     else {
         return Err("no node".into());
     };
@@ -188,7 +190,8 @@ fn store(path: &Path, runs: usize, each: usize, history: usize) -> Outcome<[Dura
         }
         Ok(())
     })?;
-    let claim = [Command::Claim(Claim { node, want: BATCH as u32, light: 0, shared: true })];
+    let claim =
+        [Command::Claim(Claim { node, want: BATCH as u32, light: 0, shared: true, labels: Vec::new() })];
     let drain = timed(|| {
         let mut drained = 0;
         loop {

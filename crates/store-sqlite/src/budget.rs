@@ -6,7 +6,8 @@ use std::{
 };
 
 use ostler_store::{
-    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, NewMachine, Next, NodeId, Reply, Store,
+    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, NewMachine, NewNode, Next, NodeId, Reply,
+    Store,
 };
 use rusqlite::{Connection, hooks::Action};
 
@@ -47,7 +48,7 @@ type Writes = Arc<Mutex<Vec<String>>>;
 /// A store whose row writes are listed, warmed up so that names and lanes are known.
 fn watched() -> (SqliteStore, NodeId, Writes) {
     let mut store = SqliteStore::open_memory(&OpenOptions::default()).unwrap();
-    let register = Command::Register { name: "me".into(), owner: true };
+    let register = Command::Register(NewNode { name: "me".into(), owner: true, ..NewNode::default() });
     let Ok(Reply::Node(node)) = store.apply(10, &[register]).remove(0) else { panic!() };
     a_run(&mut store, node);
     let writes = Writes::default();
@@ -66,7 +67,10 @@ fn a_run(store: &mut SqliteStore, node: NodeId) {
 }
 
 fn claim(store: &mut SqliteStore, node: NodeId) -> Vec<Claimed> {
-    match store.apply(10, &[Command::Claim(Claim { node, want: 10, light: 0, shared: true })]).remove(0) {
+    match store
+        .apply(10, &[Command::Claim(Claim { node, want: 10, light: 0, shared: true, labels: Vec::new() })])
+        .remove(0)
+    {
         Ok(Reply::Claimed(rows)) => rows,
         other => panic!("{other:?}"),
     }

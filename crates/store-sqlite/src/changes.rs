@@ -56,7 +56,7 @@ impl Changes {
 
 #[cfg(test)]
 mod tests {
-    use ostler_store::{Command, Store as _};
+    use ostler_store::{Command, NewNode, Store as _};
 
     use super::*;
     use crate::{OpenOptions, SqliteStore};
@@ -75,7 +75,7 @@ mod tests {
         assert!(changes.may_be());
         for round in 0..50 {
             settle(&mut changes);
-            let register = Command::Register { name: format!("node {round}"), owner: false };
+            let register = Command::Register(NewNode { name: format!("node {round}"), ..NewNode::default() });
             assert!(store.apply(round, &[register])[0].is_ok());
             assert!((0..AFTER_CHANGE).any(|_| changes.may_be()), "round {round}");
         }

@@ -109,7 +109,8 @@ impl Tx<'_> {
         while light.len() + others.len() < LANES {
             let Some(id) = walk.next(self.sql).map_err(crate::error::told)? else { break };
             let lane = self.lane(id)?;
-            if lane.home == claim.node.0 || (lane.home == 0 && claim.shared) {
+            let is_his = lane.home == claim.node.0 || (lane.home == 0 && claim.shared);
+            if is_his && self.fits(&lane, &claim.labels)? {
                 if lane.light { &mut light } else { &mut others }.push((id, lane));
             }
         }
@@ -241,7 +242,8 @@ pub(crate) fn heard(kind: Kind, parent: Option<MachineId>, task: i64) -> i64 {
     if parent.is_some() || kind.is_starter() { 0 } else { task }
 }
 
-fn claimed(
+/// A row of a claim, and whether letters wait for it.
+pub(crate) fn claimed(
     r: &Row<'_>,
     namespace: std::sync::Arc<str>,
     home: Option<NodeId>,

@@ -4,10 +4,11 @@
 //! `nodes`, `prune`, and under `read` the lists, definitions and history.
 //!
 //! ```
-//! use ostler_store::{Command, Reply, Store};
+//! use ostler_store::{Command, NewNode, Reply, Store};
 //! use ostler_store_sqlite::{OpenOptions, SqliteStore};
 //! let mut store = SqliteStore::open_memory(&OpenOptions::default()).unwrap();
-//! let replies = store.apply(0, &[Command::Register { name: "me".into(), owner: true }]);
+//! let me = NewNode { name: "me".into(), owner: true, ..NewNode::default() };
+//! let replies = store.apply(0, &[Command::Register(me)]);
 //! assert!(matches!(replies[0], Ok(Reply::Node(_))));
 //! ```
 //!
@@ -258,8 +259,9 @@ impl Tx<'_> {
                 let alive = letters.iter().map(|(machine, letter)| self.send(*machine, letter));
                 Ok(Reply::Sent(alive.collect::<Result<_, _>>()?))
             }
-            Command::Register { name, owner } => self.register(name, *owner).map(Reply::Node),
+            Command::Register(node) => self.register(node).map(Reply::Node),
             Command::Renew { node } => self.renew(*node).map(|()| Reply::Done),
+            Command::Drain { node } => self.drain(*node).map(|()| Reply::Done),
             Command::Close { node } | Command::Rescue { node } => self.rescue(*node).map(Reply::Rescued),
             Command::Release { node, machines } => self.release(*node, machines).map(|()| Reply::Done),
             Command::Push(push) => self.push(push).map(|p| Reply::Pushed(Box::new(p))),

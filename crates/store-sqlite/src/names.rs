@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ostler_store::{NewMachine, NodeId, OnFull, StoreError};
+use ostler_store::{NewMachine, NodeId, OnFull, StoreError, label_text, labels_of};
 use rusqlite::{Connection, params};
 
 use crate::{Tx, hold};
@@ -23,6 +23,8 @@ pub(crate) struct Names {
     held: HashMap<(i64, i64), i64>,
     /// Machines that are told of ends, by the row of the task; `None`: not looked up yet.
     pub(crate) listeners: Option<HashMap<i64, Vec<i64>>>,
+    /// Sets of labels by their rows, which do not change.
+    label_sets: HashMap<i64, Vec<String>>,
     data_version: i64,
     pub(crate) last_id: i64,
     pub(crate) last_seq: i64,
@@ -45,6 +47,8 @@ pub(crate) struct Lane {
     pub(crate) home: i64,
     /// Its machines take no slot.
     pub(crate) light: bool,
+    /// What a node must have to take from it: the row of a set of labels; 0 for nothing.
+    pub(crate) labels: i64,
 }
 
 impl Names {
@@ -142,7 +146,16 @@ impl Tx<'_> {
             None => 0,
         };
         let home = machine.home.map_or(0, |NodeId(id)| id);
-        self.lane_of(Lane { ns, class: machine.priority, concurrency, rate, home, light: machine.light })
+        let labels = self.label_set(&machine.labels)?;
+        self.lane_of(Lane {
+            ns,
+            class: machine.priority,
+            concurrency,
+            rate,
+            home,
+            light: machine.light,
+            labels,
+        })
     }
 
     /// The row of a lane, made when it is new.
@@ -150,16 +163,19 @@ impl Tx<'_> {
         if let Some(id) = self.names.lane_ids.get(&lane) {
             return Ok(*id);
         }
-        let values = params![lane.ns, lane.class, lane.concurrency, lane.rate, lane.home, lane.light];
+        let values =
+            params![lane.ns, lane.class, lane.concurrency, lane.rate, lane.home, lane.light, lane.labels];
         let known = self.row(
-            "SELECT id FROM lane WHERE ns=?1 AND class=?2 AND concurrency=?3 AND rate=?4 AND home=?5 AND light=?6",
+            "SELECT id FROM lane WHERE ns=?1 AND class=?2 AND concurrency=?3 AND rate=?4 AND home=?5 AND light=?6
+               AND labels=?7",
             values,
             |r| r.get(0),
         )?;
         let id = match known {
             Some(id) => id,
             None => self.number(
-                "INSERT INTO lane (ns, class, concurrency, rate, home, light) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+                "INSERT INTO lane (ns, class, concurrency, rate, home, light, labels) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 RETURNING id",
                 values,
             )?,
         };
@@ -176,10 +192,11 @@ impl Tx<'_> {
         if let Some(lane) = self.names.lanes.get(&id) {
             return Ok(*lane);
         }
-        let sql = "SELECT ns, class, concurrency, rate, home, light FROM lane WHERE id=?1";
+        let sql = "SELECT ns, class, concurrency, rate, home, light, labels FROM lane WHERE id=?1";
         let lane = self.row(sql, [id], |r| {
             let (ns, class, concurrency) = (r.get(0)?, r.get(1)?, r.get(2)?);
-            Ok(Lane { ns, class, concurrency, rate: r.get(3)?, home: r.get(4)?, light: r.get(5)? })
+            let (rate, home, light) = (r.get(3)?, r.get(4)?, r.get(5)?);
+            Ok(Lane { ns, class, concurrency, rate, home, light, labels: r.get(6)? })
         })?;
         let lane = lane.ok_or_else(|| StoreError::Corrupt(format!("lane {id} is gone")))?;
         if self.names.lanes.len() >= REMEMBERED {
@@ -188,6 +205,32 @@ impl Tx<'_> {
         self.names.lane_ids.insert(lane, id);
         self.names.lanes.insert(id, lane);
         Ok(lane)
+    }
+
+    /// The row of a set of labels, made when it is new; 0 for none.
+    fn label_set(&mut self, labels: &[String]) -> Result<i64, StoreError> {
+        if labels.is_empty() {
+            return Ok(0);
+        }
+        // Written each time a machine that asks for labels is made: nothing changes, and it is one probe.
+        let sql =
+            "INSERT INTO label_set (labels) VALUES (?1) ON CONFLICT (labels) DO UPDATE SET labels=labels
+          RETURNING id";
+        self.number(sql, [label_text(labels)])
+    }
+
+    /// Whether a node with these labels may take from a lane.
+    pub(crate) fn fits(&mut self, lane: &Lane, labels: &[String]) -> Result<bool, StoreError> {
+        if lane.labels == 0 {
+            return Ok(true);
+        }
+        if !self.names.label_sets.contains_key(&lane.labels) {
+            let sql = "SELECT labels FROM label_set WHERE id=?1";
+            let text: Option<String> = self.row(sql, [lane.labels], |r| r.get(0))?;
+            self.names.label_sets.insert(lane.labels, labels_of(&text.unwrap_or_default()));
+        }
+        let asked = self.names.label_sets.get(&lane.labels);
+        Ok(asked.is_some_and(|asked| asked.iter().all(|label| labels.contains(label))))
     }
 
     fn limit(

@@ -1,7 +1,7 @@
 //! Nodes: processes that use the store, and what becomes of their claims when they die.
 
 use ostler_model::MachineId;
-use ostler_store::{NodeId, Rescued, StoreError};
+use ostler_store::{NewNode, NodeId, Rescued, StoreError, label_text};
 use rusqlite::params;
 
 use crate::{Tx, names::Lane};
@@ -10,9 +10,19 @@ use crate::{Tx, names::Lane};
 const REMEMBERED: i64 = 1000;
 
 impl Tx<'_> {
-    pub(crate) fn register(&mut self, name: &str, owner: bool) -> Result<NodeId, StoreError> {
-        let sql = "INSERT INTO node (name, owner, started_at) VALUES (?1, ?2, ?3) RETURNING id";
-        self.number(sql, params![name, owner, self.now]).map(NodeId)
+    pub(crate) fn register(&mut self, node: &NewNode) -> Result<NodeId, StoreError> {
+        let labels = label_text(&node.labels);
+        let values = params![node.name, node.owner, self.now, labels, node.slots, node.worker];
+        let sql = "INSERT INTO node (name, owner, started_at, labels, slots, worker) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+          RETURNING id";
+        self.number(sql, values).map(NodeId)
+    }
+
+    pub(crate) fn drain(&mut self, node: NodeId) -> Result<(), StoreError> {
+        if self.run("UPDATE node SET draining=1 WHERE id=?1 AND closed=0", [node.0])? == 0 {
+            return Err(closed(node));
+        }
+        Ok(())
     }
 
     pub(crate) fn renew(&mut self, node: NodeId) -> Result<(), StoreError> {

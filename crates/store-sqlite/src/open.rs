@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001.sql"),
     include_str!("migrations/0002.sql"),
     include_str!("migrations/0003.sql"),
+    include_str!("migrations/0004.sql"),
 ];
 
 /// How many statements a connection keeps prepared.
@@ -381,7 +382,7 @@ fn fuse_network(folder: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use ostler_store::{Command, Reply, Store as _};
+    use ostler_store::{Command, NewNode, Reply, Store as _};
 
     use super::*;
 
@@ -404,7 +405,7 @@ mod tests {
         let next = and_then("CREATE TABLE more (id INTEGER PRIMARY KEY) STRICT;");
         let mut store = SqliteStore::open_as(&path, &OpenOptions::default(), &next).unwrap();
         assert_eq!(store.queries().unwrap().stats().unwrap().schema, known + 1);
-        let register = Command::Register { name: "me".into(), owner: true };
+        let register = Command::Register(NewNode { name: "me".into(), owner: true, ..NewNode::default() });
         assert!(matches!(store.apply(0, &[register])[0], Ok(Reply::Node(_))));
         let copy = folder.path().join(format!("store.db.backup-v{known}"));
         let copy = SqliteStore::open_read_only(&copy).unwrap().queries();
@@ -443,10 +444,11 @@ mod tests {
             .unwrap();
         drop(first);
         let mut store = SqliteStore::open(&path, &OpenOptions::default()).unwrap();
-        let register = Command::Register { name: "me".into(), owner: true };
+        let register = Command::Register(NewNode { name: "me".into(), owner: true, ..NewNode::default() });
         let Ok(Reply::Node(node)) = store.apply(0, &[register]).remove(0) else { panic!() };
         let mut claim = |want, light| {
-            let claim = Command::Claim(ostler_store::Claim { node, want, light, shared: true });
+            let claim =
+                Command::Claim(ostler_store::Claim { node, want, light, shared: true, labels: Vec::new() });
             let Ok(Reply::Claimed(rows)) = store.apply(10, &[claim]).remove(0) else { panic!() };
             rows.iter().map(|row| row.id.0).collect::<Vec<_>>()
         };

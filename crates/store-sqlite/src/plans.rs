@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use ostler_store::{Command, NewMachine, Store};
+use ostler_store::{Command, NewMachine, NewNode, Store};
 
 use crate::{OpenOptions, SqliteStore, claim, commit, prune, read};
 
@@ -75,11 +75,12 @@ fn statements_ride_on_their_indexes() {
 #[test]
 fn the_oldest_that_is_ready_is_found_in_each_namespace() {
     let mut store = with_history();
-    let node = match store.apply(0, &[Command::Register { name: "a".into(), owner: true }]).remove(0) {
+    let register = Command::Register(NewNode { name: "a".into(), owner: true, ..NewNode::default() });
+    let node = match store.apply(0, &[register]).remove(0) {
         Ok(ostler_store::Reply::Node(node)) => node,
         other => panic!("{other:?}"),
     };
-    let claim = ostler_store::Claim { node, want: 100, light: 0, shared: true };
+    let claim = ostler_store::Claim { node, want: 100, light: 0, shared: true, labels: Vec::new() };
     assert!(store.apply(100_000, &[Command::Claim(claim)])[0].is_ok());
     let mut found = store.queries().unwrap().stats().unwrap().oldest_ready;
     let connection = store.connection.lock().unwrap_or_else(PoisonError::into_inner);

@@ -65,7 +65,7 @@ impl Tx<'_> {
         // A pause holds back what begins. A part belongs to something that has begun.
         let held = if machine.parent.is_some() { 0 } else { self.held_by_pause(ns, machine.task)? };
         let due = machine.due_at <= self.now;
-        let free = machine.concurrency.is_none() && machine.rate.is_none();
+        let free = machine.concurrency.is_none() && machine.rate.is_none() && machine.labels.is_empty();
         let claim_for = match claim_for {
             Some(node) if due && free && held == 0 && machine.home.is_none_or(|home| home == node) => {
                 Some(node).filter(|_| !self.has_ready(lane).unwrap_or(true) && self.may_take(node).is_ok())

@@ -6,8 +6,8 @@ use std::{path::Path, time::Duration};
 
 use ostler_model::MachineId;
 use ostler_store::{
-    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, Micros, NewMachine, Next, NodeId, Prune,
-    Reply, RunFilter, StartOutcome, Store, StoreError,
+    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, Micros, NewMachine, NewNode, Next, NodeId,
+    Prune, Reply, RunFilter, StartOutcome, Store, StoreError,
 };
 use ostler_store_sqlite::{NodeLock, OpenOptions, OwnerLock, SqliteStore, admin, is_node_alive};
 use rusqlite::Connection;
@@ -27,7 +27,8 @@ fn one(store: &mut SqliteStore, command: Command) -> Result<Reply, StoreError> {
 }
 
 fn register(store: &mut SqliteStore) -> NodeId {
-    match one(store, Command::Register { name: "host:1".into(), owner: true }) {
+    match one(store, Command::Register(NewNode { name: "host:1".into(), owner: true, ..NewNode::default() }))
+    {
         Ok(Reply::Node(node)) => node,
         other => panic!("{other:?}"),
     }
@@ -53,7 +54,7 @@ fn start(store: &mut SqliteStore) -> Result<MachineId, StoreError> {
 }
 
 fn claim(store: &mut SqliteStore, node: NodeId, want: u32) -> Vec<Claimed> {
-    match one(store, Command::Claim(Claim { node, want, light: 0, shared: true })) {
+    match one(store, Command::Claim(Claim { node, want, light: 0, shared: true, labels: Vec::new() })) {
         Ok(Reply::Claimed(rows)) => rows,
         other => panic!("{other:?}"),
     }
@@ -90,7 +91,7 @@ fn what_was_answered_is_there_after_opening_again() {
     assert_eq!(queries.machine(id).unwrap().unwrap().namespace, "default");
     assert!(start(&mut store).unwrap() > id);
     let stats = queries.stats().unwrap();
-    assert_eq!((stats.schema, stats.queue, stats.last_event), (3, [0, 2, 0, 0], 2));
+    assert_eq!((stats.schema, stats.queue, stats.last_event), (4, [0, 2, 0, 0], 2));
 }
 
 #[test]
@@ -140,7 +141,7 @@ fn a_newer_file_is_refused() {
     let path = folder.path().join("store.db");
     drop(open(&path));
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=9").unwrap();
-    let newer = StoreError::Newer { found: 9, known: 3 };
+    let newer = StoreError::Newer { found: 9, known: 4 };
     assert_eq!(SqliteStore::open(&path, &OpenOptions::default()).err(), Some(newer.clone()));
     assert_eq!(SqliteStore::open_read_only(&path).err(), Some(newer));
 }
@@ -321,7 +322,7 @@ fn a_year_with_retention_keeps_the_file_flat() {
         let machine =
             NewMachine { fields: format!("{{\"day\":{day},\"text\":\"{}\"}}", "x".repeat(200)), ..run() };
         store.apply(now, &[Command::Start(vec![machine; RUNS_A_DAY])]).remove(0).unwrap();
-        let claim = Command::Claim(Claim { node, want: 1000, light: 0, shared: true });
+        let claim = Command::Claim(Claim { node, want: 1000, light: 0, shared: true, labels: Vec::new() });
         let Ok(Reply::Claimed(rows)) = store.apply(now, &[claim]).remove(0) else { panic!() };
         let commits = rows.iter().map(|row| ending(node, row)).collect();
         store.apply(now, &[Command::Commit(commits)]).remove(0).unwrap();

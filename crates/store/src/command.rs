@@ -31,14 +31,14 @@ pub enum Command {
     /// [`Letter::Cancel`] passes, and passes limits as well, since nothing else could end what waits for them.
     Send(Vec<(MachineId, Letter)>),
     /// A process begins to use the store. Answer: [`Reply::Node`].
-    Register {
-        /// Host and process, for people.
-        name: String,
-        /// Whether it is the owner.
-        owner: bool,
-    },
+    Register(NewNode),
     /// A process shows that it lives. Answer: [`Reply::Done`].
     Renew {
+        /// Which.
+        node: NodeId,
+    },
+    /// A node is to take nothing more; what it holds goes on. Answer: [`Reply::Done`].
+    Drain {
         /// Which.
         node: NodeId,
     },
@@ -89,6 +89,25 @@ pub enum Command {
     },
     /// Deletes a bounded batch of old history. Answer: [`Reply::Pruned`].
     Prune(Prune),
+}
+
+/// A process that begins to use the store, or a worker that begins to take work through one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewNode {
+    /// Host and process, for people.
+    pub name: String,
+    /// Whether it is the owner.
+    #[serde(default)]
+    pub owner: bool,
+    /// What it has: it takes what asks for nothing else.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// How many executions at a time, for people.
+    #[serde(default)]
+    pub slots: u32,
+    /// For a worker the actor that speaks for it; `None`: a process that has the store open.
+    #[serde(default)]
+    pub worker: Option<String>,
 }
 
 /// Makes the definitions of one origin what they are now.
@@ -207,6 +226,9 @@ pub struct NewMachine {
     /// Only this node may claim it (a guest's own run).
     #[serde(default)]
     pub home: Option<NodeId>,
+    /// Only a node with all of these labels may claim it.
+    #[serde(default)]
+    pub labels: Vec<String>,
     /// Concurrency limit it comes under.
     #[serde(default)]
     pub concurrency: Option<Concurrency>,
@@ -298,7 +320,7 @@ impl StartOutcome {
 }
 
 /// A wish for ready machines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// For whom.
     pub node: NodeId,
@@ -308,6 +330,9 @@ pub struct Claim {
     pub light: u32,
     /// Also what no node calls its own (the owner does; guests do not).
     pub shared: bool,
+    /// Labels of the node: what asks for others is not for it.
+    #[serde(default)]
+    pub labels: Vec<String>,
 }
 
 /// A machine taken for a node.

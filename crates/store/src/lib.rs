@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use ostler_store::{Claim, Command, NodeId};
-//! let claim = Command::Claim(Claim { node: NodeId(1), want: 16, light: 0, shared: true });
+//! let claim = Command::Claim(Claim { node: NodeId(1), want: 16, light: 0, shared: true, labels: Vec::new() });
 //! assert!(serde_json::to_string(&claim).unwrap().contains("\"want\":16"));
 //! ```
 
@@ -24,8 +24,8 @@ mod writer;
 pub use blocks::{BlockPlace, BlockReader, BlockStore, BlockWriter, FoundBlock, Stored};
 pub use command::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
-    Next, OnFull, Prune, Pruned, Push, PushStarter, PushTask, Pushed, RateLimit, Receipt, Reply, Rescued,
-    StartOutcome,
+    NewNode, Next, OnFull, Prune, Pruned, Push, PushStarter, PushTask, Pushed, RateLimit, Receipt, Reply,
+    Rescued, StartOutcome,
 };
 pub use error::StoreError;
 pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};
@@ -36,6 +36,19 @@ pub use rows::{
 use serde::{Deserialize, Serialize};
 pub use turns::{Queue, Turns};
 pub use writer::{Answer, Writer, WriterClosed};
+
+/// Labels as one text by which sets of them are told apart: sorted, each once, spaces between.
+#[must_use]
+pub fn label_text(labels: &[String]) -> String {
+    let sorted: std::collections::BTreeSet<&str> = labels.iter().map(String::as_str).collect();
+    sorted.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+/// The labels of such a text.
+#[must_use]
+pub fn labels_of(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
 
 /// Microseconds since 1970, by whoever is asked for the time.
 pub type Micros = i64;

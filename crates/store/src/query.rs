@@ -161,6 +161,12 @@ pub trait Queries: Send {
         node: crate::NodeId,
     ) -> Result<Vec<(MachineId, Vec<crate::Letter>)>, StoreError>;
 
+    /// What a node holds: machines with the fences of their claims.
+    fn claims(&self, node: crate::NodeId) -> Result<Vec<(MachineId, u64)>, StoreError>;
+
+    /// A machine that a node holds, as its claim gave it; letters that came since are with it.
+    fn claimed(&self, node: crate::NodeId, machine: MachineId) -> Result<Option<crate::Claimed>, StoreError>;
+
     /// Events after a number, in order.
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError>;
 
@@ -203,6 +209,9 @@ pub trait Queries: Send {
 
     /// Processes that use the store or did lately.
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError>;
+
+    /// One of them.
+    fn node(&self, node: crate::NodeId) -> Result<Option<NodeRow>, StoreError>;
 
     /// All tokens, newest first.
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;

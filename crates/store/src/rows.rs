@@ -242,6 +242,8 @@ pub struct LaneRow {
     pub rate: Option<String>,
     /// The node it belongs to.
     pub home: Option<NodeId>,
+    /// What a node must have to take from it.
+    pub labels: Vec<String>,
     /// Ready machines in it.
     pub ready: u64,
 }
@@ -261,6 +263,14 @@ pub struct NodeRow {
     pub renewals: i64,
     /// It has gone in order, or was rescued.
     pub closed: bool,
+    /// What it has.
+    pub labels: Vec<String>,
+    /// How many executions at a time, where it has said so.
+    pub slots: u32,
+    /// For a worker the actor that speaks for it.
+    pub worker: Option<String>,
+    /// It is to take nothing more.
+    pub draining: bool,
     /// Machines it has now.
     pub claims: u64,
 }

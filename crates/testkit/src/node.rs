@@ -11,11 +11,11 @@ use std::{
 
 use jiff::Timestamp;
 use ostler_clock::{Clock, Entropy, FakeClock, SeededEntropy};
-use ostler_engine::{Config, Core, Effect, machines, time::micros};
+use ostler_engine::{Config, Core, Effect, Ticker, machines, time::micros};
 use ostler_execution::{ExecEnd, ExecRequest};
 use ostler_model::MachineId;
 use ostler_service::TaskCache;
-use ostler_store::{Command, NodeId, Reply, Store, StoreError};
+use ostler_store::{Command, NewNode, NodeId, Reply, Store, StoreError};
 
 use crate::world::{Crash, SharedStore, World};
 
@@ -214,22 +214,20 @@ pub(crate) fn new_node(
     tasks: &Arc<TaskCache>,
     slots: u32,
 ) -> Node {
-    let register = Command::Register { name: "test".into(), owner: true };
+    let register = Command::Register(NewNode { name: "test".into(), owner: true, ..NewNode::default() });
     let id = match store.apply(micros(clock.now()), &[register]).remove(0) {
         Ok(Reply::Node(id)) => id,
         other => panic!("{other:?}"),
     };
     let presets = tasks.clone();
-    let config = Config {
-        node: id,
-        shared: true,
-        slots,
-        salt: store.queries().expect("queries").salt(),
-        machines: machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
-        tasks: tasks.clone(),
-        entropy: entropy.clone(),
-        reruns_lost: Arc::new(|uses| matches!(uses, "http" | "sql")),
-    };
+    let ticker = Ticker::new(
+        &machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
+        store.queries().expect("queries").salt(),
+        tasks.clone(),
+        entropy.clone(),
+        Arc::new(|uses| matches!(uses, "http" | "sql")),
+    );
+    let config = Config { node: id, shared: true, slots, labels: Vec::new(), ticker: Arc::new(ticker) };
     Node {
         id,
         core: Core::new(config),

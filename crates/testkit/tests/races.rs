@@ -13,10 +13,10 @@ use std::{
 };
 
 use ostler_clock::{Clock, FakeClock, SeededEntropy};
-use ostler_engine::{Config, Core, Effect, machines, time::micros};
+use ostler_engine::{Config, Core, Effect, Ticker, machines, time::micros};
 use ostler_model::{Kind, definition::Timetable};
 use ostler_service::{Actor, Readers, Service, TaskCache};
-use ostler_store::{Command, NEVER, Queries, Reply, RunFilter, Store, Writer};
+use ostler_store::{Command, NEVER, NewNode, Queries, Reply, RunFilter, Store, Writer};
 use ostler_store_postgres::{PgStore, scratch::Schema};
 use serde_json::json;
 
@@ -26,20 +26,19 @@ const TOGETHER: usize = 100;
 
 /// A scheduler: the engine's loop without slots, so that runs are put on record and nobody carries them out.
 fn schedule(store: &mut PgStore, clock: &FakeClock, done: &AtomicBool, fired: &AtomicU64) {
-    let register = Command::Register { name: "races".into(), owner: true };
+    let register = Command::Register(NewNode { name: "races".into(), owner: true, ..NewNode::default() });
     let Ok(Reply::Node(node)) = store.apply(micros(clock.now()), &[register]).remove(0) else { panic!() };
     let tasks = Arc::new(TaskCache::new(store.queries().unwrap()));
     let presets = tasks.clone();
-    let mut core = Core::new(Config {
-        node,
-        shared: true,
-        slots: 0,
-        salt: store.queries().unwrap().salt(),
-        machines: machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
+    let ticker = Ticker::new(
+        &machines::all(Arc::new(move |ns, name| presets.preset(ns, name))),
+        store.queries().unwrap().salt(),
         tasks,
-        entropy: Arc::new(SeededEntropy::from_os()),
-        reruns_lost: Arc::new(|_| false),
-    });
+        Arc::new(SeededEntropy::from_os()),
+        Arc::new(|_| false),
+    );
+    let labels = Vec::new();
+    let mut core = Core::new(Config { node, shared: true, slots: 0, labels, ticker: Arc::new(ticker) });
     while !done.load(Ordering::Acquire) {
         core.wake();
         loop {

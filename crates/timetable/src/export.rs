@@ -222,6 +222,7 @@ fn step(step: &StepDef, id: Option<&str>, with_needs: bool) -> Entries {
     put(&mut entries, "env", plain(&step.env));
     put(&mut entries, "env_file", plain(&step.env_file));
     put(&mut entries, "inherit_env", plain(&step.inherit_env));
+    put(&mut entries, "runs_on", plain(&step.runs_on));
     put(&mut entries, "working_directory", plain(&step.working_directory));
     put(&mut entries, "stdin", plain(&step.stdin));
     if step.continue_on_error {

@@ -244,6 +244,7 @@ fn environment() -> Map<String, Value> {
         "environment": { "$ref": "#/$defs/env" },
         "dotenv": reference("texts", "As `env_file`."),
         "env_file": reference("texts", "Files with `K=V` lines, read when the step starts."),
+        "runs_on": reference("names", "Labels that a node must have to carry the step out (`ostler serve --label`, `ostler worker --label`)."),
         "inherit_env": {
             "description": "Variables of the node that are handed on; `true` for all.",
             "anyOf": [{ "type": "boolean" }, { "$ref": "#/$defs/texts" }],

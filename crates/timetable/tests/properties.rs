@@ -431,6 +431,7 @@ fn step() -> impl Strategy<Value = StepDef> {
             env,
             env_file: env_file.clone(),
             inherit_env: if env_file.is_empty() { vec![] } else { vec!["A".into()] },
+            runs_on: if env_file.len() == 1 { vec!["gpu".parse().unwrap()] } else { vec![] },
             working_directory,
             stdin,
             matrix,

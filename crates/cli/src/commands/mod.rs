@@ -25,6 +25,8 @@ mod tasks;
 mod tokens;
 mod triggers;
 mod why;
+mod worker;
+mod worker_test;
 
 use std::path::PathBuf;
 
@@ -98,6 +100,10 @@ pub enum Command {
     Run(run::Run),
     /// Fire schedules and run what is queued, until told to stop
     Serve(serve::Serve),
+    /// Take jobs from a server and carry them out here, until told to stop
+    Worker(worker::Worker),
+    /// Check that a program is a worker as the protocol has it
+    WorkerTest(worker_test::WorkerTest),
     /// Store the definitions of a file
     Push(push::Push),
     /// Show what a push would change
@@ -166,6 +172,8 @@ pub fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Command::Check(command) => command.run(global),
         Command::Run(command) => command.run(global),
         Command::Serve(command) => command.run(global),
+        Command::Worker(command) => command.run(global),
+        Command::WorkerTest(command) => command.run(global),
         Command::Push(command) => command.run(global),
         Command::Diff(command) => command.run(global),
         Command::Export(command) => command.run(global),

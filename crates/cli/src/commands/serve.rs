@@ -18,7 +18,7 @@ use ostler_clock::SystemClock;
 use ostler_embedded::{Embedded, Local, NodeOptions, Place, Role};
 use ostler_engine::{Notice, Shutdown};
 use ostler_execution::CancelReason;
-use ostler_model::Span;
+use ostler_model::{Name, Span};
 use ostler_server::Limits;
 use ostler_service::QueueLimit;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -65,9 +65,15 @@ pub struct Serve {
     /// So many machines may stand in the queue; starts beyond it are refused
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     max_queue: u64,
-    /// How many steps at a time
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// How many steps at a time; with 0 all of them are left to workers
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     slots: u32,
+    /// What this machine has, for steps that ask for it (`runs_on`); may be given several times
+    #[arg(long, value_name = "LABEL", value_delimiter = ',')]
+    label: Vec<Name>,
+    /// A worker (`ostler worker`) that is not heard of for so long counts as dead, and others get what it held
+    #[arg(long, default_value = "30s", value_name = "SPAN")]
+    worker_lease: Span,
     /// How long what runs may take to end after SIGTERM
     #[arg(long, default_value = "10m")]
     drain: Span,
@@ -107,6 +113,8 @@ pub fn follow(global: &Global, path: PathBuf, slots: u32) -> Result<u8, CliError
         client_time: Span::from_secs(20),
         max_queue: u64::MAX,
         slots,
+        label: Vec::new(),
+        worker_lease: ostler_embedded::LEASE,
         drain: Span::from_secs(600),
         keep_age: Span::default(),
         keep_count: 0,
@@ -124,6 +132,12 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
     // An address that is taken and a store that is locked are told before anything runs.
     if serving.client_time == Span::default() {
         return Err(CliError::usage("`--client-time` is more than nothing: nobody could ask for anything"));
+    }
+    if serving.worker_lease < Span::from_secs(3) {
+        return Err(CliError::usage(format!(
+            "`--worker-lease {}` is shorter than 3s: a worker could not show in time that it lives",
+            serving.worker_lease
+        )));
     }
     let files = open_files::raise();
     let listener = serving.listen.as_deref().map(listen::bind).transpose()?;
@@ -151,6 +165,8 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
         let mut running = embedded.start_node(NodeOptions {
             role: Role::Owner,
             slots: *slots,
+            labels: serving.label.iter().map(ToString::to_string).collect(),
+            worker_lease: serving.worker_lease,
             limit: QueueLimit::of(serving.max_queue),
             executors: context::executors(files.before, false)?,
             observer: Arc::new(move |notice| {
@@ -180,7 +196,9 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             ..Limits::default()
         };
         let http = listener.zip(access).map(|(l, access)| {
-            listen::start(l, access, local.clone(), &watched, secrets, serving.mcp_changes, limits)
+            let workers = running.workers.clone();
+            let offer = listen::Offer { secrets, workers, mcp_changes: serving.mcp_changes, limits };
+            listen::start(l, access, local.clone(), &watched, offer)
         });
         if !global.output.is_machine() {
             let address = http.as_ref().map_or_else(String::new, |h| format!(" at http://{}", h.address));

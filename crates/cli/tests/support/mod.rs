@@ -24,6 +24,10 @@ pub(crate) struct Shop {
 pub(crate) struct Spawned(Option<Child>);
 
 impl Spawned {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(Some(child))
+    }
+
     /// Waits for its end and everything it wrote.
     pub(crate) fn told(mut self) -> Told {
         told(self.0.take().unwrap().wait_with_output().unwrap())
@@ -128,6 +132,11 @@ impl Server {
 
     /// Kills it with SIGKILL.
     pub(crate) fn kill(mut self) {
+        self.kill_now();
+    }
+
+    /// The same, and its address is still known.
+    pub(crate) fn kill_now(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -237,6 +246,11 @@ impl Shop {
         let script = format!("{shell}; exec \"$0\" \"$@\"");
         let args = [&["-c", &script, env!("CARGO_BIN_EXE_ostler")], &SERVE[..], args].concat();
         self.served(spawned(self.program("sh", &args)))
+    }
+
+    /// A `serve` by a command of one's own.
+    pub(crate) fn serve_by(&self, command: Command) -> Server {
+        self.served(spawned(command))
     }
 
     fn served(&self, mut child: Spawned) -> Server {

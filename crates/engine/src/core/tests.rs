@@ -1,6 +1,11 @@
 use ostler_clock::SeededEntropy;
+use ostler_model::Kind;
 
 use super::*;
+use crate::{
+    Task, Tasks,
+    machine::{Change, Machine, Outcome, World},
+};
 
 struct NoTasks;
 
@@ -11,16 +16,14 @@ impl Tasks for NoTasks {
 }
 
 fn core(slots: u32) -> Core {
-    Core::new(Config {
-        node: NodeId(1),
-        shared: true,
-        slots,
-        salt: 0,
-        machines: Vec::new(),
-        tasks: Arc::new(NoTasks),
-        entropy: Arc::new(SeededEntropy::new(1)),
-        reruns_lost: Arc::new(|_| false),
-    })
+    core_of(slots, &[])
+}
+
+fn core_of(slots: u32, machines: &[Arc<dyn Machine>]) -> Core {
+    let entropy = Arc::new(SeededEntropy::new(1));
+    let ticker = Ticker::new(machines, 0, Arc::new(NoTasks), entropy, Arc::new(|_| false));
+    let labels = Vec::new();
+    Core::new(Config { node: NodeId(1), shared: true, slots, labels, ticker: Arc::new(ticker) })
 }
 
 fn row(id: i64, light: bool) -> Claimed {
@@ -91,8 +94,7 @@ impl Machine for Waits {
 /// hundred parallel steps).
 #[test]
 fn a_commit_that_stays_asks_for_what_a_letter_made_ready() {
-    let mut core = core(4);
-    core.machines.insert(Kind::RUN, Arc::new(Waits));
+    let mut core = core_of(4, &[Arc::new(Waits)]);
     let now = Timestamp::UNIX_EPOCH;
     let claims =
         |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Apply(Command::Claim(_)))).count();

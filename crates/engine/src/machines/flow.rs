@@ -22,6 +22,7 @@ use crate::{
     call::{self, Known},
     fields::{self, FlowFields, LastWords, Part, RunFields},
     machine::{Change, Decision, Input, Machine, Outcome, World},
+    start,
     time::{after, micros, timestamp},
 };
 
@@ -272,6 +273,7 @@ impl Tick<'_> {
                         child_key: Some(key.clone()),
                         watcher: Some(self.row.id),
                         home: self.row.home,
+                        labels: if self.row.home.is_some() { Vec::new() } else { start::labels(step) },
                         event: EventBody { kind: "created".into(), body: String::new() },
                         ..NewMachine::default()
                     });

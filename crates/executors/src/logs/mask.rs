@@ -80,7 +80,8 @@ impl Masker {
 
     /// Masks the head of a text that goes on: returns what is safe to show and keeps in `text` what may be the head of
     /// a secret.
-    pub(super) fn mask_head(&self, text: &mut Vec<u8>) -> Vec<u8> {
+    #[must_use]
+    pub fn mask_head(&self, text: &mut Vec<u8>) -> Vec<u8> {
         let hidden = self.hidden(text);
         let mut cut = text.len().saturating_sub(self.longest.saturating_sub(1));
         if let Some((start, _)) = hidden.iter().find(|(start, end)| *start < cut && cut < *end) {

@@ -36,7 +36,7 @@ use ostler_model::Uid;
 use ostler_store::BlockStore;
 pub use reader::{LogCursor, LogQuery, LogReader, LogRecord};
 use writer::Desk;
-pub use writer::LogWriter;
+pub use writer::{LogWriter, progress_text};
 
 use files::FileBlocks;
 

@@ -458,6 +458,22 @@ impl LogSink for LogWriter {
     }
 }
 
+/// A report as it stands in a log.
+#[must_use]
+pub fn progress_text(progress: &Progress) -> String {
+    let mut text = "progress".to_owned();
+    match (progress.done, progress.total) {
+        (Some(done), Some(total)) => text.push_str(&format!(" {done}/{total}")),
+        (Some(done), None) => text.push_str(&format!(" {done}")),
+        _ => {}
+    }
+    if let Some(message) = &progress.message {
+        text.push(' ');
+        text.push_str(message);
+    }
+    text
+}
+
 impl ProgressSink for LogWriter {
     fn report(&self, progress: Progress) {
         let now = self.clock.elapsed();
@@ -468,17 +484,7 @@ impl ProgressSink for LogWriter {
         }
         *progressed = Some(now);
         drop(progressed);
-        let mut text = "progress".to_owned();
-        match (progress.done, progress.total) {
-            (Some(done), Some(total)) => text.push_str(&format!(" {done}/{total}")),
-            (Some(done), None) => text.push_str(&format!(" {done}")),
-            _ => {}
-        }
-        if let Some(message) = &progress.message {
-            text.push(' ');
-            text.push_str(message);
-        }
-        self.line(Stream::System, text.as_bytes());
+        self.line(Stream::System, progress_text(&progress).as_bytes());
     }
 }
 

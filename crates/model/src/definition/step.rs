@@ -49,6 +49,9 @@ pub struct StepDef {
     /// Variables of the node's own environment that are handed on, beside PATH, HOME, LANG and TZ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inherit_env: Vec<String>,
+    /// Labels that a node must have to carry it out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs_on: Vec<Name>,
     /// Working directory (template); relative to the folder of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub working_directory: Option<String>,

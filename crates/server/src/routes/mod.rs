@@ -8,6 +8,7 @@ mod system;
 mod tasks;
 mod tokens;
 mod triggers;
+mod workers;
 
 use ostler_model::Uid;
 use schemars::JsonSchema;
@@ -25,7 +26,8 @@ pub(crate) fn all() -> Routes {
     let routes = triggers::add(routes);
     let routes = runs::add(routes);
     let routes = events::add(routes);
-    tokens::add(routes)
+    let routes = tokens::add(routes);
+    workers::add(routes)
 }
 
 /// A path without parameters, or a query without any.

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
-    Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId, NodeRow, Page,
-    PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TokenRow,
+    Claimed, Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId,
+    NodeRow, Page, PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TokenRow,
 };
 use tokio_postgres::Row;
 
@@ -127,6 +127,14 @@ impl Queries for Reader {
         self.at_once(|view| view.claimed_with_mail(node))
     }
 
+    fn claims(&self, node: NodeId) -> Result<Vec<(MachineId, u64)>, StoreError> {
+        self.at_once(|view| view.claims(node))
+    }
+
+    fn claimed(&self, node: NodeId, machine: MachineId) -> Result<Option<Claimed>, StoreError> {
+        self.at_once(|view| view.claimed(node, machine))
+    }
+
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError> {
         self.asked(|link| history::events(link, self.opened.base, after, limit))
     }
@@ -179,6 +187,10 @@ impl Queries for Reader {
 
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         self.at_once(|view| view.nodes())
+    }
+
+    fn node(&self, node: NodeId) -> Result<Option<NodeRow>, StoreError> {
+        self.at_once(|view| view.node(node))
     }
 
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {

@@ -1,18 +1,32 @@
 //! The queue: lanes, limits, nodes, letters that wait, numbers.
 
-use ostler_model::MachineId;
-use ostler_store::{LaneRow, Letter, LimitRow, NodeId, NodeRow, StoreStats};
+use ostler_model::{Kind, MachineId};
+use ostler_store::{Claimed, LaneRow, Letter, LimitRow, NodeId, NodeRow, Receipt, StoreStats, labels_of};
+use tokio_postgres::Row;
 
 use super::View;
 use crate::{
     claim::letter,
     migrate::SCHEMA,
+    start::heard,
     trouble::Done,
     value::{Columns, values},
 };
 
 pub(crate) const WITH_MAIL: &str = "SELECT t.machine, l.body FROM tick t JOIN mail l ON l.machine=t.machine
   WHERE t.phase=2 AND t.node=$1 AND t.woken>0 ORDER BY l.machine, l.seq";
+const CLAIMS: &str = "SELECT machine, fence FROM tick WHERE phase=2 AND node=$1";
+/// What a claim has read, and what it knew of the lane. Whoever holds no permit of a limit of its lane was claimed to be
+/// refused.
+const CLAIMED: &str = "SELECT t.machine, t.fence, t.due_at, t.lost, m.kind, m.task, m.definition, m.step, m.fields,
+    m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL, n.name, l.home, l.id, l.light,
+    l.concurrency<>0 AND NOT EXISTS
+      (SELECT 1 FROM permit p WHERE p.\"limit\"=l.concurrency AND p.machine=t.machine)
+  FROM tick t JOIN machine m ON m.id=t.machine JOIN lane l ON l.id=t.lane JOIN namespace n ON n.id=l.ns
+  WHERE t.machine=$1 AND t.phase=2 AND t.node=$2";
+const MAIL: &str = "SELECT seq, body FROM mail WHERE machine=$1 ORDER BY seq";
+const NODE: &str = "SELECT n.id, n.name, n.owner, n.started_at, n.renewals, n.closed,
+    (SELECT count(*) FROM tick t WHERE t.phase=2 AND t.node=n.id), n.labels, n.slots, n.worker, n.draining FROM node n";
 const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=$1 ORDER BY machine LIMIT 100";
 
 /// The earliest due moment of what is ready, by namespace: from the first row of a lane and class to the next along
@@ -39,11 +53,51 @@ impl View<'_> {
         Ok(found)
     }
 
+    pub(super) fn claims(&mut self, node: NodeId) -> Done<Vec<(MachineId, u64)>> {
+        self.many(CLAIMS, values![node.0], |r| Ok((MachineId(r.int(0)?), r.int(1)? as u64)))
+    }
+
+    pub(super) fn claimed(&mut self, node: NodeId, machine: MachineId) -> Done<Option<Claimed>> {
+        let row = self.one(CLAIMED, values![machine.0, node.0], |r| {
+            let (kind, parent) = (Kind(u8::try_from(r.int(4)?).unwrap_or(0)), r.int_or(10)?.map(MachineId));
+            let (task, home) = (r.int(5)?, r.int(16)?);
+            Ok(Claimed {
+                id: MachineId(r.int(0)?),
+                kind,
+                light: r.flag(18)?,
+                namespace: r.text(15)?.into(),
+                task,
+                definition: r.int(6)?,
+                step: r.int(7)? as u64,
+                fence: r.int(1)? as u64,
+                fields: r.text(8)?,
+                due_at: r.int(2)?,
+                started_at: r.int_or(9)?,
+                lost: r.flag(3)?,
+                refused: r.flag(19)?,
+                parent,
+                child_key: r.text_or(11)?,
+                watcher: r.int_or(12)?.map(MachineId),
+                home: (home != 0).then_some(NodeId(home)),
+                mail: Vec::new(),
+                receipt: Receipt {
+                    lane: r.int(17)?,
+                    last_event: r.int(13)?,
+                    unique: r.flag(14)?,
+                    task: heard(kind, parent, task),
+                },
+            })
+        })?;
+        let Some(mut row) = row else { return Ok(None) };
+        row.mail = self.many(MAIL, values![machine.0], |r| Ok((r.int(0)?, letter(r.text(1)?))))?;
+        Ok(Some(row))
+    }
+
     pub(super) fn lane(&mut self, lane: i64) -> Done<Option<LaneRow>> {
         self.one(
             "SELECT l.id, n.name, n.paused, c.key, r.key, l.home,
-               (SELECT count(*) FROM tick t WHERE t.phase=1 AND t.lane=l.id)
-             FROM lane l JOIN namespace n ON n.id=l.ns LEFT JOIN \"limit\" c ON c.id=l.concurrency
+               (SELECT count(*) FROM tick t WHERE t.phase=1 AND t.lane=l.id), s.labels
+             FROM lane l JOIN namespace n ON n.id=l.ns LEFT JOIN label_set s ON s.id=l.labels LEFT JOIN \"limit\" c ON c.id=l.concurrency
                LEFT JOIN \"limit\" r ON r.id=l.rate WHERE l.id=$1",
             values![lane],
             |r| {
@@ -55,6 +109,7 @@ impl View<'_> {
                     concurrency: r.text_or(3)?,
                     rate: r.text_or(4)?,
                     home: (home != 0).then_some(NodeId(home)),
+                    labels: labels_of(&r.text_or(7)?.unwrap_or_default()),
                     ready: r.int(6)? as u64,
                 })
             },
@@ -89,23 +144,11 @@ impl View<'_> {
     }
 
     pub(super) fn nodes(&mut self) -> Done<Vec<NodeRow>> {
-        self.many(
-            "SELECT n.id, n.name, n.owner, n.started_at, n.renewals, n.closed,
-               (SELECT count(*) FROM tick t WHERE t.phase=2 AND t.node=n.id)
-             FROM node n ORDER BY n.closed, n.id DESC LIMIT 200",
-            &[],
-            |r| {
-                Ok(NodeRow {
-                    node: NodeId(r.int(0)?),
-                    name: r.text(1)?,
-                    owner: r.flag(2)?,
-                    started_at: r.int(3)?,
-                    renewals: r.int(4)?,
-                    closed: r.flag(5)?,
-                    claims: r.int(6)? as u64,
-                })
-            },
-        )
+        self.many(&format!("{NODE} ORDER BY n.closed, n.id DESC LIMIT 200"), &[], node_row)
+    }
+
+    pub(super) fn node(&mut self, node: NodeId) -> Done<Option<NodeRow>> {
+        self.one(&format!("{NODE} WHERE n.id=$1"), values![node.0], node_row)
     }
 
     pub(super) fn stats(&mut self) -> Done<StoreStats> {
@@ -129,4 +172,20 @@ impl View<'_> {
         stats.last_event = last.unwrap_or(0).max(stats.first_event - 1);
         Ok(stats)
     }
+}
+
+fn node_row(r: &Row) -> Done<NodeRow> {
+    Ok(NodeRow {
+        node: NodeId(r.int(0)?),
+        name: r.text(1)?,
+        owner: r.flag(2)?,
+        started_at: r.int(3)?,
+        renewals: r.int(4)?,
+        closed: r.flag(5)?,
+        claims: r.int(6)? as u64,
+        labels: labels_of(&r.text(7)?),
+        slots: u32::try_from(r.int(8)?).unwrap_or(0),
+        worker: r.text_or(9)?,
+        draining: r.flag(10)?,
+    })
 }

@@ -12,8 +12,8 @@ use std::{
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
-    Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId, NodeRow, Page,
-    PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TokenRow,
+    Claimed, Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId,
+    NodeRow, Page, PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TokenRow,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
@@ -118,6 +118,14 @@ impl Queries for Reader {
         self.at_once(|view| view.claimed_with_mail(node))
     }
 
+    fn claims(&self, node: NodeId) -> Result<Vec<(MachineId, u64)>, StoreError> {
+        self.at_once(|view| view.claims(node))
+    }
+
+    fn claimed(&self, node: NodeId, machine: MachineId) -> Result<Option<Claimed>, StoreError> {
+        self.at_once(|view| view.claimed(node, machine))
+    }
+
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError> {
         self.at_once(|view| view.events(after, limit))
     }
@@ -170,6 +178,10 @@ impl Queries for Reader {
 
     fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         self.at_once(|view| view.nodes())
+    }
+
+    fn node(&self, node: NodeId) -> Result<Option<NodeRow>, StoreError> {
+        self.at_once(|view| view.node(node))
     }
 
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {

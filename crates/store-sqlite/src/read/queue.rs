@@ -1,12 +1,26 @@
 //! The queue: lanes, limits, nodes, letters that wait, numbers.
 
 use ostler_model::MachineId;
-use ostler_store::{LaneRow, Letter, LimitRow, Micros, NodeId, NodeRow, StoreError, StoreStats};
+use ostler_store::{
+    Claimed, LaneRow, Letter, LimitRow, Micros, NodeId, NodeRow, StoreError, StoreStats, labels_of,
+};
+use rusqlite::Row;
 
 use super::View;
-use crate::{error::told, letters};
+use crate::{claim::claimed, error::told, letters};
 
 const WITH_MAIL: &str = "SELECT machine FROM tick WHERE phase=2 AND node=?1 AND woken>0";
+const CLAIMS: &str = "SELECT machine, fence FROM tick WHERE phase=2 AND node=?1";
+/// The columns of a claim, as it reads them, and what it knew of the lane. Whoever holds no permit of a limit of its lane
+/// was claimed to be refused.
+const CLAIMED: &str = "SELECT t.machine, t.fence-1, t.due_at, t.lost, t.woken, m.kind, m.task, m.definition, m.step,
+    m.fields, m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL,
+    n.name, l.home, l.id, l.light, l.concurrency<>0 AND NOT EXISTS
+      (SELECT 1 FROM permit p WHERE p.\"limit\"=l.concurrency AND p.machine=t.machine)
+  FROM tick t CROSS JOIN machine m ON m.id=t.machine CROSS JOIN lane l ON l.id=t.lane CROSS JOIN namespace n ON n.id=l.ns
+  WHERE t.machine=?1 AND +t.phase=2 AND +t.node=?2";
+const NODE: &str = "SELECT id, name, owner, started_at, renewals, closed,
+    (SELECT count(*) FROM tick WHERE phase=2 AND node=n.id), labels, slots, worker, draining FROM node n";
 const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=?1 ORDER BY machine LIMIT 100";
 
 /// Goes from one lane and priority to the next along tick_ready, so its cost does not grow with the queue.
@@ -28,6 +42,8 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     (WITH_MAIL, "SEARCH tick USING INDEX tick_claimed (node=?)"),
     (OLDEST_READY, "SEARCH p USING INDEX tick_ready (lane=? AND priority>?)"),
     (OLDEST_READY, "SEARCH n USING INDEX tick_ready (lane>?)"),
+    (CLAIMS, "SEARCH tick USING INDEX tick_claimed (node=?)"),
+    (CLAIMED, "SEARCH t USING INTEGER PRIMARY KEY (rowid=?)"),
     (HOLDERS, "SEARCH permit USING PRIMARY KEY (limit=?)"),
 ];
 
@@ -44,10 +60,31 @@ impl View<'_> {
         with_letters.collect()
     }
 
+    pub(super) fn claims(&self, node: NodeId) -> Result<Vec<(MachineId, u64)>, StoreError> {
+        self.many(CLAIMS, [node.0], |r| Ok((MachineId(r.get(0)?), r.get::<_, i64>(1)? as u64)))
+    }
+
+    pub(super) fn claimed(&self, node: NodeId, machine: MachineId) -> Result<Option<Claimed>, StoreError> {
+        let row = self.one(CLAIMED, [machine.0, node.0], |r| {
+            let home: i64 = r.get(17)?;
+            let home = (home != 0).then_some(NodeId(home));
+            let (mut row, woken) =
+                claimed(r, r.get::<_, String>(16)?.into(), home, (r.get(18)?, r.get(19)?))?;
+            row.refused = r.get(20)?;
+            Ok((row, woken))
+        })?;
+        let Some((mut row, woken)) = row else { return Ok(None) };
+        if woken > 0 {
+            row.mail = letters::of(self.sql, machine.0)?;
+        }
+        Ok(Some(row))
+    }
+
     pub(super) fn lane(&self, lane: i64) -> Result<Option<LaneRow>, StoreError> {
         self.one(
-            "SELECT l.id, n.name, n.paused, c.key, r.key, l.home, (SELECT count(*) FROM tick WHERE phase=1 AND lane=l.id)
-             FROM lane l JOIN namespace n ON n.id=l.ns LEFT JOIN \"limit\" c ON c.id=l.concurrency
+            "SELECT l.id, n.name, n.paused, c.key, r.key, l.home, (SELECT count(*) FROM tick WHERE phase=1 AND lane=l.id),
+               s.labels
+             FROM lane l JOIN namespace n ON n.id=l.ns LEFT JOIN label_set s ON s.id=l.labels LEFT JOIN \"limit\" c ON c.id=l.concurrency
                LEFT JOIN \"limit\" r ON r.id=l.rate WHERE l.id=?1",
             [lane],
             |r| {
@@ -59,6 +96,7 @@ impl View<'_> {
                     concurrency: r.get(3)?,
                     rate: r.get(4)?,
                     home: (home != 0).then_some(NodeId(home)),
+                    labels: labels_of(&r.get::<_, Option<String>>(7)?.unwrap_or_default()),
                     ready: r.get::<_, i64>(6)? as u64,
                 })
             },
@@ -93,22 +131,11 @@ impl View<'_> {
     }
 
     pub(super) fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
-        self.many(
-            "SELECT id, name, owner, started_at, renewals, closed,
-               (SELECT count(*) FROM tick WHERE phase=2 AND node=n.id) FROM node n ORDER BY closed, id DESC LIMIT 200",
-            [],
-            |r| {
-                Ok(NodeRow {
-                    node: NodeId(r.get(0)?),
-                    name: r.get(1)?,
-                    owner: r.get(2)?,
-                    started_at: r.get(3)?,
-                    renewals: r.get(4)?,
-                    closed: r.get(5)?,
-                    claims: r.get::<_, i64>(6)? as u64,
-                })
-            },
-        )
+        self.many(&format!("{NODE} ORDER BY closed, id DESC LIMIT 200"), [], node_row)
+    }
+
+    pub(super) fn node(&self, node: NodeId) -> Result<Option<NodeRow>, StoreError> {
+        self.one(&format!("{NODE} WHERE id=?1"), [node.0], node_row)
     }
 
     pub(super) fn stats(&self) -> Result<StoreStats, StoreError> {
@@ -144,4 +171,20 @@ impl View<'_> {
     fn oldest_ready(&self) -> Result<Vec<(String, Micros)>, StoreError> {
         self.many(OLDEST_READY, [], |r| Ok((r.get(0)?, r.get(1)?)))
     }
+}
+
+fn node_row(r: &Row<'_>) -> rusqlite::Result<NodeRow> {
+    Ok(NodeRow {
+        node: NodeId(r.get(0)?),
+        name: r.get(1)?,
+        owner: r.get(2)?,
+        started_at: r.get(3)?,
+        renewals: r.get(4)?,
+        closed: r.get(5)?,
+        claims: r.get::<_, i64>(6)? as u64,
+        labels: labels_of(&r.get::<_, String>(7)?),
+        slots: r.get(8)?,
+        worker: r.get(9)?,
+        draining: r.get(10)?,
+    })
 }

@@ -205,7 +205,9 @@ pub fn one_of_64_starts_with_a_unique_key_is_made(make: Make<'_>) {
     assert!(
         matches!(ask(Command::Start(vec![elsewhere])), Reply::Started(o) if matches!(o[0], StartOutcome::Started(_)))
     );
-    let Reply::Claimed(rows) = ask(Command::Claim(Claim { node, want: 9, light: 0, shared: true })) else {
+    let Reply::Claimed(rows) =
+        ask(Command::Claim(Claim { node, want: 9, light: 0, shared: true, labels: Vec::new() }))
+    else {
         panic!()
     };
     let row = rows.iter().find(|r| r.id == *id).unwrap();
@@ -233,7 +235,13 @@ pub fn light_machines_are_claimed_apart_from_those_that_take_a_slot(make: Make<'
     let heavy: Vec<_> = (0..3).map(|_| kit.start(run())).collect();
     let light: Vec<_> = (0..3).map(|_| kit.start(NewMachine { light: true, ..run() })).collect();
     let node = kit.node;
-    let mut claim = |want, light| match kit.ask(Command::Claim(Claim { node, want, light, shared: true })) {
+    let mut claim = |want, light| match kit.ask(Command::Claim(Claim {
+        node,
+        want,
+        light,
+        shared: true,
+        labels: Vec::new(),
+    })) {
         Ok(Reply::Claimed(rows)) => rows.into_iter().map(|row| (row.id, row.light)).collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };

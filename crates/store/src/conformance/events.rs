@@ -25,7 +25,13 @@ pub fn events_come_in_order_and_never_before_the_cursor(make: Make<'_>) {
                 scope.spawn(move || {
                     for _ in 0..50 {
                         writer.call(Command::Start(vec![run(), run()])).unwrap();
-                        let claim = Command::Claim(Claim { node, want: 2, light: 0, shared: true });
+                        let claim = Command::Claim(Claim {
+                            node,
+                            want: 2,
+                            light: 0,
+                            shared: true,
+                            labels: Vec::new(),
+                        });
                         let Ok(Reply::Claimed(rows)) = writer.call(claim) else { panic!() };
                         let commits =
                             rows.iter().map(|row| tick(node, row, Next::End { state: 10 })).collect();

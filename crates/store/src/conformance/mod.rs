@@ -39,8 +39,8 @@ pub use retention::*;
 pub use tokens::*;
 
 use crate::{
-    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, Letter, MachineRow, Micros, NewMachine, Next,
-    NodeId, Queries, Reply, StartOutcome, Store, StoreError, Writer,
+    Claim, Claimed, Command, Commit, CommitOutcome, EventBody, Letter, MachineRow, Micros, NewMachine,
+    NewNode, Next, NodeId, Queries, Reply, StartOutcome, Store, StoreError, Writer,
 };
 
 /// Makes an empty store.
@@ -106,6 +106,11 @@ macro_rules! conformance_suite {
             a_released_claim_is_not_lost
             a_closed_node_cannot_renew
             a_closed_node_takes_nothing
+            a_node_takes_what_its_labels_fit
+            what_is_to_end_asks_for_no_label
+            what_a_node_holds_is_told_as_it_was_claimed
+            one_that_was_claimed_to_be_refused_stays_so
+            a_worker_is_told_as_it_registered
             events_come_in_order_and_never_before_the_cursor
             a_history_is_told_from_the_oldest
             pages_are_complete_while_others_insert
@@ -162,7 +167,7 @@ impl Kit {
     }
 
     fn register(&mut self, owner: bool) -> NodeId {
-        match self.ask(Command::Register { name: "host:1".into(), owner }) {
+        match self.ask(Command::Register(NewNode { name: "host:1".into(), owner, ..NewNode::default() })) {
             Ok(Reply::Node(node)) => node,
             other => panic!("{other:?}"),
         }
@@ -183,7 +188,7 @@ impl Kit {
     }
 
     fn claim_as(&mut self, node: NodeId, want: u32, shared: bool) -> Vec<Claimed> {
-        match self.ask(Command::Claim(Claim { node, want, light: want, shared })) {
+        match self.ask(Command::Claim(Claim { node, want, light: want, shared, labels: Vec::new() })) {
             Ok(Reply::Claimed(rows)) => rows,
             other => panic!("{other:?}"),
         }

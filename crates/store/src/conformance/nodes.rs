@@ -112,7 +112,7 @@ pub fn a_closed_node_takes_nothing(make: Make<'_>) {
     let dead = kit.register(true);
     kit.rescue(dead);
     let id = kit.start(run());
-    let claim = Command::Claim(Claim { node: dead, want: 5, light: 5, shared: true });
+    let claim = Command::Claim(Claim { node: dead, want: 5, light: 5, shared: true, labels: Vec::new() });
     assert!(matches!(kit.ask(claim), Err(StoreError::Refused(_))));
     let at_once = NewMachine { namespace: "other".into(), ..run() };
     let start = Command::StartClaimed { machine: Box::new(at_once), node: dead };
@@ -121,4 +121,113 @@ pub fn a_closed_node_takes_nothing(make: Make<'_>) {
     }
     let rows = kit.claim(5);
     assert!(rows.iter().any(|row| row.id == id) && rows.iter().all(|row| !row.lost));
+}
+
+pub fn a_node_takes_what_its_labels_fit(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let asks =
+        |labels: &[&str]| NewMachine { labels: labels.iter().map(|l| (*l).to_owned()).collect(), ..run() };
+    let plain = kit.start(asks(&[]));
+    let gpu = kit.start(asks(&["gpu"]));
+    let both = kit.start(asks(&["gpu", "big"]));
+    let twin = kit.start(asks(&["big", "gpu", "gpu"]));
+    assert_eq!(
+        kit.row(both).tick.unwrap().lane,
+        kit.row(twin).tick.unwrap().lane,
+        "the order does not count"
+    );
+    let lane = kit.queries().lane(kit.row(both).tick.unwrap().lane).unwrap().unwrap();
+    assert_eq!(lane.labels, ["big", "gpu"]);
+    let mut claim = |labels: &[&str]| {
+        let labels = labels.iter().map(|l| (*l).to_owned()).collect();
+        let claim = Claim { node: kit.node, want: 9, light: 9, shared: true, labels };
+        match kit.ask(Command::Claim(claim)) {
+            Ok(Reply::Claimed(rows)) => rows.iter().map(|row| row.id).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(claim(&["big"]), [plain]);
+    assert_eq!(claim(&["red", "gpu"]), [gpu]);
+    assert_eq!(claim(&["gpu", "big"]), [both, twin]);
+    let at_once = Command::StartClaimed { machine: Box::new(asks(&["gpu"])), node: kit.node };
+    let Ok(Reply::StartedClaimed(_, claimed)) = kit.ask(at_once) else { panic!() };
+    assert_eq!(claimed, None, "nobody has asked whether the node has the label");
+}
+
+pub fn what_is_to_end_asks_for_no_label(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let id = kit.start(NewMachine { labels: vec!["gpu".into()], ..run() });
+    assert_eq!(kit.claim_ids(9), []);
+    assert!(kit.send(id, cancel()));
+    assert_eq!(kit.claim_ids(9), [id]);
+}
+
+pub fn what_a_node_holds_is_told_as_it_was_claimed(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let other = kit.register(true);
+    let concurrency = Some(Concurrency { key: "k".into(), limit: 2, on_full: OnFull::Wait });
+    kit.start(NewMachine { fields: r#"{"a":1}"#.into(), unique_key: Some("u".into()), task: 7, ..run() });
+    let parent = kit.start(NewMachine { concurrency, ..run() });
+    kit.start(NewMachine {
+        parent: Some(parent),
+        watcher: Some(parent),
+        child_key: Some("c".into()),
+        ..run()
+    });
+    let rows = kit.claim(9);
+    assert_eq!(rows.len(), 3);
+    let told = |kit: &Kit, row: &Claimed| kit.queries().claimed(kit.node, row.id).unwrap();
+    for row in &rows {
+        assert_eq!(told(&kit, row).as_ref(), Some(row));
+        assert_eq!(kit.queries().claimed(other, row.id).unwrap(), None);
+    }
+    let mut held = kit.queries().claims(kit.node).unwrap();
+    held.sort();
+    let mut expected: Vec<_> = rows.iter().map(|row| (row.id, row.fence)).collect();
+    expected.sort();
+    assert_eq!(held, expected);
+    kit.send(parent, cancel());
+    let row = rows.iter().find(|row| row.id == parent).unwrap();
+    let with_letter = told(&kit, row).unwrap();
+    assert_eq!(with_letter.mail.iter().map(|(_, letter)| letter.clone()).collect::<Vec<_>>(), [cancel()]);
+    // It counts as the claim itself does.
+    kit.must(tick(kit.node, &with_letter, Next::End { state: 13 }));
+    assert_eq!((told(&kit, row), kit.queries().claims(other).unwrap()), (None, Vec::new()));
+    assert_eq!(kit.queries().claims(kit.node).unwrap().len(), 2);
+}
+
+pub fn one_that_was_claimed_to_be_refused_stays_so(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let concurrency = Some(Concurrency { key: "k".into(), limit: 1, on_full: OnFull::Refuse });
+    for _ in 0..2 {
+        kit.start(NewMachine { concurrency: concurrency.clone(), ..run() });
+    }
+    let rows = kit.claim(9);
+    assert_eq!(rows.iter().map(|row| row.refused).collect::<Vec<_>>(), [false, true]);
+    for row in rows {
+        assert_eq!(kit.queries().claimed(kit.node, row.id).unwrap(), Some(row));
+    }
+}
+
+pub fn a_worker_is_told_as_it_registered(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let new = NewNode {
+        name: "far away".into(),
+        owner: false,
+        labels: vec!["gpu".into(), "big".into()],
+        slots: 8,
+        worker: Some("token:w".into()),
+    };
+    let Ok(Reply::Node(node)) = kit.ask(Command::Register(new)) else { panic!() };
+    let row = |kit: &Kit| kit.queries().node(node).unwrap().unwrap();
+    let found = row(&kit);
+    assert_eq!(kit.queries().nodes().unwrap()[0], found);
+    assert_eq!((found.labels, found.slots), (vec!["big".into(), "gpu".into()], 8));
+    assert_eq!((found.worker.as_deref(), found.draining, found.closed), (Some("token:w"), false, false));
+    assert_eq!(kit.ask(Command::Drain { node }), Ok(Reply::Done));
+    assert!(row(&kit).draining);
+    kit.rescue(node);
+    assert!(row(&kit).closed);
+    assert!(matches!(kit.ask(Command::Drain { node }), Err(StoreError::Refused(_))));
+    assert_eq!(kit.queries().node(NodeId(node.0 + 5)).unwrap(), None);
 }

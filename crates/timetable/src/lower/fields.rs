@@ -26,7 +26,7 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
     ("*", "cmd", "write `run: …` for a shell line"),
     ("*", "script", "write `run: …` for a shell line"),
     ("*", "image", "write `uses: container` and `with: { image: … }`"),
-    ("*", "runs_on", "there is nothing to choose: steps run on the node that has them"),
+    ("*", "labels", "write `runs_on: gpu` for what a node must have"),
     ("a file", "jobs", "tasks stand in a list under `tasks`"),
     ("a file", "steps", "steps belong to a task: `tasks: [{ meta: { id: … }, steps: […] }]`"),
     ("a file", "on", "schedules belong to a task: `tasks: [{ meta: { id: … }, on: …, run: … }]`"),

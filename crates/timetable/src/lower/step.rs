@@ -24,16 +24,20 @@ use crate::{
     node::{Kind, Node},
 };
 
+/// Labels that a step may ask for.
+const LABELS: usize = 16;
+
 /// What the levels above give to every step.
 #[derive(Clone, Default)]
 pub(crate) struct Level<'n> {
     pub(crate) environment: Environment<'n>,
     pub(crate) working_directory: Option<&'n Node>,
     pub(crate) shell: Option<&'n Node>,
+    runs_on: Option<&'n Node>,
 }
 
 impl<'n> Level<'n> {
-    /// With `env`, `env_file`, `inherit_env` of this level and its `defaults`.
+    /// With `env`, `env_file`, `inherit_env`, `runs_on` of this level and its `defaults`.
     pub(crate) fn and(
         &self,
         cx: &Context<'_>,
@@ -45,7 +49,9 @@ impl<'n> Level<'n> {
             level.environment = level.environment.and(cx, defaults);
             level.working_directory = working_directory(cx, defaults).or(level.working_directory);
             level.shell = defaults.take(cx, &["shell"]).or(level.shell);
+            level.runs_on = defaults.take(cx, &["runs_on"]).or(level.runs_on);
         }
+        level.runs_on = fields.take(cx, &["runs_on"]).or(level.runs_on);
         level.environment = level.environment.and(cx, fields);
         level
     }
@@ -70,6 +76,7 @@ pub(crate) struct Draft<'n> {
     condition: Option<&'n Node>,
     environment: Environment<'n>,
     working_directory: Option<&'n Node>,
+    runs_on: Vec<Name>,
     stdin: Option<&'n Node>,
     matrix: Option<Matrix>,
     continue_on_error: bool,
@@ -193,6 +200,7 @@ fn draft<'n>(
         condition: fields.take(cx, &["if"]),
         environment: level.environment.clone(),
         working_directory: working_directory(cx, fields).or(level.working_directory),
+        runs_on: fields.take(cx, &["runs_on"]).or(level.runs_on).map(|n| labels(cx, n)).unwrap_or_default(),
         stdin: fields.take(cx, &["stdin"]),
         matrix: strategy,
         continue_on_error: fields
@@ -221,6 +229,17 @@ fn draft<'n>(
         draft.idempotent = fields.take(cx, &["idempotent"]).and_then(|n| cx.flag(n, "idempotent"));
     }
     draft
+}
+
+/// What a node must have: a label or a list of them, each once.
+fn labels(cx: &Context<'_>, node: &Node) -> Vec<Name> {
+    let named = cx.names(node, "runs_on");
+    if named.len() > LABELS {
+        let message = format!("`runs_on` has {} labels; at most {LABELS} are taken", named.len());
+        cx.error(Problem::new("wrong-value", &node.span, message).help("name what the step needs"));
+    }
+    let sorted: BTreeSet<Name> = named.into_iter().map(|(name, _)| name).collect();
+    sorted.into_iter().collect()
 }
 
 /// One attempt of the step; what bounds the whole belongs to the task.
@@ -395,6 +414,7 @@ fn finish(cx: &Context<'_>, mut draft: Draft<'_>, needs: Vec<Name>, names: &Name
         env_file: draft.environment.files.clone(),
         inherit_env: draft.environment.inherit.clone(),
         working_directory: text(draft.working_directory, "working_directory", Place::Argument),
+        runs_on: draft.runs_on,
         stdin: text(draft.stdin, "stdin", Place::With),
         matrix: draft.matrix,
         continue_on_error: draft.continue_on_error,

@@ -55,6 +55,7 @@ fn step(uses: &str, run: Option<String>, args: Vec<Value>) -> StepDef {
         env_file: Vec::new(),
         // A command typed at a prompt sees what the prompt sees.
         inherit_env: vec!["*".to_owned()],
+        runs_on: Vec::new(),
         working_directory: None,
         stdin: None,
         matrix: None,

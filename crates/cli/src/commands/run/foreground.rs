@@ -51,6 +51,8 @@ pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>
         let live = Arc::new(live);
         let onlooker = live.clone();
         let running = embedded.start_node(NodeOptions {
+            labels: Vec::new(),
+            worker_lease: ostler_embedded::LEASE,
             role: Role::Guest,
             slots: run.slots,
             limit: QueueLimit::none(),

@@ -6,7 +6,7 @@ use ostler_embedded::Local;
 use ostler_engine::Notice;
 use ostler_execution::Secrets;
 use ostler_server::{Access, Config, Feed, Limits, Listener, Metrics, Readiness};
-use ostler_service::Service;
+use ostler_service::{Service, Workers};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
@@ -83,28 +83,34 @@ pub struct Http {
     tasks: [JoinHandle<()>; 2],
 }
 
+/// What is offered there beyond the use cases.
+pub struct Offer {
+    /// Give the values of secrets.
+    pub secrets: Arc<dyn Secrets>,
+    /// What workers ask for.
+    pub workers: Workers,
+    /// Whether agents may change things.
+    pub mcp_changes: bool,
+    /// What those who connect may have and take.
+    pub limits: Limits,
+}
+
 /// Starts to answer.
-pub fn start(
-    listener: Listener,
-    access: Access,
-    local: Local,
-    watched: &Watched,
-    secrets: Arc<dyn Secrets>,
-    mcp_changes: bool,
-    limits: Limits,
-) -> Http {
+pub fn start(listener: Listener, access: Access, local: Local, watched: &Watched, offer: Offer) -> Http {
     let address = listener.address();
     let (stop, stopped) = oneshot::channel();
     let config = Config {
         local: local.clone(),
         access,
         load: context::load_options(),
-        secrets,
+        secrets: offer.secrets,
+        workers: offer.workers,
+        worker_logs: local.worker_logs(),
         feed: watched.feed.clone(),
         metrics: watched.metrics.clone(),
         readiness: watched.readiness.clone(),
-        mcp_changes,
-        limits,
+        mcp_changes: offer.mcp_changes,
+        limits: offer.limits,
     };
     let feeding = tokio::spawn(watched.feed.clone().run(local));
     let serving = tokio::spawn(ostler_server::serve(
