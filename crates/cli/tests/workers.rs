@@ -182,6 +182,23 @@ fn a_result_survives_a_server_that_is_killed() {
 }
 
 #[test]
+fn an_operator_has_a_worker_leave() {
+    let yard = Yard::new();
+    let mut worker = yard.worker(&["--name", "old"]);
+    let id = yard.start("naps");
+    yard.shop.wait_for("its first line", || !yard.lines(&id).is_empty());
+    let nodes = yard.get("/nodes");
+    let node = nodes.as_array().unwrap().iter().find(|n| n["name"] == "old").unwrap()["id"].clone();
+    let drain = format!("/workers/{node}/drain");
+    assert_eq!(yard.work(&drain, &Value::Null).status, 403, "a worker does not say this of others");
+    assert_eq!(yard.ask(&yard.admin, "POST", &drain, &Value::Null).status, 200);
+    assert!(worker.wait().unwrap().success());
+    assert_eq!(yard.ended(&id)["state"], "succeeded");
+    assert_eq!(yard.ask(&yard.admin, "POST", &drain, &Value::Null).status, 410);
+    assert_eq!(yard.ask(&yard.admin, "POST", "/workers/4711/drain", &Value::Null).status, 404);
+}
+
+#[test]
 fn two_workers_share() {
     let yard = Yard::new();
     let workers = [yard.worker(&["--slots", "1"]), yard.worker(&["--slots", "1"])];

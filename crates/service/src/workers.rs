@@ -96,10 +96,12 @@ impl Workers {
         let want = request.want.map_or(1, ostler_api::wire::Bounded::get) as usize;
         let known: BTreeSet<_> = request.holds.iter().filter_map(|job| self.claim_of(job)).collect();
         let mut rows = Vec::new();
+        let mut again = 0;
         for (id, fence) in self.service.read(|q| q.claims(node))? {
             // However many are wanted: they were wanted when they were given.
             if rows.len() < MAX_JOBS && !known.contains(&(id, fence)) {
                 rows.extend(self.service.read(|q| q.claimed(node, id))?);
+                again = rows.len();
             }
         }
         if !row.draining && rows.len() < want {
@@ -112,11 +114,13 @@ impl Workers {
         }
         let mut jobs = Vec::new();
         let mut commits = Vec::new();
-        for row in rows {
+        for (at, row) in rows.into_iter().enumerate() {
             match self.ticker.tick(self.service.now(), &row, Input::Due) {
                 Decision::Execute(work) => match self.job(*work) {
                     Ok(job) => {
-                        self.tell_begun(&row, &job);
+                        if at >= again {
+                            self.tell_begun(&row, &job);
+                        }
                         jobs.push(job);
                     }
                     Err(error) => commits.push((whose(&row), self.ended(node, &row, ExecEnd::failed(error)))),

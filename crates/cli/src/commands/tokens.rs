@@ -21,12 +21,12 @@ pub enum Tokens {
 
 #[derive(Args)]
 #[command(
-    after_help = "Scopes: view (look), run (start, cancel, signal), change (definitions, pauses, retention), admin (tokens too);\neach holds those before it. `run:demo` counts in namespace `demo` only.\n\nExamples:\n  ostler tokens create ci --scope run:demo --expires-in 90d\n  ostler tokens create ops --scope admin"
+    after_help = "Scopes: view (look), run (start, cancel, signal), change (definitions, pauses, retention), admin (tokens too);\neach holds those before it. `run:demo` counts in namespace `demo` only. `work` lets take jobs (`ostler worker`)\nand nothing else.\n\nExamples:\n  ostler tokens create ci --scope run:demo --expires-in 90d\n  ostler tokens create ops --scope admin"
 )]
 pub struct Create {
     /// What it is for
     name: Name,
-    /// What it lets do: view, run, change, admin, with `:NAMESPACE` behind it for one namespace
+    /// What it lets do: view, run, change, admin, work, with `:NAMESPACE` behind it for one namespace
     #[arg(long, value_delimiter = ',', required = true)]
     scope: Vec<Scope>,
     /// It counts so long [default: until it is revoked]
