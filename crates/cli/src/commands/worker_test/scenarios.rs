@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, time::Duration};
 
 use ostler_api::RunView;
-use ostler_model::RunState;
+use ostler_model::{RunState, Uid};
 use rustix::process::{Pid, Signal};
 use serde_json::json;
 use tokio::time::Instant;
@@ -45,6 +45,7 @@ scenarios! {
     "lost-outcome" => lost_outcome,
     "lost-lines" => lost_lines,
     "server-restart" => server_restart,
+    "server-away" => server_away,
     "paused-past-lease" => paused_past_lease,
     "drain" => drain,
 }
@@ -209,10 +210,35 @@ async fn server_restart(yard: &mut Yard) -> Result<(), String> {
     expect("the log", yard.lines(id).await?, vec!["begun".to_owned(), "done".to_owned()])
 }
 
-async fn paused_past_lease(yard: &mut Yard) -> Result<(), String> {
+/// Starts what sleeps in its first attempt and ends well in its second; gives the run and the process of the first.
+async fn begun_again(yard: &mut Yard) -> Result<(Uid, Pid), String> {
     yard.has_worker().await?;
+    let before = yard.marks("again").len();
     let id = yard.start("again").await?;
-    yard.until("the job has begun", async |yard| Ok(!yard.marks("again").is_empty())).await?;
+    yard.until("the job has begun", async |yard| Ok(yard.marks("again").len() > before)).await?;
+    let process = yard.marks("again").get(before).and_then(|text| Pid::from_raw(text.parse().ok()?));
+    Ok((id, process.ok_or("the job left no mark")?))
+}
+
+async fn has_ended(yard: &Yard, process: Pid) -> Result<(), String> {
+    let is_gone = async |_: &Yard| Ok(rustix::process::test_kill_process(process).is_err());
+    yard.until("the process of the first attempt has ended", is_gone).await
+}
+
+/// Nothing runs on when the worker could not say for too long that it lives.
+async fn server_away(yard: &mut Yard) -> Result<(), String> {
+    let (id, process) = begun_again(yard).await?;
+    yard.server_dies().await?;
+    let away = Instant::now();
+    let ended = has_ended(yard, process).await;
+    yard.server_is_back().await?;
+    ended?;
+    quick("the end of what ran when the server was not there", away, LEASE_S + 1)?;
+    succeeded(&yard.ended(id).await?, 2)
+}
+
+async fn paused_past_lease(yard: &mut Yard) -> Result<(), String> {
+    let (id, process) = begun_again(yard).await?;
     let known = yard.workers().await?.len();
     yard.signal(Signal::STOP)?;
     tokio::time::sleep(Duration::from_secs(LEASE_S)).await;
@@ -223,12 +249,7 @@ async fn paused_past_lease(yard: &mut Yard) -> Result<(), String> {
     yard.until("the worker has registered again", async |yard| Ok(yard.workers().await?.len() > known))
         .await?;
     succeeded(&yard.ended(id).await?, 2)?;
-    let process = yard.marks("again").first().and_then(|text| Pid::from_raw(text.parse().ok()?));
-    let process = process.ok_or("the job left no mark")?;
-    yard.until("the process of the first attempt has ended", async |_| {
-        Ok(rustix::process::test_kill_process(process).is_err())
-    })
-    .await
+    has_ended(yard, process).await
 }
 
 async fn drain(yard: &mut Yard) -> Result<(), String> {
