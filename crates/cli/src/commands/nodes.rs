@@ -2,6 +2,7 @@
 
 use clap::Args;
 use comfy_table::Cell;
+use ostler_api::NodeView;
 
 use super::Global;
 use crate::{context, error::CliError, output};
@@ -9,7 +10,7 @@ use crate::{context, error::CliError, output};
 /// Show the processes that work on the store, or did lately
 #[derive(Args)]
 #[command(
-    after_help = "A node that serves claims whatever is due; one that does not has its own runs only (`ostler run`).\n\nExamples:\n  ostler nodes\n  ostler nodes --all --output json"
+    after_help = "A node that serves claims whatever is due; a worker takes jobs over HTTP; others have their own runs only (`ostler run`).\n\nExamples:\n  ostler nodes\n  ostler nodes --all --output json"
 )]
 pub struct Nodes {
     /// Those that have gone, too
@@ -26,10 +27,12 @@ impl Nodes {
             if nodes.is_empty() {
                 return "no node works on this store; `ostler serve` starts one".to_owned();
             }
-            let state = |closed, owner| match (closed, owner) {
-                (true, _) => "gone",
-                (false, true) => "serves",
-                (false, false) => "runs its own",
+            let state = |node: &NodeView| match node {
+                NodeView { closed: true, .. } => "gone",
+                NodeView { draining: true, .. } => "ends",
+                NodeView { owner: true, .. } => "serves",
+                NodeView { worker: Some(_), .. } => "works",
+                _ => "runs its own",
             };
             let rows = nodes
                 .iter()
@@ -37,13 +40,15 @@ impl Nodes {
                     vec![
                         Cell::new(node.id),
                         Cell::new(&node.name),
-                        Cell::new(state(node.closed, node.owner)),
+                        Cell::new(state(node)),
                         Cell::new(node.claims),
+                        Cell::new(node.slots),
+                        Cell::new(node.labels.join(", ")),
                         Cell::new(output::moment(Some(node.started_at), now)),
                     ]
                 })
                 .collect();
-            output::table(&["id", "name", "state", "at work", "since"], rows)
+            output::table(&["id", "name", "state", "at work", "slots", "labels", "since"], rows)
         });
         Ok(0)
     }
