@@ -254,7 +254,10 @@ impl Node {
             }
             Post::Executed(id, fence, end) => {
                 self.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-                self.core.executed(now, id, fence, end);
+                // After that an end is no word of the work's: it was cut short, by this node or in its stead.
+                if !self.lease_is_lost() {
+                    self.core.executed(now, id, fence, end);
+                }
             }
             Post::Claimed(row) => self.core.claimed(*row),
             Post::Wake => self.core.wake(),
@@ -380,7 +383,7 @@ impl Node {
             posts: self.posts.clone(),
             last_renewal: self.last_renewal.clone(),
             executors: self.config.executors.clone(),
-            hold: self.config.lease.as_duration() / 4 * 3,
+            hold: self.config.lease.as_duration() / 10 * 9,
         };
         keep_until(&pulse.executors, self.config.clock.elapsed() + pulse.hold);
         let renew_every = self.config.lease.as_duration() / 3;
@@ -451,7 +454,8 @@ struct Pulse {
     posts: mpsc::UnboundedSender<Post>,
     last_renewal: Arc<AtomicU64>,
     executors: Executors,
-    /// How long after a renewal was asked for what is executed may go on.
+    /// How long after a renewal was asked for what is executed may go on, should this process be stopped. The node
+    /// itself stops before, and then knows why.
     hold: Duration,
 }
 

@@ -139,7 +139,9 @@ fn each_due_moment_fires_once_whoever_races_for_it() {
         done.store(true, Ordering::Release);
         let shares: Vec<u64> = racers.into_iter().map(|r| r.join().unwrap()).collect();
         println!("ticks of each scheduler: {shares:?}");
-        assert!(shares.iter().all(|share| *share > 0), "one of them never got anything: {shares:?}");
+        // Few are taken in one go by whoever comes first.
+        let shared = !is_long || shares.iter().all(|share| *share > 0);
+        assert!(shared, "one of them never got anything: {shares:?}");
     });
     let mut found: BTreeMap<(i64, String), Vec<String>> = BTreeMap::new();
     let mut after = None;

@@ -254,9 +254,10 @@ impl Session {
         self.view.lease_ms / 4 * 3
     }
 
-    /// What runs may go on for so long after a heartbeat that was sent then, also when this process is stopped.
+    /// What runs may go on for so long after a heartbeat that was sent then, should this process be stopped: it ends them
+    /// before that itself, and then knows why.
     fn keep_until(&self, sent: u64) {
-        let until = Duration::from_millis(sent + self.limit());
+        let until = Duration::from_millis(sent + self.view.lease_ms / 10 * 9);
         self.config.executors.all().for_each(|executor| executor.keep_until(until));
     }
 
