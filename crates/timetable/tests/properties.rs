@@ -541,7 +541,8 @@ fn task() -> impl Strategy<Value = TaskDef> {
                 let word = trigger.source.word();
                 let place = places.entry(word).or_insert(0);
                 *place += 1;
-                let id = if default_ids { format!("{word}{place}") } else { format!("t-{i}") };
+                // Those of schedules end with their number.
+                let id = if default_ids { format!("{word}{place}") } else { format!("t-{i}-x") };
                 trigger.id = id.parse().unwrap();
                 trigger.inputs = Map::from_iter([("s".to_owned(), json!("${{ event.body.x ?? '' }}"))]);
                 if inputs["properties"].get("type").is_some() {
