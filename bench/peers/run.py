@@ -9,7 +9,7 @@
 Ostler itself takes turns with them (`ostler`, `ostler-lib`, `ostler-sizes`), built already: `bench/run` does that, and
 writes bench/RESULTS.md from what this program leaves in bench/out/peers.json.
 
-Each peer is installed once, at a pinned version, from its own registry with pip or npm. The peers take turns, so that a
+Each peer is installed once, at a pinned version, from its own registry with pip, npm or cargo. The peers take turns, so that a
 disturbance of the machine falls on all of them. A peer that cannot be installed, or fails, is named with the reason.
 """
 
@@ -57,6 +57,8 @@ class Peer:
     def tool(self) -> str:
         if not self.packages:
             return "cargo"
+        if self.driver.endswith(".toml"):
+            return "crate"
         return "node" if self.driver.endswith(".mjs") else "npm" if self.packages[0].startswith("@") else "python"
 
 
@@ -82,6 +84,7 @@ PEERS = {
     "apscheduler": Peer(
         "apscheduler_peer.py", ("APScheduler==3.11.3", "SQLAlchemy==2.1.9"), "Python, SQLite: q1 q3"
     ),
+    "apalis": Peer("apalis/Cargo.toml", ("apalis@1.0.0", "apalis-sqlite@1.0.0"), "Rust, SQLite: q1 q3"),
     "dbos": Peer("dbos_peer.py", DBOS, "Python, PostgreSQL: q1 q3 q11", ("postgres",), ("postgres",)),
     "dbos-sqlite": Peer("dbos_peer.py", DBOS, "Python, SQLite: q1 q3 q11", ("sqlite",), home="dbos"),
     "dagu": Peer("dagu_peer.py", ("@dagu-org/dagu-linux-x64@1.30.2",), "one binary, files: q5 q11"),
@@ -166,6 +169,10 @@ def prepare(name: str, homes: Path, services: dict[str, str]) -> list[str]:
                 raise Skipped(f"not built: no {program} (bench/run builds it)")
         return [sys.executable, str(DRIVERS / peer.driver), *peer.args]
     home = homes / (peer.home or name)
+    if peer.tool == "crate":
+        checked(["cargo", "build", "--release", "--locked", "--manifest-path", str(DRIVERS / peer.driver)]
+                + ["--target-dir", str(home)])
+        return [str(home / "release" / f"{name}-peer")]
     install(home, peer.tool, peer.packages)
     if peer.tool == "node":
         interpreter = node(homes)
