@@ -91,7 +91,7 @@ fn what_was_answered_is_there_after_opening_again() {
     assert_eq!(queries.machine(id).unwrap().unwrap().namespace, "default");
     assert!(start(&mut store).unwrap() > id);
     let stats = queries.stats().unwrap();
-    assert_eq!((stats.schema, stats.queue, stats.last_event), (4, [0, 2, 0, 0], 2));
+    assert_eq!((stats.schema, stats.queue, stats.last_event), (5, [0, 2, 0, 0], 2));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ostler_model::{Kind, MachineId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Micros, NodeId, TokenRow};
+use crate::{DutyNote, Micros, NodeId, TokenRow};
 
 /// A change of the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,6 +80,37 @@ pub enum Command {
         /// Task.
         task: String,
     },
+    /// Takes duties for a node: of these, those that nobody has. One that is new is made, without a cursor. Refused for a
+    /// node that is closed. Answer: [`Reply::Taken`].
+    TakeDuties {
+        /// For whom.
+        node: NodeId,
+        /// Which.
+        duties: Vec<String>,
+    },
+    /// Says how far a duty is, and sends what that was reached with: both, or, where another has the duty now, nothing.
+    /// Answer: [`Reply::Progressed`].
+    Progress(Box<Progress>),
+    /// Gives duties back; those that are not the holder's any more are passed over. Answer: [`Reply::Done`].
+    LeaveDuties {
+        /// By whom.
+        node: NodeId,
+        /// Which, with their fences.
+        duties: Vec<(String, u64)>,
+    },
+    /// Says where a duty is to go on, and takes it from whoever has it. One that is new is made. Answer: [`Reply::Done`].
+    MoveDuty {
+        /// Which.
+        duty: String,
+        /// Where it is to go on.
+        cursor: String,
+    },
+    /// Takes a duty from whoever has it, and forgets it with its cursor. Answer: [`Reply::Done`], whether there was one
+    /// or not.
+    EndDuty {
+        /// Which.
+        duty: String,
+    },
     /// Adds a token. Refused when one of its name is not revoked. Answer: [`Reply::Done`].
     AddToken(Box<TokenRow>),
     /// Revokes the token of a name. Answer: [`Reply::Done`], whether there was one or not.
@@ -89,6 +120,49 @@ pub enum Command {
     },
     /// Deletes a bounded batch of old history. Answer: [`Reply::Pruned`].
     Prune(Prune),
+}
+
+/// How far a duty is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Which duty.
+    pub duty: String,
+    /// Who has it.
+    pub node: NodeId,
+    /// The fence under which it was taken.
+    pub fence: u64,
+    /// Where it goes on; `None` leaves that as it is.
+    pub cursor: Option<String>,
+    /// What is to be known of it; `None` leaves that as it is.
+    pub note: Option<DutyNote>,
+    /// Letters that go with it.
+    pub send: Vec<(MachineId, Letter)>,
+}
+
+/// A duty that a node was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Which.
+    pub duty: String,
+    /// The fence: whoever speaks for the duty must name it. It grows whenever the duty is given, moved or taken back.
+    pub fence: u64,
+    /// Where it goes on, if anybody has said so.
+    pub cursor: Option<String>,
+    /// What was last noted of it.
+    pub note: DutyNote,
+}
+
+/// What became of a progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progressed {
+    /// It is written.
+    Kept {
+        /// For each letter whether its machine lives.
+        sent: Vec<bool>,
+    },
+    /// The duty is another's now, or nobody's; nothing is written.
+    Lost,
 }
 
 /// A process that begins to use the store, or a worker that begins to take work through one.
@@ -577,6 +651,10 @@ pub enum Reply {
     Pushed(Box<Pushed>),
     /// To [`Command::Hold`]: how many machines it touched.
     Held(u64),
+    /// To [`Command::TakeDuties`]: those that it was given.
+    Taken(Vec<Taken>),
+    /// To [`Command::Progress`].
+    Progressed(Progressed),
     /// To [`Command::Prune`].
     Pruned(Pruned),
     /// Done.

@@ -24,14 +24,14 @@ mod writer;
 pub use blocks::{BlockPlace, BlockReader, BlockStore, BlockWriter, FoundBlock, Stored};
 pub use command::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
-    NewNode, Next, OnFull, Prune, Pruned, Push, PushStarter, PushTask, Pushed, RateLimit, Receipt, Reply,
-    Rescued, StartOutcome,
+    NewNode, Next, OnFull, Progress, Progressed, Prune, Pruned, Push, PushStarter, PushTask, Pushed,
+    RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken,
 };
 pub use error::StoreError;
 pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};
 pub use rows::{
-    EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, Phase, PresetRow, StoreStats, TaskRow,
-    TickRow, TokenRow,
+    DutyNote, DutyRow, EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, Phase, PresetRow,
+    Remark, StoreStats, TaskRow, TickRow, TokenRow,
 };
 use serde::{Deserialize, Serialize};
 pub use turns::{Queue, Turns};

@@ -4,8 +4,8 @@ use ostler_model::{Kind, MachineId, RunState};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, PresetRow, StoreError, StoreStats,
-    TaskRow, TokenRow,
+    DutyRow, EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, PresetRow, StoreError,
+    StoreStats, TaskRow, TokenRow,
 };
 
 /// Where the next page of a list begins. Opaque to callers.
@@ -212,6 +212,9 @@ pub trait Queries: Send {
 
     /// One of them.
     fn node(&self, node: crate::NodeId) -> Result<Option<NodeRow>, StoreError>;
+
+    /// All duties that there ever were and that have not ended, by name.
+    fn duties(&self) -> Result<Vec<DutyRow>, StoreError>;
 
     /// All tokens, newest first.
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;

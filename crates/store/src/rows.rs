@@ -275,6 +275,61 @@ pub struct NodeRow {
     pub claims: u64,
 }
 
+/// A duty: something that exactly one living node does for all.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DutyRow {
+    /// Which.
+    pub duty: String,
+    /// Who has it.
+    pub node: Option<NodeId>,
+    /// Grows whenever it is given, moved or taken back.
+    pub fence: u64,
+    /// Where it goes on, if anybody has said so.
+    pub cursor: Option<String>,
+    /// What was last noted of it.
+    pub note: DutyNote,
+}
+
+/// What is to be known of a duty, as whoever does it has noted it.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DutyNote {
+    /// What keeps it from going on, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Remark>,
+    /// What it last had to pass over for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Remark>,
+    /// How much it has done: events delivered, messages taken.
+    #[serde(default)]
+    pub done: u64,
+    /// When it last did something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_at: Option<Micros>,
+}
+
+/// Words of a moment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Remark {
+    /// Since when, or when.
+    pub at: Micros,
+    /// What there is to say.
+    pub words: String,
+}
+
+impl DutyNote {
+    /// As it is stored.
+    #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// As it was stored; what does not read is no note.
+    #[must_use]
+    pub fn read(text: Option<&str>) -> Self {
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}
+
 /// A token by which a caller over the network is known. Its secret is nowhere.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TokenRow {

@@ -179,6 +179,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             }),
             lines: None,
             secrets: secrets.clone(),
+            duties: Vec::new(),
         })?;
         let mut signals = signals();
         #[cfg(feature = "otel")]

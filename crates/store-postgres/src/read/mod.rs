@@ -10,12 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
-    Claimed, Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId,
-    NodeRow, Page, PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TokenRow,
+    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow,
+    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TokenRow,
 };
 use tokio_postgres::Row;
 
 use crate::{
+    duties,
     link::{Link, Mode},
     migrate::Opened,
     tokens,
@@ -191,6 +192,10 @@ impl Queries for Reader {
 
     fn node(&self, node: NodeId) -> Result<Option<NodeRow>, StoreError> {
         self.at_once(|view| view.node(node))
+    }
+
+    fn duties(&self) -> Result<Vec<DutyRow>, StoreError> {
+        self.at_once(|view| view.many(duties::ALL, &[], duties::duty_row))
     }
 
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {

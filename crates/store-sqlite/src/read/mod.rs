@@ -12,12 +12,12 @@ use std::{
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
-    Claimed, Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId,
-    NodeRow, Page, PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TokenRow,
+    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow,
+    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TokenRow,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use crate::{ReadFrom, error::told, tokens};
+use crate::{ReadFrom, duties, error::told, tokens};
 
 /// A reading side. A connection is opened when it is first asked: a short-lived process makes several reading sides and
 /// asks one or two, and each connection reads the whole schema.
@@ -182,6 +182,10 @@ impl Queries for Reader {
 
     fn node(&self, node: NodeId) -> Result<Option<NodeRow>, StoreError> {
         self.at_once(|view| view.node(node))
+    }
+
+    fn duties(&self) -> Result<Vec<DutyRow>, StoreError> {
+        self.at_once(|view| view.many(duties::ALL, [], duties::duty_row))
     }
 
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {

@@ -11,6 +11,7 @@
 )]
 
 mod claims;
+mod duties;
 mod events;
 mod holds;
 mod letters;
@@ -25,6 +26,7 @@ mod tokens;
 use std::{rc::Rc, sync::Arc};
 
 pub use claims::*;
+pub use duties::*;
 pub use events::*;
 pub use holds::*;
 pub use letters::*;
@@ -111,6 +113,10 @@ macro_rules! conformance_suite {
             what_a_node_holds_is_told_as_it_was_claimed
             one_that_was_claimed_to_be_refused_stays_so
             a_worker_is_told_as_it_registered
+            one_of_64_takers_has_a_duty
+            a_duty_goes_to_another_when_its_node_is_gone
+            a_lost_duty_sends_no_letters
+            a_duty_is_left_moved_and_ended
             events_come_in_order_and_never_before_the_cursor
             a_history_is_told_from_the_oldest
             pages_are_complete_while_others_insert
