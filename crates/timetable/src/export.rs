@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ostler_model::{
     RunState, TaskDef,
     definition::{
-        EventSource, Expect, Missed, Policy, PresetDef, Retry, ScheduleDef, StepDef, Timetable, TriggerDef,
+        EventSource, Expect, ListEnd, MessageSource, Missed, Policy, PresetDef, Retry, ScheduleDef, StepDef, Timetable, TriggerDef,
     },
     trigger::{Dialect, Interval, Pace, Rhythm},
 };
@@ -377,6 +377,7 @@ fn trigger(trigger: &TriggerDef, index: usize) -> Value {
                 put(&mut entries, "existing", true.into());
             }
         }
+        EventSource::Message(source) => entries.extend(message(source)),
     }
     put(&mut entries, "if", plain(&trigger.condition));
     put(&mut entries, "preset", plain(&trigger.preset));
@@ -386,6 +387,18 @@ fn trigger(trigger: &TriggerDef, index: usize) -> Value {
         put(&mut entries, "enabled", false.into());
     }
     Value::Object(entries)
+}
+
+/// The keys of files are those of the record; what is as usual is left out.
+fn message(source: &MessageSource) -> Entries {
+    let mut entries = match plain(source) {
+        Value::Object(entries) => entries,
+        _ => Entries::new(),
+    };
+    entries.remove("from");
+    entries.retain(|key, value| !matches!((key.as_str(), &*value), ("end", Value::String(end)) if end == ListEnd::default().word()));
+    entries.retain(|key, value| !(key == "qos" && *value == 1));
+    entries
 }
 
 fn preset(preset: &PresetDef) -> Value {

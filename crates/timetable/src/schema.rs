@@ -404,6 +404,19 @@ fn on() -> Value {
                     "existing": described("boolean", "Files that are there already count too."),
                 }), &["path"]),
             ] })),
+            "redis": one_or_many(redis()),
+            "nats": one_or_many(nats()),
+            "mqtt": one_or_many(trigger("At a message of MQTT.", json!({
+                "url": described("string", "mqtt://user:password@host:1883, or mqtts:// for TLS; may look up `secrets`."),
+                "topic": described("string", "A topic; `+` and `#` are wild."),
+                "qos": { "enum": [0, 1], "default": 1, "description": "1: the broker keeps messages until they are taken; 0: only while somebody listens." },
+                "client_id": described("string", "By which the broker knows the listener; made from the trigger when nothing is said."),
+                "existing": described("boolean", "What the broker keeps of the topic already counts too."),
+            }), &["url", "topic"])),
+            "postgres": one_or_many(trigger("At a NOTIFY of PostgreSQL.", json!({
+                "url": described("string", "postgres://user:password@host/database; may look up `secrets`."),
+                "channel": described("string", "The channel."),
+            }), &["url", "channel"])),
             "start": described("boolean", "Each time a `serve` starts."),
             "reboot": described("boolean", "As `start`."),
         })),
@@ -424,6 +437,39 @@ fn trigger(description: &str, own: Value, required: &[&str]) -> Value {
     if !required.is_empty() {
         entry["required"] = json!(required);
     }
+    entry
+}
+
+/// Exactly one of three keys says where in Redis messages come from.
+fn redis() -> Value {
+    let mut entry = trigger(
+        "At an entry of a stream, a message to a channel or an element of a list of Redis.",
+        json!({
+            "url": described("string", "redis://user:password@host:6379/0, or rediss:// for TLS; may look up `secrets`."),
+            "stream": described("string", "The key of a stream: each entry once."),
+            "channel": described("string", "A channel, or with `*`, `?` or `[` a pattern: only while somebody listens."),
+            "list": described("string", "The key of a list: each element is taken out of it, once."),
+            "end": words(&["left", "right"], "From which end of the list; right, which goes with LPUSH."),
+            "existing": described("boolean", "Entries of the stream that are there already count too."),
+        }),
+        &["url"],
+    );
+    entry["oneOf"] = ["stream", "channel", "list"].into_iter().map(|key| json!({ "required": [key] })).collect();
+    entry
+}
+
+fn nats() -> Value {
+    let mut entry = trigger(
+        "At a message of NATS.",
+        json!({
+            "url": described("string", "nats://user:password@host:4222, or tls:// for TLS; may look up `secrets`."),
+            "subject": described("string", "A subject; `*` and `>` are wild."),
+            "stream": described("string", "A stream of JetStream: each message once. Without it only while somebody listens."),
+            "existing": described("boolean", "Messages of the stream that are there already count too."),
+        }),
+        &["url"],
+    );
+    entry["anyOf"] = ["stream", "subject"].into_iter().map(|key| json!({ "required": [key] })).collect();
     entry
 }
 

@@ -4,12 +4,14 @@
 //! reads them and lowers them to the types here, in which every default is filled in, every duration is a
 //! [`Span`](crate::Span) and a sequence of steps has explicit `needs`.
 
+mod message;
 mod policy;
 mod schedule;
 mod step;
 mod task;
 mod trigger;
 
+pub use message::{ListEnd, MessageSource};
 pub use policy::{Backoff, Concurrency, Lost, OnConflict, Policy, Priority, RateLimit, Retry, Timeouts};
 pub use schedule::{Missed, MissedPolicy, Overlap, ScheduleDef};
 pub use step::{Matrix, StepDef};

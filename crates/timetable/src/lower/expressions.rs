@@ -21,6 +21,8 @@ pub(crate) enum Place<'a> {
     Condition,
     /// `if` and `inputs` of a trigger: worked out before there is a run, from the event.
     Event,
+    /// The address of a broker that a trigger listens to.
+    Broker,
     /// A value of `env`.
     Env,
     /// Settings, keyword arguments, standard input: may hold secrets.
@@ -160,6 +162,7 @@ impl Names<'_> {
         let known: &[&str] = match place {
             Place::Key => &["inputs", "task"],
             Place::Event => &["event"],
+            Place::Broker => &["secrets"],
             Place::Condition => &["inputs", "steps", "run", "event"],
             Place::Env => &["inputs", "steps", "matrix", "run", "event", "secrets"],
             Place::With => &["inputs", "steps", "matrix", "run", "event", "env", "secrets"],
@@ -193,6 +196,7 @@ impl Names<'_> {
 
     fn out_of_place(&self, root: &str, known: &[&str], place: Place<'_>) -> Wrong {
         let why = match (root, place) {
+            (_, Place::Broker) => "a trigger listens before anything has happened",
             ("matrix", Place::Condition) => "`if` is worked out once for the step, before its combinations",
             ("secrets", Place::Condition) => "a secret can be handed on, not looked at",
             ("secrets", _) => "a secret goes into `env`, `with`, `kwargs` or `stdin` only",

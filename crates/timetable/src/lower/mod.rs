@@ -18,6 +18,7 @@ mod script;
 mod settings;
 mod step;
 mod task;
+mod message;
 mod trigger;
 mod work;
 
