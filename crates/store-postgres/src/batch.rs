@@ -201,6 +201,9 @@ impl Tx<'_> {
             Command::Release { node, machines } => self.release(*node, machines).map(|()| Reply::Done),
             Command::Push(push) => self.push(push).map(|p| Reply::Pushed(Box::new(p))),
             Command::Hold { what, on } => self.hold(what, *on).map(Reply::Held),
+            Command::PauseSink { namespace, sink, on } => {
+                self.pause_sink(namespace, sink, *on).map(|()| Reply::Done)
+            }
             Command::Forget { namespace, task } => self.forget(namespace, task).map(|()| Reply::Done),
             Command::TakeDuties { node, duties } => self.take_duties(*node, duties).map(Reply::Taken),
             Command::Progress(progress) => self.progress(progress).map(Reply::Progressed),

@@ -74,6 +74,17 @@ impl Tx<'_> {
         self.run(sql, values![duty, cursor, self.now]).map(drop)
     }
 
+    /// What it is made from has changed: whoever has it is to take it anew. One that is new begins at the cursor.
+    pub(crate) fn renew_duty(&mut self, duty: &str, cursor: &str) -> Done<()> {
+        let sql = "INSERT INTO duty (name, cursor, fence) VALUES ($1, $2, $3)
+          ON CONFLICT (name) DO UPDATE SET node=NULL, fence=duty.fence+1";
+        self.run(sql, values![duty, cursor, self.now]).map(drop)
+    }
+
+    pub(crate) fn take_duty_away(&mut self, duty: &str) -> Done<()> {
+        self.run("UPDATE duty SET node=NULL, fence=fence+1 WHERE name=$1", values![duty]).map(drop)
+    }
+
     pub(crate) fn end_duty(&mut self, duty: &str) -> Done<()> {
         self.run("DELETE FROM duty WHERE name=$1", values![duty]).map(drop)
     }

@@ -55,8 +55,10 @@ impl Tx<'_> {
                 values![ns, name, task, body, &push.origin, self.now],
             )?;
         }
+        self.push_sinks(ns, push, &mut pushed)?;
         if push.complete {
             self.mark_missing(ns, push, &mut pushed)?;
+            self.mark_sinks_missing(ns, push, &mut pushed)?;
         }
         let (made, changed, ended) = pushed.starters;
         let different = made + changed + ended > 0

@@ -1,7 +1,7 @@
 //! The embedded store on SQLite: one file in WAL mode, one writer, readers that never wait for it.
 //!
 //! Each file holds the SQL and the rows of one subject: `start`, `claim`, `limits`, `commit`, `letters`, `hold`, `push`,
-//! `nodes`, `duties`, `prune`, and under `read` the lists, definitions and history.
+//! `sinks`, `nodes`, `duties`, `prune`, and under `read` the lists, definitions and history.
 //!
 //! ```
 //! use ostler_store::{Command, NewNode, Reply, Store};
@@ -35,6 +35,7 @@ mod owner;
 mod prune;
 mod push;
 mod read;
+mod sinks;
 mod start;
 mod tokens;
 mod tx;
@@ -267,6 +268,9 @@ impl Tx<'_> {
             Command::Release { node, machines } => self.release(*node, machines).map(|()| Reply::Done),
             Command::Push(push) => self.push(push).map(|p| Reply::Pushed(Box::new(p))),
             Command::Hold { what, on } => self.hold(what, *on).map(Reply::Held),
+            Command::PauseSink { namespace, sink, on } => {
+                self.pause_sink(namespace, sink, *on).map(|()| Reply::Done)
+            }
             Command::Forget { namespace, task } => self.forget(namespace, task).map(|()| Reply::Done),
             Command::TakeDuties { node, duties } => self.take_duties(*node, duties).map(Reply::Taken),
             Command::Progress(progress) => self.progress(progress).map(Reply::Progressed),

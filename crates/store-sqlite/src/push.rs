@@ -30,8 +30,10 @@ impl Tx<'_> {
                 params![ns, name, task, body, push.origin, self.now],
             )?;
         }
+        self.push_sinks(ns, push, &mut pushed)?;
         if push.complete {
             self.mark_missing(ns, push, &mut pushed)?;
+            self.mark_sinks_missing(ns, push, &mut pushed)?;
         }
         Ok(pushed)
     }

@@ -73,6 +73,16 @@ pub enum Command {
         /// True: hold back.
         on: bool,
     },
+    /// Holds a sink back, or lets it go; its duty is taken from whoever has it. Refused where there is none. Answer:
+    /// [`Reply::Done`].
+    PauseSink {
+        /// Namespace.
+        namespace: String,
+        /// Sink.
+        sink: String,
+        /// True: hold back.
+        on: bool,
+    },
     /// Takes a task out of its origin's hands: it is missing until it is pushed again. Answer: [`Reply::Done`].
     Forget {
         /// Namespace.
@@ -201,6 +211,19 @@ pub struct Push {
     pub tasks: Vec<PushTask>,
     /// Presets: name to (task, body).
     pub presets: BTreeMap<String, (String, String)>,
+    /// Sinks by name. One that is new, changed, or back has its duty taken from whoever has it; a new one begins with what
+    /// happens from then on.
+    #[serde(default)]
+    pub sinks: BTreeMap<String, PushSink>,
+}
+
+/// A sink to push.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushSink {
+    /// Definition as JSON.
+    pub body: String,
+    /// Whether it carries anything out.
+    pub enabled: bool,
 }
 
 /// One task to push.
@@ -247,6 +270,9 @@ pub struct Pushed {
     pub relinked: Vec<String>,
     /// Schedules and triggers made, changed and ended.
     pub starters: (u32, u32, u32),
+    /// Sinks made, changed (or back) and missing.
+    #[serde(default)]
+    pub sinks: (u32, u32, u32),
     /// Definition ids of all tasks pushed.
     pub definitions: BTreeMap<String, i64>,
 }
@@ -607,8 +633,20 @@ pub struct Prune {
     pub max_bytes: Option<u64>,
     /// Events of living machines before this moment go, except the last of each.
     pub events_before: Option<Micros>,
+    /// Events that have still to be carried out stay, with their machines.
+    #[serde(default)]
+    pub unsent: Option<Unsent>,
     /// At most so many machines in this transaction.
     pub batch: u32,
+}
+
+/// Events that have still to be carried out. Where the store has grown beyond its bytes they go all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsent {
+    /// Those after this one.
+    pub after: i64,
+    /// Before this moment they have waited for too long, and go.
+    pub since: Micros,
 }
 
 /// What a prune did.

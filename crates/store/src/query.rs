@@ -170,6 +170,12 @@ pub trait Queries: Send {
     /// Events after a number, in order.
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError>;
 
+    /// How many events there are after a number, or `most` where there are more.
+    fn events_after(&self, after: i64, most: u32) -> Result<u64, StoreError>;
+
+    /// What events are about: those of these machines that are on record, in any order.
+    fn subjects(&self, machines: &[MachineId]) -> Result<Vec<Subject>, StoreError>;
+
     /// The events of one machine that are still there, oldest first, at most `limit` of the newest.
     fn history(&self, machine: MachineId, limit: u32) -> Result<Vec<EventRow>, StoreError>;
 
@@ -197,6 +203,12 @@ pub trait Queries: Send {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Page<PresetRow>, StoreError>;
+
+    /// All sinks, by namespace and name.
+    fn sinks(&self) -> Result<Vec<SinkRow>, StoreError>;
+
+    /// One of them.
+    fn sink(&self, namespace: &str, name: &str) -> Result<Option<SinkRow>, StoreError>;
 
     /// All namespaces by name.
     fn namespaces(&self, after: Option<&Cursor>, limit: u32) -> Result<Page<NamespaceRow>, StoreError>;

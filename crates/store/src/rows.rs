@@ -275,6 +275,54 @@ pub struct NodeRow {
     pub claims: u64,
 }
 
+/// A sink: what carries events out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SinkRow {
+    /// Namespace.
+    pub namespace: String,
+    /// Id.
+    pub name: String,
+    /// Definition as JSON.
+    pub body: String,
+    /// Let go by its definition.
+    pub enabled: bool,
+    /// Held back by hand.
+    pub paused: bool,
+    /// Its origin does not hold it any more.
+    pub missing: bool,
+    /// Where it comes from.
+    pub origin: String,
+    /// First pushed.
+    pub created_at: Micros,
+    /// Last changed.
+    pub updated_at: Micros,
+}
+
+impl SinkRow {
+    /// Whether there is anything to carry out for it.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.enabled && !self.paused && !self.missing
+    }
+}
+
+/// What an event is about.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Subject {
+    /// Which machine.
+    pub id: MachineId,
+    /// What sort.
+    pub kind: Kind,
+    /// Namespace.
+    pub namespace: String,
+    /// Task id; empty for none.
+    pub task: String,
+    /// The machine it is a part of.
+    pub parent: Option<MachineId>,
+    /// Which part, or which of the task's starters.
+    pub child_key: Option<String>,
+}
+
 /// A duty: something that exactly one living node does for all.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DutyRow {

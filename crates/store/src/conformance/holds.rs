@@ -32,6 +32,7 @@ pub(super) fn push(tasks: Vec<PushTask>) -> Push {
         complete: true,
         tasks,
         presets: Default::default(),
+        sinks: Default::default(),
     }
 }
 

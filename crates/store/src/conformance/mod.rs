@@ -21,6 +21,7 @@ mod model;
 mod nodes;
 mod pushes;
 mod retention;
+mod sinks;
 mod tokens;
 
 use std::{rc::Rc, sync::Arc};
@@ -38,6 +39,7 @@ use ostler_model::{MachineId, RunState};
 use proptest::prelude::ProptestConfig;
 pub use pushes::*;
 pub use retention::*;
+pub use sinks::*;
 pub use tokens::*;
 
 use crate::{
@@ -126,6 +128,10 @@ macro_rules! conformance_suite {
             prune_keeps_so_many
             prune_waits_for_the_parts
             prune_trims_what_lives
+            prune_leaves_what_has_still_to_be_sent
+            a_sink_begins_now_and_goes_on_where_it_was
+            a_paused_sink_is_nobodys
+            what_events_are_about_is_told
             any_history_keeps_the_promises
         }
     };
