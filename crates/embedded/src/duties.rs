@@ -116,6 +116,11 @@ impl Held {
         !*self.end.borrow() && !self.node.lease_is_lost()
     }
 
+    /// Becomes true when it is to be given back.
+    pub(crate) fn end(&self) -> watch::Receiver<bool> {
+        self.end.clone()
+    }
+
     /// Waits until it is to be given back.
     pub async fn ending(&mut self) {
         // A keeper that is gone has no use for it either.

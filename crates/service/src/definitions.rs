@@ -448,6 +448,7 @@ fn to_push(timetable: &Timetable, actor: &str, complete: bool) -> Result<Push, S
                 kind: Kind::SCHEDULE.0,
                 digest: digest(&timing),
                 listens: None,
+                has_duty: false,
             });
         }
         for trigger in &def.triggers {
@@ -457,6 +458,7 @@ fn to_push(timetable: &Timetable, actor: &str, complete: bool) -> Result<Push, S
                 kind: Kind::TRIGGER.0,
                 digest: digest(&json!([trigger.source, trigger.debounce, trigger.enabled])),
                 listens: listens.map(|(namespace, task)| (namespace.to_owned(), task.to_owned())),
+                has_duty: trigger.enabled && matches!(trigger.source, EventSource::Message(_)),
             });
         }
         tasks.push(PushTask {

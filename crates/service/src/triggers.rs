@@ -6,10 +6,10 @@ use ostler_engine::{
     fields::{self, Incoming, SeenFiles, TriggerFields},
 };
 use ostler_model::{
-    Kind,
-    definition::{EventSource, TriggerDef},
+    Kind, MachineId, Uid,
+    definition::{EventSource, MessageSource, TriggerDef},
 };
-use ostler_store::{Command, Letter, MachineRow, Page, Phase, Reply};
+use ostler_store::{Command, Letter, MachineRow, Mailbox, Page, Phase, Reply, StoreError};
 use serde::Serialize;
 
 use crate::{
@@ -19,7 +19,22 @@ use crate::{
 };
 
 /// What a request or an event by hand may carry, as JSON text.
-const MAX_EVENT: usize = 1 << 20;
+pub const MAX_EVENT: usize = 1 << 20;
+
+/// A trigger that listens to a broker.
+#[derive(Clone, Debug)]
+pub struct Listened {
+    /// Its machine.
+    pub machine: MachineId,
+    /// The machine's public id.
+    pub uid: Uid,
+    /// `namespace:task/trigger`.
+    pub name: String,
+    /// Where messages come from.
+    pub source: MessageSource,
+    /// The folder that a relative path starts from.
+    pub folder: Option<String>,
+}
 
 /// Where a trigger listens to files, and what it has seen.
 #[derive(Clone, Debug)]
@@ -107,7 +122,7 @@ impl Service {
             .task(row.definition)
             .and_then(|t| Some(t.trigger_def(trigger.2)?.source.word().to_owned()))
             .unwrap_or_default();
-        self.hand_over(&row, Incoming { name, delivery: request.delivery, body: request.body })
+        self.hand_over(&row, Incoming { name, delivery: request.delivery, body: request.body, fault: None })
     }
 
     /// The definition of a webhook, for whoever checks the signature of a request to it.
@@ -135,7 +150,12 @@ impl Service {
         let row = self.trigger_row(trigger)?;
         self.hand_over(
             &row,
-            Incoming { name: "webhook".into(), delivery: request.delivery, body: request.body },
+            Incoming {
+                name: "webhook".into(),
+                delivery: request.delivery,
+                body: request.body,
+                fault: None,
+            },
         )
     }
 
@@ -187,6 +207,36 @@ impl Service {
                 return Err(no_trigger(trigger));
             }
         }
+    }
+
+    /// What a trigger listens to, if that is a broker and it lives and is enabled.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn listened(&self, machine: MachineId) -> Result<Option<Listened>, StoreError> {
+        let Some(row) = self.read(|q| q.machine(machine))?.filter(|row| row.state == 0) else { return Ok(None) };
+        let state: TriggerFields = fields::read(&row.fields).unwrap_or_default();
+        let Some(task) = self.tasks.task(row.definition) else { return Ok(None) };
+        let Some(TriggerDef { source: EventSource::Message(source), enabled: true, .. }) =
+            task.trigger_def(&state.trigger)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Listened {
+            machine,
+            uid: self.uid(machine),
+            name: format!("{}:{}/{}", row.namespace, row.task, state.trigger),
+            source: source.clone(),
+            folder: task.def.source.folder.clone(),
+        }))
+    }
+
+    /// The mailbox of a machine that lives.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn mailbox(&self, machine: MachineId) -> Result<Option<Mailbox>, StoreError> {
+        self.read(|q| q.mailbox(machine))
     }
 
     /// All living triggers that listen to files, for whoever looks at files.

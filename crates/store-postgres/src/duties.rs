@@ -2,6 +2,8 @@
 //!
 //! Whoever speaks for a duty has its row in hand until the commit, and takes it before rows of the queue.
 
+use std::collections::HashSet;
+
 use ostler_store::{DutyNote, DutyRow, NodeId, Progress, Progressed, Taken};
 use tokio_postgres::Row;
 
@@ -51,8 +53,16 @@ impl Tx<'_> {
         if kept == 0 {
             return Ok(Progressed::Lost);
         }
-        let letters: Vec<_> = send.iter().map(|(machine, letter)| (*machine, letter)).collect();
-        Ok(Progressed::Kept { sent: self.send(&letters)? })
+        let machines: Vec<i64> = send.iter().map(|(machine, _)| machine.0).collect();
+        let sql = "SELECT machine FROM tick WHERE machine=ANY($1) AND held=0 ORDER BY machine";
+        let hearing: HashSet<i64> = match send.is_empty() {
+            true => HashSet::new(),
+            false => self.keys(sql, values![machines])?.into_iter().collect(),
+        };
+        let letters: Vec<_> = send.iter().filter(|(m, _)| hearing.contains(&m.0)).map(|(m, l)| (*m, l)).collect();
+        let mut told = self.send(&letters)?.into_iter();
+        let sent = send.iter().map(|(m, _)| hearing.contains(&m.0) && told.next().unwrap_or_default());
+        Ok(Progressed::Kept { sent: sent.collect() })
     }
 
     pub(crate) fn leave_duties(&mut self, node: NodeId, duties: &[(String, u64)]) -> Done<()> {

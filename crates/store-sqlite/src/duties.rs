@@ -1,5 +1,6 @@
 //! Duties: what exactly one living node does for all.
 
+use ostler_model::MachineId;
 use ostler_store::{DutyNote, DutyRow, NodeId, Progress, Progressed, StoreError, Taken};
 use rusqlite::{Row, params};
 
@@ -39,8 +40,13 @@ impl Tx<'_> {
         if kept == 0 {
             return Ok(Progressed::Lost);
         }
-        let sent = send.iter().map(|(machine, letter)| self.send(*machine, letter));
-        Ok(Progressed::Kept { sent: sent.collect::<Result<_, _>>()? })
+        let sent = send.iter().map(|(machine, letter)| Ok(!self.is_held(*machine)? && self.send(*machine, letter)?));
+        Ok(Progressed::Kept { sent: sent.collect::<Result<_, StoreError>>()? })
+    }
+
+    fn is_held(&self, machine: MachineId) -> Result<bool, StoreError> {
+        let held = self.row("SELECT held<>0 FROM tick WHERE machine=?1", [machine.0], |r| r.get(0))?;
+        Ok(held == Some(true))
     }
 
     pub(crate) fn leave_duties(&self, node: NodeId, duties: &[(String, u64)]) -> Result<(), StoreError> {

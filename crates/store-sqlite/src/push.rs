@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{EventBody, Letter, NewMachine, Push, PushStarter, PushTask, Pushed, StoreError};
+use ostler_store::{EventBody, Letter, NewMachine, Push, PushStarter, PushTask, Pushed, StoreError, trigger_duty};
 use rusqlite::{Row, params};
 
 use crate::{Tx, hold::BY_TASK};
@@ -150,6 +150,7 @@ impl Tx<'_> {
         for (name, (_, machine)) in known {
             let reason = "its task does not have it any more".to_owned();
             self.run("DELETE FROM listener WHERE machine=?1", [machine])?;
+            self.end_duty(&trigger_duty(MachineId(machine)))?;
             self.run("DELETE FROM schedule WHERE task=?1 AND name=?2", params![task.row, name])?;
             self.send(MachineId(machine), &Letter::Cancel { reason })?;
             pushed.starters.2 += 1;
@@ -161,7 +162,7 @@ impl Tx<'_> {
         Ok(self.row("SELECT 1 FROM tick WHERE machine=?1", [machine], |_| Ok(()))?.is_some())
     }
 
-    /// Who is told of the ends of another task's runs.
+    /// Who is told of the ends of another task's runs, and for whom a node listens.
     fn listen(&self, machine: i64, starter: &PushStarter) -> Result<(), StoreError> {
         match &starter.listens {
             Some((ns, task)) => {
@@ -170,7 +171,9 @@ impl Tx<'_> {
             }
             None => self.run("DELETE FROM listener WHERE machine=?1", [machine])?,
         };
-        Ok(())
+        // What was reached stays: whoever listens sees whether it is of the same place.
+        let duty = trigger_duty(MachineId(machine));
+        if starter.has_duty { self.renew_duty(&duty, "") } else { self.end_duty(&duty) }
     }
 
     fn new_starter(&mut self, task: &Owner<'_>, starter: &PushStarter) -> Result<i64, StoreError> {

@@ -145,7 +145,7 @@ pub struct Progress {
     pub cursor: Option<String>,
     /// What is to be known of it; `None` leaves that as it is.
     pub note: Option<DutyNote>,
-    /// Letters that go with it.
+    /// Letters that go with it. What is held back hears nothing.
     pub send: Vec<(MachineId, Letter)>,
 }
 
@@ -168,7 +168,7 @@ pub struct Taken {
 pub enum Progressed {
     /// It is written.
     Kept {
-        /// For each letter whether its machine lives.
+        /// For each letter whether its machine hears it: one that is held back, or has ended, does not.
         sent: Vec<bool>,
     },
     /// The duty is another's now, or nobody's; nothing is written.
@@ -253,6 +253,21 @@ pub struct PushStarter {
     pub digest: String,
     /// The task, with its namespace, whose ends it is told ([`Letter::RunEnded`]).
     pub listens: Option<(String, String)>,
+    /// One node listens for it elsewhere: it has a duty ([`trigger_duty`]), which begins anew when the digest has changed.
+    #[serde(default)]
+    pub has_duty: bool,
+}
+
+/// The duty of listening for a trigger.
+#[must_use]
+pub fn trigger_duty(machine: MachineId) -> String {
+    format!("trigger:{}", machine.0)
+}
+
+/// The trigger of a duty; `None` when it is another sort of duty.
+#[must_use]
+pub fn duty_trigger(duty: &str) -> Option<MachineId> {
+    duty.strip_prefix("trigger:")?.parse().ok().map(MachineId)
 }
 
 /// What a push changed.

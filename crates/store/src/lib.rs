@@ -26,11 +26,12 @@ pub use command::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
     NewNode, Next, OnFull, Progress, Progressed, Prune, Pruned, Push, PushSink, PushStarter, PushTask, Pushed,
     RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken, Unsent,
+    duty_trigger, trigger_duty,
 };
 pub use error::StoreError;
 pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};
 pub use rows::{
-    DutyNote, DutyRow, EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, Phase, PresetRow,
+    DutyNote, DutyRow, EventRow, LaneRow, LimitRow, MachineRow, Mailbox, NamespaceRow, NodeRow, Phase, PresetRow,
     Remark, SinkRow, StoreStats, Subject, TaskRow, TickRow, TokenRow,
 };
 use serde::{Deserialize, Serialize};

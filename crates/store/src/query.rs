@@ -4,7 +4,7 @@ use ostler_model::{Kind, MachineId, RunState};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DutyRow, EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, PresetRow, StoreError,
+    DutyRow, EventRow, LaneRow, LimitRow, MachineRow, Mailbox, NamespaceRow, NodeRow, PresetRow, StoreError,
     StoreStats, TaskRow, TokenRow,
 };
 
@@ -166,6 +166,9 @@ pub trait Queries: Send {
 
     /// A machine that a node holds, as its claim gave it; letters that came since are with it.
     fn claimed(&self, node: crate::NodeId, machine: MachineId) -> Result<Option<crate::Claimed>, StoreError>;
+
+    /// The mailbox of a machine that lives.
+    fn mailbox(&self, machine: MachineId) -> Result<Option<Mailbox>, StoreError>;
 
     /// Events after a number, in order.
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError>;

@@ -350,9 +350,21 @@ pub struct DutyNote {
     /// How much it has done: events delivered, messages taken.
     #[serde(default)]
     pub done: u64,
+    /// Since when it is at work without trouble.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Micros>,
     /// When it last did something.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done_at: Option<Micros>,
+}
+
+/// What waits for a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mailbox {
+    /// Letters that it has not read.
+    pub unread: u64,
+    /// It is held back, and hears nothing.
+    pub held: bool,
 }
 
 /// Words of a moment.

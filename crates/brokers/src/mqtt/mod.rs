@@ -247,21 +247,3 @@ fn refusal(code: u8) -> String {
     why.to_owned()
 }
 
-/// Whether messages can be published to this topic.
-#[must_use]
-pub fn is_topic(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 65_535 && !text.contains(['+', '#', '\0'])
-}
-
-/// Whether this names topics to listen to: `+` stands for one level, `#` at the end for any number of them.
-#[must_use]
-pub fn is_filter(text: &str) -> bool {
-    let levels: Vec<&str> = text.split('/').collect();
-    let last = levels.len() - 1;
-    let is_level = |(at, level): (usize, &&str)| match *level {
-        "+" => true,
-        "#" => at == last,
-        other => !other.contains(['+', '#', '\0']),
-    };
-    !text.is_empty() && text.len() <= 65_535 && levels.iter().enumerate().all(is_level)
-}

@@ -253,8 +253,3 @@ pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Whether a channel can have this name: PostgreSQL cuts longer ones off without a word.
-#[must_use]
-pub fn is_channel(text: &str) -> bool {
-    (1..=63).contains(&text.len()) && !text.contains('\0')
-}

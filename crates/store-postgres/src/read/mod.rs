@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
-    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow,
+    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, Mailbox, NamespaceRow,
     NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow, TokenRow,
 };
 use tokio_postgres::Row;
@@ -134,6 +134,10 @@ impl Queries for Reader {
 
     fn claimed(&self, node: NodeId, machine: MachineId) -> Result<Option<Claimed>, StoreError> {
         self.at_once(|view| view.claimed(node, machine))
+    }
+
+    fn mailbox(&self, machine: MachineId) -> Result<Option<Mailbox>, StoreError> {
+        self.at_once(|view| view.mailbox(machine))
     }
 
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError> {

@@ -12,7 +12,7 @@ use std::{
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
-    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow,
+    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, Mailbox, NamespaceRow,
     NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow, TokenRow,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
@@ -124,6 +124,10 @@ impl Queries for Reader {
 
     fn claimed(&self, node: NodeId, machine: MachineId) -> Result<Option<Claimed>, StoreError> {
         self.at_once(|view| view.claimed(node, machine))
+    }
+
+    fn mailbox(&self, machine: MachineId) -> Result<Option<Mailbox>, StoreError> {
+        self.at_once(|view| view.mailbox(machine))
     }
 
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError> {

@@ -12,6 +12,7 @@ fn listening(name: &str, trigger: &str, to: &str) -> PushTask {
         kind: ostler_model::Kind::TRIGGER.0,
         digest: to.into(),
         listens: Some(("default".into(), to.into())),
+        has_duty: false,
     };
     PushTask { starters: Some(vec![starter]), ..task(name, "1", &[]) }
 }

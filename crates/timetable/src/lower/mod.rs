@@ -9,6 +9,7 @@ mod fields;
 mod file;
 mod graph;
 mod matrix;
+mod message;
 mod parts;
 mod policy;
 mod retry;
@@ -18,7 +19,6 @@ mod script;
 mod settings;
 mod step;
 mod task;
-mod message;
 mod trigger;
 mod work;
 
