@@ -49,7 +49,7 @@ pub use sort::{
 };
 pub use system::{NodeView, PruneReport, RetentionPolicy, ServerInfo, StatsView};
 pub use tokens::{CreatedToken, NewToken, Permission, Scope, ScopeError, TokenView};
-pub use triggers::{Accepted, Answered, FireRequest, SignalRequest, TriggerView, Verdict};
+pub use triggers::{Accepted, Answered, FireRequest, ListeningView, SignalRequest, TriggerView, Verdict};
 
 /// The version of the HTTP interface, as it stands in its paths.
 pub const VERSION: &str = "v1";

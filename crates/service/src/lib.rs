@@ -40,7 +40,7 @@ use ostler_model::{MachineId, Uid, definition::PresetDef};
 use ostler_store::{Command, Queries, Reply, StoreError, Writer};
 pub use readers::Readers;
 pub use schedules::{explain_trigger, preview};
-pub use triggers::Watched;
+pub use triggers::{Listened, MAX_EVENT, Watched};
 pub use workers::Workers;
 
 /// The use cases over one store.

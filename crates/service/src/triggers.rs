@@ -1,6 +1,6 @@
 //! Triggers: list, hand them events.
 
-use ostler_api::{Accepted, FireRequest, ListPage, PageRequest, TriggerView, TriggersBy};
+use ostler_api::{Accepted, FireRequest, ListPage, ListeningView, PageRequest, TriggerView, TriggersBy};
 use ostler_engine::{
     Tasks,
     fields::{self, Incoming, SeenFiles, TriggerFields},
@@ -9,7 +9,9 @@ use ostler_model::{
     Kind, MachineId, Uid,
     definition::{EventSource, MessageSource, TriggerDef},
 };
-use ostler_store::{Command, Letter, MachineRow, Mailbox, Page, Phase, Reply, StoreError};
+use ostler_store::{
+    Command, DutyRow, Letter, MachineRow, Mailbox, Page, Phase, Reply, StoreError, trigger_duty,
+};
 use serde::Serialize;
 
 use crate::{
@@ -62,11 +64,12 @@ impl Service {
     ) -> Result<ListPage<TriggerView>, ServiceError> {
         self.authorise(actor, Verb::View, task.map(|(ns, _)| ns.as_str()))?;
         let row = task.map(|(namespace, name)| self.task_row(namespace, name)).transpose()?.map(|t| t.row);
+        let duties = self.read(|q| q.duties())?;
         let found = lists::sorted(
             page,
             |after, limit| {
                 let found = self.read(|q| q.machines(Kind::TRIGGER, row, after, limit))?;
-                let items = found.items.iter().map(|row| self.trigger_view(row)).collect();
+                let items = found.items.iter().map(|row| self.trigger_view(row, &duties)).collect();
                 Ok(Page { items, next: found.next })
             },
             |t: &TriggerView| {
@@ -81,12 +84,15 @@ impl Service {
         Ok(list_page(found, |view| view))
     }
 
-    fn trigger_view(&self, row: &MachineRow) -> TriggerView {
+    fn trigger_view(&self, row: &MachineRow, duties: &[DutyRow]) -> TriggerView {
         let state: TriggerFields = fields::read(&row.fields).unwrap_or_default();
         let definition = self.tasks.task(row.definition).and_then(|t| t.trigger_def(&state.trigger).cloned());
         let source = definition.as_ref().map(|d| &d.source);
         let next = [state.batched.map(|b| b.until), state.deadline].into_iter().flatten().min();
+        let duty = trigger_duty(row.id);
+        let listening = duties.iter().find(|row| row.duty == duty).map(listening);
         TriggerView {
+            listening,
             id: self.uid(row.id),
             namespace: row.namespace.clone(),
             task: row.task.clone(),
@@ -214,7 +220,7 @@ impl Service {
     /// # Errors
     /// The store's.
     pub fn listened(&self, machine: MachineId) -> Result<Option<Listened>, StoreError> {
-        let Some(row) = self.read(|q| q.machine(machine))?.filter(|row| row.state == 0) else { return Ok(None) };
+        let Some(row) = self.readers.read(|q| q.machine(machine))?.filter(|row| row.state == 0) else { return Ok(None) };
         let state: TriggerFields = fields::read(&row.fields).unwrap_or_default();
         let Some(task) = self.tasks.task(row.definition) else { return Ok(None) };
         let Some(TriggerDef { source: EventSource::Message(source), enabled: true, .. }) =
@@ -236,7 +242,7 @@ impl Service {
     /// # Errors
     /// The store's.
     pub fn mailbox(&self, machine: MachineId) -> Result<Option<Mailbox>, StoreError> {
-        self.read(|q| q.mailbox(machine))
+        self.readers.read(|q| q.mailbox(machine))
     }
 
     /// All living triggers that listen to files, for whoever looks at files.
@@ -271,6 +277,20 @@ impl Service {
     /// It has ended meanwhile, or the store's.
     pub fn saw_files(&self, trigger: ostler_model::MachineId, seen: &SeenFiles) -> Result<(), ServiceError> {
         self.tell(trigger, "files", seen)
+    }
+}
+
+/// How listening goes, from the duty of it.
+pub(crate) fn listening(row: &DutyRow) -> ListeningView {
+    let note = &row.note;
+    ListeningView {
+        node: row.node.map(|node| node.0),
+        since: Service::view_time(note.since).filter(|_| row.node.is_some()),
+        trouble: note.trouble.as_ref().map(|trouble| trouble.words.clone()),
+        trouble_since: Service::view_time(note.trouble.as_ref().map(|trouble| trouble.at)),
+        missed: note.missed.as_ref().map(|missed| missed.words.clone()),
+        taken: note.done,
+        last: Service::view_time(note.done_at),
     }
 }
 

@@ -100,7 +100,11 @@ impl Nats {
         Ok(told.into_iter().map(|told| told.and_then(|kept| kept.ok_or_else(lost))).collect())
     }
 
-    async fn api(&mut self, call: &str, body: &Value) -> Result<Value, BrokerError> {
+    /// Asks JetStream something, as in `STREAM.INFO.ORDERS`.
+    ///
+    /// # Errors
+    /// The connection's, or the server's.
+    pub async fn api(&mut self, call: &str, body: &Value) -> Result<Value, BrokerError> {
         let answer = self.ask(&format!("$JS.API.{call}"), body.to_string().as_bytes()).await?;
         if answer.status.is_some() {
             return Err(self.link.incoming.refused("it has no JetStream, or not for this user"));

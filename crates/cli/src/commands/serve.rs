@@ -15,7 +15,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use clap::Args;
 use ostler_api::{Api, RetentionPolicy};
 use ostler_clock::SystemClock;
-use ostler_embedded::{Embedded, Local, NodeOptions, Place, Role};
+use ostler_embedded::{Embedded, Listening, Local, NodeOptions, Place, Role};
 use ostler_engine::{Notice, Shutdown};
 use ostler_execution::CancelReason;
 use ostler_model::{Name, Span};
@@ -179,7 +179,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             }),
             lines: None,
             secrets: secrets.clone(),
-            duties: Vec::new(),
+            duties: vec![Arc::new(Listening::new(embedded.service(), secrets.clone()))],
         })?;
         let mut signals = signals();
         #[cfg(feature = "otel")]
