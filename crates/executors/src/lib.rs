@@ -39,6 +39,7 @@ mod shell;
 pub mod spawner;
 mod sql;
 mod tls;
+pub mod webhook;
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -21,6 +21,7 @@ mod retention;
 mod runs;
 mod schedules;
 mod signals;
+mod sinks;
 mod system;
 mod tokens;
 mod triggers;

@@ -57,6 +57,7 @@ use crate::{
 };
 pub use crate::{
     logs::PgBlocks,
+    trouble::words,
     url::Address,
     wake::{Listener, Wakes},
 };

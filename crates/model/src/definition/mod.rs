@@ -6,12 +6,14 @@
 
 mod policy;
 mod schedule;
+mod sink;
 mod step;
 mod task;
 mod trigger;
 
 pub use policy::{Backoff, Concurrency, Lost, OnConflict, Policy, Priority, RateLimit, Retry, Timeouts};
 pub use schedule::{Missed, MissedPolicy, Overlap, ScheduleDef};
+pub use sink::{EVENT_TYPES, Outlet, SinkDef, is_like};
 pub use step::{Matrix, StepDef};
 pub use task::{Activation, ActivationMode, Expect, PresetDef, Source, TaskDef, Timetable};
 pub use trigger::{EventSource, TriggerDef};
