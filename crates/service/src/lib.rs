@@ -41,6 +41,7 @@ use ostler_model::{MachineId, Uid, definition::PresetDef};
 use ostler_store::{Command, Queries, Reply, StoreError, Writer};
 pub use readers::Readers;
 pub use schedules::{explain_trigger, preview};
+pub use sinks::SinkMark;
 pub use triggers::Watched;
 pub use workers::Workers;
 

@@ -4,7 +4,7 @@ use ostler_api::{DefinitionsBy, ListPage, PageRequest, SinkRemark, SinkReset, Si
 use ostler_engine::time::timestamp;
 use ostler_model::definition::{SinkDef, Timetable};
 use ostler_store::{
-    Command, Cursor, DutyRow, EventPage, NodeRow, Page, Remark, Reply, SinkRow, StoreError, Unsent, event_cursor,
+    Command, Cursor, DutyRow, EventPage, Micros, NodeRow, Page, Remark, Reply, SinkRow, StoreError, Unsent, event_cursor,
     event_number, sink_duty,
 };
 
@@ -18,7 +18,49 @@ use crate::{
 /// Events that are counted behind a cursor.
 const COUNTED: u32 = 10_000;
 
+/// How a sink goes, in numbers.
+pub struct SinkMark {
+    /// Namespace.
+    pub namespace: String,
+    /// Its id.
+    pub sink: String,
+    /// Events that it has not come to yet, as far as they are counted.
+    pub behind: u64,
+    /// Events that it has carried out.
+    pub delivered: u64,
+    /// Since when it cannot go on.
+    pub trouble_since: Option<Micros>,
+}
+
 impl Service {
+    /// How the first so many sinks go, for whoever measures.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn sink_marks(&self, most: usize) -> Result<Vec<SinkMark>, ServiceError> {
+        self.read(|q| {
+            let sinks = q.sinks()?;
+            if sinks.is_empty() {
+                return Ok(Vec::new());
+            }
+            let duties = q.duties()?;
+            let mut marks = Vec::new();
+            for row in sinks.into_iter().filter(|row| row.enabled && !row.missing).take(most) {
+                let key = sink_duty(&row.namespace, &row.name);
+                let Some(duty) = duties.iter().find(|duty| duty.duty == key) else { continue };
+                let after = duty.cursor.as_deref().and_then(event_number).unwrap_or(0);
+                marks.push(SinkMark {
+                    behind: q.events_after(after, COUNTED)?,
+                    delivered: duty.note.done,
+                    trouble_since: duty.note.trouble.as_ref().map(|trouble| trouble.at),
+                    namespace: row.namespace,
+                    sink: row.name,
+                });
+            }
+            Ok(marks)
+        })
+    }
+
     /// A page of sinks.
     ///
     /// # Errors
