@@ -57,7 +57,6 @@ use crate::{
 };
 pub use crate::{
     logs::PgBlocks,
-    trouble::words,
     url::Address,
     wake::{Listener, Wakes},
 };

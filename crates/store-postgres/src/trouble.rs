@@ -70,8 +70,7 @@ impl From<tokio_postgres::Error> for Trouble {
 }
 
 /// The message of the server, or of what is underneath; the driver's own says only where it happened.
-#[must_use]
-pub fn words(error: &tokio_postgres::Error) -> String {
+pub(crate) fn words(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(told) => format!("{} ({})", told.message(), told.code().code()),
         None => match std::error::Error::source(error) {

@@ -7,8 +7,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use tokio_postgres::{NoTls, config::SslMode};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::config::SslMode;
 use url::Url;
 
 /// The schema that holds the tables when the URL names none.
@@ -52,7 +51,7 @@ impl Address {
     /// # Errors
     /// The URL does not read, or names a certificate file that does not.
     pub fn parse(text: &str) -> Result<Self, StoreError> {
-        let mut url = Url::parse(text).map_err(|e| wrong(format!("the URL does not read: {e}")))?;
+        let mut url = Url::parse(text).map_err(|e| wrong(format!("the store's URL does not read: {e}")))?;
         let mut address = Self {
             config: tokio_postgres::Config::new(),
             tls: None,
@@ -83,7 +82,7 @@ impl Address {
             }
         }
         address.config = url.as_str().parse().map_err(|e: tokio_postgres::Error| {
-            wrong(format!("the URL does not read: {}", crate::trouble::words(&e)))
+            wrong(format!("the store's URL does not read: {}", crate::trouble::words(&e)))
         })?;
         if address.config.get_application_name().is_none() {
             address.config.application_name("ostler");
@@ -121,29 +120,6 @@ impl Address {
             other => format!("{url}?schema={other}"),
         };
         Ok(address)
-    }
-}
-
-impl Address {
-    /// Opens a connection beside those of a store. It is driven by the runtime of the caller until the client is dropped.
-    ///
-    /// # Errors
-    /// The server cannot be reached, or does not let us in.
-    pub async fn connect(&self) -> Result<tokio_postgres::Client, StoreError> {
-        let at = |e: tokio_postgres::Error| {
-            StoreError::Unavailable(format!("{self}: {}", crate::trouble::words(&e)))
-        };
-        macro_rules! driven {
-            ($tls:expr) => {{
-                let (client, connection) = self.config.connect($tls).await.map_err(at)?;
-                tokio::spawn(connection);
-                Ok(client)
-            }};
-        }
-        match &self.tls {
-            None => driven!(NoTls),
-            Some(tls) => driven!(MakeRustlsConnect::new((**tls).clone())),
-        }
     }
 }
 
