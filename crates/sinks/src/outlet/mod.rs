@@ -2,12 +2,16 @@
 //!
 //! A place takes events in their order and says how many of the first it has; what it says nothing of is handed over again.
 
+mod mqtt;
+mod nats;
 mod postgres;
+mod redis;
 mod webhook;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use ostler_brokers::BrokerError;
 use ostler_clock::Clock;
 use ostler_execution::Secrets;
 use ostler_expr::{Scope, Template};
@@ -77,7 +81,7 @@ pub(crate) struct Outlet {
 impl Outlet {
     pub(crate) fn new(
         to: &definition::Outlet,
-        _duty: &str,
+        duty: &str,
         secrets: &dyn Secrets,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SinkError> {
@@ -94,9 +98,21 @@ impl Outlet {
                 let headers = headers.collect::<Result<BTreeMap<_, _>, SinkError>>()?;
                 Box::new(webhook::Place::new(&url, secret, &headers, *batch as usize, clock)?)
             }
-            other => {
-                let words = format!("this ostler does not carry events out to {}", other.word());
-                return Err(SinkError::Process(words));
+            definition::Outlet::RedisStream { url, stream, max_length } => {
+                let url = with_secrets("url", url, secrets)?;
+                Box::new(redis::Place::new(&url, Target::new("stream", stream)?, redis::Sort::Stream(*max_length))?)
+            }
+            definition::Outlet::RedisChannel { url, channel } => {
+                let url = with_secrets("url", url, secrets)?;
+                Box::new(redis::Place::new(&url, Target::new("channel", channel)?, redis::Sort::Channel)?)
+            }
+            definition::Outlet::Nats { url, subject, jetstream } => {
+                let url = with_secrets("url", url, secrets)?;
+                Box::new(nats::Place::new(&url, Target::new("subject", subject)?, *jetstream)?)
+            }
+            definition::Outlet::Mqtt { url, topic, retain, client_id } => {
+                let (url, topic) = (with_secrets("url", url, secrets)?, Target::new("topic", topic)?);
+                Box::new(mqtt::Place::new(&url, topic, *retain, client_id.as_deref(), duty)?)
             }
         };
         Ok(Self { door, line: None })
@@ -144,6 +160,35 @@ impl Outlet {
     pub(crate) fn close(&mut self) {
         self.line = None;
     }
+}
+
+/// The name of a stream, a subject, a topic: worked out for each event.
+#[derive(Clone)]
+struct Target(Arc<Template>);
+
+impl Target {
+    fn new(field: &'static str, text: &str) -> Result<Self, SinkError> {
+        let template =
+            Template::parse(text).map_err(|e| SinkError::Setting { field, words: e.message })?;
+        Ok(Self(Arc::new(template)))
+    }
+
+    /// The names of the first events, and why the next has none.
+    fn of(&self, events: &[Outgoing]) -> (Vec<String>, Option<Halt>) {
+        let mut names = Vec::with_capacity(events.len());
+        for event in events {
+            match self.0.render_text(&Scope::new(&event.names)) {
+                Ok(name) => names.push(name),
+                Err(error) => return (names, Some(Halt::Unfit(error.message))),
+            }
+        }
+        (names, None)
+    }
+}
+
+/// What a broker's address is not. No message of theirs holds a login.
+fn wrong(field: &'static str, error: &BrokerError) -> SinkError {
+    SinkError::Setting { field, words: error.to_string() }
 }
 
 /// A text with the values of the secrets that it names.

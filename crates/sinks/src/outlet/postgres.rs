@@ -1,10 +1,13 @@
 //! PostgreSQL: notifications of a channel. They reach who listens at the moment, in the order of their events.
 
-use async_trait::async_trait;
-use ostler_store_postgres::Address;
-use tokio_postgres::{Client, types::Type};
+use std::path::Path;
 
-use super::{Door, Line, Sent};
+use async_trait::async_trait;
+use ostler_brokers::{BrokerError, postgres::Server};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Error, error::DbError, types::Type};
+
+use super::{Door, Line, Sent, wrong};
 use crate::{SinkError, event::Outgoing};
 
 /// A notification is shorter than so many bytes (`NOTIFY_PAYLOAD_MAX_LENGTH`).
@@ -18,29 +21,45 @@ const NOTIFY: &str = "SELECT pg_notify($1, n.body)
   FROM (SELECT u.body FROM unnest($2) WITH ORDINALITY u(body, place) ORDER BY u.place) n";
 
 pub(super) struct Place {
-    address: Address,
+    server: Server,
     channel: String,
 }
 
 impl Place {
     pub(super) fn new(url: &str, channel: &str) -> Result<Self, SinkError> {
-        let address = Address::parse(url)
-            .map_err(|e| SinkError::Setting { field: "url", words: e.to_string() })?;
-        Ok(Self { address, channel: channel.to_owned() })
+        // A sink may be carried out by any node, so a file of certificates is named by a path from the root.
+        let server = Server::parse(url, Path::new("/"), "ostler").map_err(|e| wrong("url", &e))?;
+        Ok(Self { server, channel: channel.to_owned() })
+    }
+
+    fn away(&self, error: &Error) -> String {
+        BrokerError::Away { place: self.server.name().to_owned(), why: words(error) }.to_string()
     }
 }
 
 #[async_trait]
 impl Door for Place {
     async fn open(&self) -> Result<Box<dyn Line>, String> {
-        let client = self.address.connect().await.map_err(|e| e.to_string())?;
-        Ok(Box::new(Channel { client, name: self.channel.clone() }))
+        let (client, connection) = self.server.open().await.map_err(|e| self.away(&e))?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to PostgreSQL has ended");
+            }
+        });
+        Ok(Box::new(Channel { client, driver, name: self.channel.clone() }))
     }
 }
 
 struct Channel {
     client: Client,
+    driver: JoinHandle<()>,
     name: String,
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
 }
 
 #[async_trait]
@@ -59,7 +78,15 @@ impl Line for Channel {
             .collect();
         match self.client.query_typed(NOTIFY, &[(&self.name, Type::TEXT), (&bodies, Type::TEXT_ARRAY)]).await {
             Ok(_) => Sent::all(events.len()),
-            Err(error) => Sent::wait(0, ostler_store_postgres::words(&error)),
+            Err(error) => Sent::wait(0, words(&error)),
         }
+    }
+}
+
+/// The server's words, or what is underneath; the driver's own say only where it happened.
+fn words(error: &Error) -> String {
+    match error.as_db_error().map(DbError::message) {
+        Some(told) => told.to_owned(),
+        None => std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string),
     }
 }
