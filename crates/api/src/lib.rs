@@ -23,6 +23,7 @@ mod logs;
 mod page;
 mod runs;
 mod schedules;
+mod sinks;
 mod sort;
 mod system;
 mod tokens;
@@ -44,6 +45,7 @@ pub use runs::{
     Started, StepView, TransitionView,
 };
 pub use schedules::{FiringView, FiringsPage, ScheduleView};
+pub use sinks::{SinkRemark, SinkReset, SinkState, SinkView};
 pub use sort::{
     DefinitionsBy, NamespacesBy, RunsBy, SchedulesBy, Sort, SortError, SortKey, TokensBy, TriggersBy,
 };

@@ -37,6 +37,7 @@ mod python;
 mod shell;
 pub mod spawner;
 mod sql;
+pub mod webhook;
 
 use std::{path::PathBuf, sync::Arc};
 

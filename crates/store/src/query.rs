@@ -4,8 +4,8 @@ use ostler_model::{Kind, MachineId, RunState};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DutyRow, EventRow, LaneRow, LimitRow, MachineRow, Mailbox, NamespaceRow, NodeRow, PresetRow, StoreError,
-    StoreStats, TaskRow, TokenRow,
+    DutyRow, EventRow, LaneRow, LimitRow, MachineRow, Mailbox, NamespaceRow, NodeRow, PresetRow, SinkRow,
+    StoreError, StoreStats, Subject, TaskRow, TokenRow,
 };
 
 /// Where the next page of a list begins. Opaque to callers.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use ostler_model::{
     RunState, TaskDef,
     definition::{
-        EventSource, Expect, ListEnd, MessageSource, Missed, Policy, PresetDef, Retry, ScheduleDef, StepDef, Timetable, TriggerDef,
+        EventSource, Expect, ListEnd, MessageSource, Missed, Outlet, Policy, PresetDef, Retry, ScheduleDef,
+        SinkDef, StepDef, Timetable, TriggerDef,
     },
     trigger::{Dialect, Interval, Pace, Rhythm},
 };
@@ -57,6 +58,7 @@ fn file(timetable: &Timetable) -> Entries {
     put(&mut file, "calendars", plain(&timetable.calendars));
     file.insert("tasks".into(), timetable.tasks.iter().map(|t| task(t, zone)).collect());
     put(&mut file, "presets", timetable.presets.iter().map(preset).collect());
+    put(&mut file, "sinks", timetable.sinks.iter().map(sink).collect());
     file
 }
 
@@ -412,4 +414,35 @@ fn preset(preset: &PresetDef) -> Value {
     put(&mut entries, "policy", policy(&preset.policy));
     put(&mut entries, "activation", activation(&preset.activation));
     Value::Object(entries)
+}
+
+fn sink(sink: &SinkDef) -> Value {
+    let mut entries = Entries::new();
+    put(&mut entries, "id", plain(&sink.id));
+    if !sink.description.is_empty() {
+        put(&mut entries, "description", plain(&sink.description));
+    }
+    put(&mut entries, "events", plain(&sink.events));
+    put(&mut entries, "tasks", plain(&sink.tasks));
+    put(&mut entries, "namespaces", plain(&sink.namespaces));
+    put(&mut entries, "if", plain(&sink.condition));
+    put(&mut entries, sink.to.word(), outlet(&sink.to));
+    if !sink.enabled {
+        put(&mut entries, "enabled", false.into());
+    }
+    Value::Object(entries)
+}
+
+fn outlet(outlet: &Outlet) -> Value {
+    // Its fields are those of the file, under a name of the store's.
+    let Value::Object(stored) = plain(outlet) else { return Value::Null };
+    let mut value = stored.into_iter().next().map(|(_, fields)| fields).unwrap_or_default();
+    match (outlet, value.as_object_mut()) {
+        (Outlet::Nats { jetstream: true, .. }, Some(map)) => drop(map.remove("jetstream")),
+        (Outlet::Webhook { secret: None, url, batch: 1, headers }, _) if headers.is_empty() => {
+            return url.as_str().into();
+        }
+        _ => {}
+    }
+    value
 }

@@ -124,6 +124,12 @@ impl Nats {
         }
     }
 
+    /// The most bytes that the server takes in one message, its headers included.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        self.largest
+    }
+
     /// Publishes to whoever listens, and waits until the server has taken all. A message that is too large for it has
     /// its refusal.
     ///

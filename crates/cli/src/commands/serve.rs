@@ -21,6 +21,7 @@ use ostler_execution::CancelReason;
 use ostler_model::{Name, Span};
 use ostler_server::Limits;
 use ostler_service::QueueLimit;
+use ostler_sinks::Sinks;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::{file_triggers::FileTriggers, live_files::LiveSource};
@@ -162,6 +163,8 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
         let watched = listen::Watched::new()?;
         let onlooker = watched.clone();
         let secrets = context::secrets()?;
+        let sinks = Sinks::new(&embedded, Arc::new(SystemClock), secrets.clone());
+        let carriers = sinks.clone();
         let mut running = embedded.start_node(NodeOptions {
             role: Role::Owner,
             slots: *slots,
@@ -171,6 +174,9 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             executors: context::executors(files.before, false)?,
             observer: Arc::new(move |notice| {
                 onlooker.notice(notice);
+                if matches!(notice, Notice::Committed { .. }) {
+                    carriers.touch();
+                }
                 #[cfg(feature = "otel")]
                 if let Some(tracer) = &tracer {
                     tracer.notice(notice);
@@ -179,7 +185,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             }),
             lines: None,
             secrets: secrets.clone(),
-            duties: vec![Arc::new(Listening::new(embedded.service(), secrets.clone()))],
+            duties: vec![sinks, Arc::new(Listening::new(embedded.service(), secrets.clone()))],
         })?;
         let mut signals = signals();
         #[cfg(feature = "otel")]

@@ -7,6 +7,7 @@
 mod message;
 mod policy;
 mod schedule;
+mod sink;
 mod step;
 mod task;
 mod trigger;
@@ -14,6 +15,7 @@ mod trigger;
 pub use message::{ListEnd, MessageSource};
 pub use policy::{Backoff, Concurrency, Lost, OnConflict, Policy, Priority, RateLimit, Retry, Timeouts};
 pub use schedule::{Missed, MissedPolicy, Overlap, ScheduleDef};
+pub use sink::{EVENT_TYPES, Outlet, SinkDef, is_like};
 pub use step::{Matrix, StepDef};
 pub use task::{Activation, ActivationMode, Expect, PresetDef, Source, TaskDef, Timetable};
 pub use trigger::{EventSource, TriggerDef};

@@ -64,7 +64,7 @@ impl Asked<'_> {
     fn url(&self, node: &Node) -> Option<String> {
         let text = self.cx.text(node, "url")?;
         let (schemes, example) = schemes(self.word);
-        Names::default().check(self.cx, node, Place::Broker);
+        Names::default().check(self.cx, node, Place::Address);
         // An address that is a secret as a whole is read by whoever listens.
         if text.trim_start().starts_with("${{") {
             return Some(text);

@@ -17,6 +17,7 @@ mod schedule;
 mod schemas;
 mod script;
 mod settings;
+mod sink;
 mod step;
 mod task;
 mod trigger;
