@@ -25,6 +25,9 @@ const WRITE: Duration = Duration::from_secs(1);
 /// The same while they are passed over only: what comes again then costs nobody anything.
 const WRITE_SKIPS: Duration = Duration::from_secs(30);
 
+/// After so long the news of a moment is read.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// Pauses between tries: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
@@ -266,7 +269,11 @@ impl Carrying {
                 }
             };
             tokio::select! {
-                _ = self.heard.changed() => return Ok(()),
+                _ = self.heard.changed() => {
+                    // Commits come one after the other while there is work; what a moment brings is read at once.
+                    tokio::time::sleep(GATHER).await;
+                    return Ok(());
+                }
                 () = held.ending() => return Ok(()),
                 () = something_is_due => {
                     self.record.write_if_due(held).await?;
