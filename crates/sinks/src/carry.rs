@@ -186,7 +186,9 @@ impl Carrying {
                 }
                 Ok(Ok((EventPage::Gone { oldest }, _))) => {
                     let (from, to) = (event_cursor(self.record.at), event_cursor(oldest - 1));
-                    let words = format!("events after {from} up to {to} were removed by retention before they were carried out");
+                    let words = format!(
+                        "events after {from} up to {to} were removed by retention before they were carried out"
+                    );
                     tracing::error!(duty = held.duty(), "{words}");
                     self.record.misses(words, held.now());
                     self.record.at = oldest - 1;
@@ -224,7 +226,11 @@ impl Carrying {
                     return Ok(());
                 }
                 (Some(Halt::Unfit(words)), [unfit, others @ ..]) => {
-                    let words = format!("{} ({}) cannot be carried out: {words}", event_cursor(unfit.seq), unfit.kind);
+                    let words = format!(
+                        "{} ({}) cannot be carried out: {words}",
+                        event_cursor(unfit.seq),
+                        unfit.kind
+                    );
                     tracing::warn!(duty = held.duty(), "{words}");
                     self.record.misses(words, held.now());
                     self.record.has_taken(0, unfit.seq, held.now());
@@ -239,7 +245,12 @@ impl Carrying {
     }
 
     /// Waits before the next try; what is in the way is on record meanwhile.
-    async fn pause(&mut self, held: &mut Held, words: String, asked: Option<Duration>) -> Result<(), Unwritten> {
+    async fn pause(
+        &mut self,
+        held: &mut Held,
+        words: String,
+        asked: Option<Duration>,
+    ) -> Result<(), Unwritten> {
         let is_new = self.record.note.trouble.as_ref().is_none_or(|trouble| trouble.words != words);
         if is_new {
             tracing::warn!(duty = held.duty(), "events are not carried out: {words}");

@@ -251,7 +251,12 @@ mod tests {
         let document = event.document();
         assert_eq!((event.id.as_str(), event.kind.as_str()), (&*format!("{machine}.2"), "step.failed"));
         assert_eq!(
-            json!([document["source"], document["subject"], document["data"]["parent"], document["data"]["part"]]),
+            json!([
+                document["source"],
+                document["subject"],
+                document["data"]["parent"],
+                document["data"]["part"]
+            ]),
             json!(["/namespaces/demo/tasks/load", machine, parent, "a"])
         );
         assert_eq!(document["data"]["body"], json!({ "class": "http" }));

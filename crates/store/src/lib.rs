@@ -24,8 +24,8 @@ mod writer;
 pub use blocks::{BlockPlace, BlockReader, BlockStore, BlockWriter, FoundBlock, Stored};
 pub use command::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
-    NewNode, Next, OnFull, Progress, Progressed, Prune, Pruned, Push, PushSink, PushStarter, PushTask, Pushed,
-    RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken, Unsent,
+    NewNode, Next, OnFull, Progress, Progressed, Prune, Pruned, Push, PushSink, PushStarter, PushTask,
+    Pushed, RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken, Unsent,
 };
 pub use error::StoreError;
 pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};

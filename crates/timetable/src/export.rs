@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ostler_model::{
     RunState, TaskDef,
     definition::{
-        EventSource, Expect, Missed, Outlet, Policy, PresetDef, Retry, ScheduleDef, SinkDef, StepDef, Timetable,
-        TriggerDef,
+        EventSource, Expect, Missed, Outlet, Policy, PresetDef, Retry, ScheduleDef, SinkDef, StepDef,
+        Timetable, TriggerDef,
     },
     trigger::{Dialect, Interval, Pace, Rhythm},
 };

@@ -11,7 +11,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
     Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow,
-    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow, TokenRow,
+    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow,
+    TokenRow,
 };
 use tokio_postgres::Row;
 

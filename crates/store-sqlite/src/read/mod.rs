@@ -13,7 +13,8 @@ use std::{
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
     Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow,
-    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow, TokenRow,
+    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow,
+    TokenRow,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
