@@ -8,9 +8,9 @@ use crate::{
     Accepted, Answered, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, DefinitionsBy, Diff,
     EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NamespacesBy,
     NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy,
-    RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, SinkReset, SinkView, Sort,
-    StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView, TriggerView,
-    TriggersBy, Verdict,
+    RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, SinkReset,
+    SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView,
+    TriggerView, TriggersBy, Verdict,
 };
 
 type Answer<T> = Result<T, ApiError>;
@@ -115,11 +115,8 @@ pub trait Api: Send + Sync {
     ///
     /// # Errors
     /// The cursor is not one, or was made in another order.
-    fn sinks(
-        &self,
-        namespace: Option<&str>,
-        page: &PageRequest<DefinitionsBy>,
-    ) -> Answer<ListPage<SinkView>>;
+    fn sinks(&self, namespace: Option<&str>, page: &PageRequest<DefinitionsBy>)
+    -> Answer<ListPage<SinkView>>;
 
     /// Holds back a sink, or lets it go; it goes on where it was.
     ///

@@ -66,7 +66,8 @@ async fn redis_tells_what_is_published() {
     assert_eq!((from, whole(first)), (format!("{channel}.a"), b"\xFF\r\n0".to_vec()));
     assert_eq!(soon(hears.published()).await.unwrap().1, Content::Cut(9 << 20));
     assert_eq!(whole(soon(hears.published()).await.unwrap().1), b"last");
-    let refused = redis::Server::parse(&url.replace("redis://", "redis://u:hidden@")).unwrap().connect().await;
+    let refused =
+        redis::Server::parse(&url.replace("redis://", "redis://u:hidden@")).unwrap().connect().await;
     let told = refused.err().unwrap();
     assert!(matches!(told, BrokerError::Refused { .. }) && !told.to_string().contains("hidden"), "{told}");
 }
@@ -106,13 +107,19 @@ async fn jetstream_keeps_and_gives_in_order() {
     assert!(missing.to_string().contains("stream not found"), "{missing}");
     let nobody = nats.publish_kept(&[nats::Post { subject: &stream, ..Default::default() }]).await.unwrap();
     assert!(nobody[0].as_ref().unwrap_err().contains("no stream"), "{nobody:?}");
-    let config = serde_json::json!({"name": stream, "subjects": [format!("{stream}.*")], "storage": "memory"});
+    let config =
+        serde_json::json!({"name": stream, "subjects": [format!("{stream}.*")], "storage": "memory"});
     nats.api(&format!("STREAM.CREATE.{stream}"), &config).await.unwrap();
     let subjects: Vec<String> = (0..3000).map(|n| format!("{stream}.{}", n % 2)).collect();
     let bodies: Vec<String> = (0..3000).map(|n| format!("{n}{}", " ".repeat(1000))).collect();
     let ids: Vec<String> = (0..3000).map(|n| format!("id-{}", n / 2)).collect();
     let posts: Vec<_> = (0..3000)
-        .map(|n| nats::Post { subject: &subjects[n], id: Some(&ids[n]), body: bodies[n].as_bytes(), headers: &[] })
+        .map(|n| nats::Post {
+            subject: &subjects[n],
+            id: Some(&ids[n]),
+            body: bodies[n].as_bytes(),
+            headers: &[],
+        })
         .collect();
     let kept = nats.publish_kept(&posts).await.unwrap();
     let kept: Vec<_> = kept.into_iter().map(Result::unwrap).collect();
@@ -148,7 +155,12 @@ async fn mqtt_keeps_a_session_and_sends_again_what_was_not_acknowledged() {
     let to = format!("{topic}/a");
     let mut says = server.connect(&mqtt::Session { client: own("says"), kept: false }).await.unwrap();
     let bodies: Vec<String> = (0..700).map(|n| n.to_string()).collect();
-    let post = |body: &'static str| mqtt::Post { topic: &to, acknowledged: true, retain: false, body: body.as_bytes() };
+    let post = |body: &'static str| mqtt::Post {
+        topic: &to,
+        acknowledged: true,
+        retain: false,
+        body: body.as_bytes(),
+    };
     says.publish(&[post("one"), post("two")]).await.unwrap();
     let one = soon(hears.next()).await.unwrap();
     let two = soon(hears.next()).await.unwrap();
@@ -209,14 +221,24 @@ async fn who_is_not_there_is_away_and_wrong_addresses_are_told() {
     let port = nowhere();
     let away = |told: BrokerError| {
         let told = format!("{told:?} {told}");
-        assert!(told.contains("Away") && told.contains(&port.to_string()) && !told.contains("hidden"), "{told}");
+        assert!(
+            told.contains("Away") && told.contains(&port.to_string()) && !told.contains("hidden"),
+            "{told}"
+        );
     };
     let at = |scheme: &str| format!("{scheme}://u:hidden@127.0.0.1:{port}");
     away(redis::Server::parse(&at("redis")).unwrap().connect().await.err().unwrap());
     away(nats::Server::parse(&at("nats")).unwrap().connect().await.err().unwrap());
     let session = mqtt::Session { client: "x".into(), kept: false };
     away(mqtt::Server::parse(&at("mqtt")).unwrap().connect(&session).await.err().unwrap());
-    away(postgres::Server::parse(&at("postgres"), Path::new("."), "x").unwrap().listen("x").await.err().unwrap());
+    away(
+        postgres::Server::parse(&at("postgres"), Path::new("."), "x")
+            .unwrap()
+            .listen("x")
+            .await
+            .err()
+            .unwrap(),
+    );
     for wrong in [
         redis::Server::parse("nats://u:hidden@x").err(),
         redis::Server::parse("redis://u:hidden@x/orders").err(),

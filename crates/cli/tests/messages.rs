@@ -94,7 +94,12 @@ fn assert_each_once(server: &Server, count: usize) {
         .map(|n| (n, found.get(&n.to_string()).copied().unwrap_or_default()))
         .filter(|(_, times)| *times != 1)
         .collect();
-    assert!(wrong.is_empty(), "{} numbers did not come once, as in {:?}", wrong.len(), &wrong[..wrong.len().min(9)]);
+    assert!(
+        wrong.is_empty(),
+        "{} numbers did not come once, as in {:?}",
+        wrong.len(),
+        &wrong[..wrong.len().min(9)]
+    );
     assert_eq!(found.len(), count, "nothing else has started a run");
 }
 
@@ -128,7 +133,8 @@ struct Stream {
 impl Stream {
     fn new(url: &str, name: &str) -> Self {
         let stream = Self { url: url.to_owned(), name: own(name) };
-        let config = json!({"name": stream.name, "subjects": [format!("{}.*", stream.name)], "storage": "memory"});
+        let config =
+            json!({"name": stream.name, "subjects": [format!("{}.*", stream.name)], "storage": "memory"});
         stream.api("CREATE", &config);
         stream
     }
@@ -220,8 +226,11 @@ fn each_once_while_listeners_are_killed(on: &str, add: impl Fn(std::ops::Range<u
             fired(&shop, &nodes[0], (round * EACH + 1) as u64);
             let listening = trigger(&nodes[0])["listening"]["node"].as_i64().unwrap();
             let all = nodes[0].get("/api/v1/nodes?limit=1000").json();
-            let name = all["items"].as_array().unwrap().iter().find(|n| n["id"] == listening).unwrap()["name"].clone();
-            let killed = nodes.iter().position(|n| name.as_str().unwrap().contains(&n.child.id().to_string()));
+            let name =
+                all["items"].as_array().unwrap().iter().find(|n| n["id"] == listening).unwrap()["name"]
+                    .clone();
+            let killed =
+                nodes.iter().position(|n| name.as_str().unwrap().contains(&n.child.id().to_string()));
             let killed = killed.unwrap_or_else(|| panic!("none of the nodes is {name}"));
             nodes[killed].kill_now();
             nodes[killed] = start();
@@ -289,7 +298,10 @@ fn a_burst_of_10_000_messages_of_jetstream_arrives() {
     let Some(url) = NATS.url() else { return };
     let stream = Stream::new(&url, "burst");
     stream.add(0..3_000);
-    let on = format!("{{ nats: {{ url: '{url}', stream: {}, subject: '*.x', existing: true, {NUMBER} }} }}", stream.name);
+    let on = format!(
+        "{{ nats: {{ url: '{url}', stream: {}, subject: '*.x', existing: true, {NUMBER} }} }}",
+        stream.name
+    );
     let (shop, server) = served(&on);
     heard(&shop, &server);
     stream.add(3_000..10_000);
@@ -302,7 +314,10 @@ fn a_broker_that_is_away_is_told_and_nothing_is_lost() {
     let Some(url) = REDIS.url() else { return };
     let (stream, way) = (own("away"), Way::to(&url));
     way.cut(true);
-    let on = format!("{{ redis: {{ url: 'redis://127.0.0.1:{}', stream: {stream}, existing: true, {NUMBER} }} }}", way.port);
+    let on = format!(
+        "{{ redis: {{ url: 'redis://127.0.0.1:{}', stream: {stream}, existing: true, {NUMBER} }} }}",
+        way.port
+    );
     // It keeps no server from starting.
     let (shop, server) = served(&on);
     shop.wait_for("the trouble", || trigger(&server)["listening"]["trouble"].is_string());
@@ -361,7 +376,12 @@ fn mqtt_keeps_messages_while_no_server_runs() {
         let topic = format!("{topic}/1/temp");
         let posts: Vec<_> = bodies
             .iter()
-            .map(|body| mqtt::Post { topic: &topic, acknowledged: true, retain: false, body: body.as_bytes() })
+            .map(|body| mqtt::Post {
+                topic: &topic,
+                acknowledged: true,
+                retain: false,
+                body: body.as_bytes(),
+            })
             .collect();
         block_on(async {
             let session = mqtt::Session { client: own("publisher"), kept: false };
@@ -371,7 +391,12 @@ fn mqtt_keeps_messages_while_no_server_runs() {
         });
     };
     // What the broker retains is of before.
-    let retained = mqtt::Post { topic: &format!("{topic}/0/temp"), acknowledged: true, retain: true, body: b"{\"n\":999}" };
+    let retained = mqtt::Post {
+        topic: &format!("{topic}/0/temp"),
+        acknowledged: true,
+        retain: true,
+        body: b"{\"n\":999}",
+    };
     let retain = |post: mqtt::Post<'_>| {
         block_on(async {
             let session = mqtt::Session { client: own("retainer"), kept: false };
@@ -418,8 +443,12 @@ fn what_is_published_to_whoever_listens_is_heard_filtered_and_carried() {
     }
     let headers = [("Kind".to_owned(), "order".to_owned())];
     let subject = format!("{subject}.a.b");
-    let posts =
-        bodies.map(|body| nats::Post { subject: &subject, headers: &headers, body: body.as_bytes(), id: None });
+    let posts = bodies.map(|body| nats::Post {
+        subject: &subject,
+        headers: &headers,
+        body: body.as_bytes(),
+        id: None,
+    });
     block_on(async {
         let mut nats = nats::Server::parse(&nats).unwrap().connect().await.unwrap();
         assert!(nats.publish(&posts).await.unwrap().iter().all(Result::is_ok));
@@ -442,7 +471,10 @@ fn what_is_published_to_whoever_listens_is_heard_filtered_and_carried() {
         json!({"channel": notes, "json": {"n": 0}}),
     ];
     for body in expected {
-        assert!(found.iter().any(|f| serde_json::from_str::<Value>(f).unwrap() == body), "{body} in {found:?}");
+        assert!(
+            found.iter().any(|f| serde_json::from_str::<Value>(f).unwrap() == body),
+            "{body} in {found:?}"
+        );
     }
 }
 

@@ -43,7 +43,8 @@ impl Gate {
                     continue;
                 }
                 let Ok(upstream) = TcpStream::connect(&server) else { continue };
-                let pairs = [(client.try_clone().unwrap(), upstream.try_clone().unwrap()), (upstream, client)];
+                let pairs =
+                    [(client.try_clone().unwrap(), upstream.try_clone().unwrap()), (upstream, client)];
                 for (from, to) in pairs {
                     let is_shut = is_shut.clone();
                     thread::spawn(move || pass_on(from, to, &is_shut));
@@ -65,7 +66,9 @@ fn pass_on(mut from: TcpStream, mut to: TcpStream, is_shut: &AtomicBool) {
         match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) if to.write_all(&buffer[..n]).is_err() => break,
-            Err(e) if !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => break,
+            Err(e) if !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                break;
+            }
             _ => {}
         }
     }
@@ -151,7 +154,8 @@ fn run(server: &Server, shop: &Shop, task: &str, times: usize) {
     let answer = server.post("/api/v1/runs/batch", &json!({ "runs": runs }));
     assert_eq!(answer.status, 200, "{}", answer.text);
     shop.wait_for("the end of all runs", || {
-        let page = server.get("/api/v1/runs?namespace=demo&limit=1000&state=scheduled,ready,running,waiting").json();
+        let page =
+            server.get("/api/v1/runs?namespace=demo&limit=1000&state=scheduled,ready,running,waiting").json();
         page["items"].as_array().unwrap().is_empty()
     });
 }
@@ -227,14 +231,23 @@ fn a_webhook_that_is_down_gets_all_of_it_when_it_is_back() {
     let first = &hook.posts.lock().unwrap()[0];
     let event: Value = serde_json::from_str(&first.body).unwrap();
     assert_eq!(
-        json!([event["specversion"], event["type"], event["source"], event["data"]["task"], event["data"]["kind"]]),
+        json!([
+            event["specversion"],
+            event["type"],
+            event["source"],
+            event["data"]["task"],
+            event["data"]["kind"]
+        ]),
         json!(["1.0", "run.created", "/namespaces/demo/tasks/good", "good", "created"])
     );
     assert_eq!(text(&event["id"]), format!("{}.1", text(&event["data"]["machine"])));
     assert_eq!(first.headers["content-type"], "application/cloudevents+json");
     assert_eq!(first.headers["x-team"], "data");
     assert_eq!(first.headers["x-ostler-event"], text(&event["data"]["cursor"]));
-    assert_eq!(first.headers["x-ostler-signature"], ostler_executors::webhook::signature("opensesame", &first.body));
+    assert_eq!(
+        first.headers["x-ostler-signature"],
+        ostler_executors::webhook::signature("opensesame", &first.body)
+    );
     drop(first);
     // Down: the sink says so, and nothing is left out.
     gate.shut(true);
@@ -400,7 +413,9 @@ fn brokers_get_all_events_in_order_although_they_were_away() {
     assert_eq!(state.last, expected.len() as u64, "what came again is known by its id");
     // Once more from the beginning: JetStream knows all of it.
     assert_eq!(shop.run(&["sinks", "reset", "jetstream", "--from", "oldest"]).code, 0);
-    shop.wait_for("the repetition", || sink(&server, "jetstream")["delivered"].as_u64() > Some(expected.len() as u64 + 150));
+    shop.wait_for("the repetition", || {
+        sink(&server, "jetstream")["delivered"].as_u64() > Some(expected.len() as u64 + 150)
+    });
     caught_up(&server, &shop, "jetstream");
     assert_eq!(runtime.block_on(nats.stream(&name)).unwrap().last, expected.len() as u64);
     shop.wait_for("the last notification", || {
@@ -412,8 +427,11 @@ fn brokers_get_all_events_in_order_although_they_were_away() {
         assert!(heard.iter().all(|event| text(&event["type"]).starts_with("run.")));
         first_of_each(&told(&heard))
     };
-    let runs: BTreeSet<String> =
-        entries.iter().filter(|e| text(&e["type"]).starts_with("run.")).map(|e| text(&e["data"]["cursor"])).collect();
+    let runs: BTreeSet<String> = entries
+        .iter()
+        .filter(|e| text(&e["type"]).starts_with("run."))
+        .map(|e| text(&e["data"]["cursor"]))
+        .collect();
     shop.wait_for("the last message", || of_runs().len() == runs.len());
     let expected: Vec<_> = expected.into_iter().filter(|(cursor, _)| runs.contains(cursor)).collect();
     assert_eq!(of_runs(), expected);

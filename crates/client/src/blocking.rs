@@ -7,8 +7,8 @@ use ostler_api::{
     Diff, ErrorKind, EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest,
     NamespaceView, NamespacesBy, NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport,
     RerunRequest, RetentionPolicy, RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy,
-    ServerInfo, SignalRequest, SinkReset, SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView,
-    TokensBy, TransitionView, TriggerView, TriggersBy, Verdict,
+    ServerInfo, SignalRequest, SinkReset, SinkView, Sort, StartRequest, Started, StatsView, TaskRef,
+    TaskView, TokenView, TokensBy, TransitionView, TriggerView, TriggersBy, Verdict,
 };
 use ostler_model::{Uid, definition::Timetable};
 use tokio::runtime::Runtime;

@@ -6,9 +6,9 @@ use ostler_api::{
     Accepted, Answered, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, DefinitionsBy, Diff,
     EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NamespacesBy,
     NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy,
-    RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, SinkReset, SinkView, Sort,
-    StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView, TriggerView,
-    TriggersBy, Verdict,
+    RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, SinkReset,
+    SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView,
+    TriggerView, TriggersBy, Verdict,
     bodies::{RetryMany, StartMany},
     wire::{
         Bounded, DefinitionsParams, EventsParams, HistoryParams, LogsParams, MAX_WAIT_S, NamespacesParams,

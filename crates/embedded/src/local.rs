@@ -10,8 +10,8 @@ use ostler_api::{
     Diff, EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView,
     NamespacesBy, NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest,
     RetentionPolicy, RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo,
-    SignalRequest, SinkReset, SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy,
-    TransitionView, TriggerView, TriggersBy, Verdict,
+    SignalRequest, SinkReset, SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView,
+    TokensBy, TransitionView, TriggerView, TriggersBy, Verdict,
 };
 use ostler_clock::SeededEntropy;
 use ostler_executors::RunLogs;

@@ -76,7 +76,9 @@ fn start(embedded: &Embedded, duties: Arc<Counting>) -> Running {
     embedded.start_node(options).unwrap()
 }
 
-async fn next(told: &mut mpsc::UnboundedReceiver<(String, Option<String>, &'static str)>) -> (String, Option<String>, &'static str) {
+async fn next(
+    told: &mut mpsc::UnboundedReceiver<(String, Option<String>, &'static str)>,
+) -> (String, Option<String>, &'static str) {
     tokio::time::timeout(Duration::from_secs(30), told.recv()).await.unwrap().unwrap()
 }
 
@@ -96,7 +98,8 @@ async fn a_duty_is_taken_begun_anew_and_given_back() {
     move_to("count", "4");
     move_to("rest", "0");
     let (tell, mut told) = mpsc::unbounded_channel();
-    let counting = Arc::new(Counting { told: tell, idle: Mutex::new(vec!["rest".into()]), asked: Mutex::default() });
+    let counting =
+        Arc::new(Counting { told: tell, idle: Mutex::new(vec!["rest".into()]), asked: Mutex::default() });
     let running = start(&embedded, counting.clone());
     assert_eq!(next(&mut told).await, begun("count", Some("4")));
     // Moved by another: it is dropped without a word, and begun from there.
@@ -110,9 +113,13 @@ async fn a_duty_is_taken_begun_anew_and_given_back() {
     running.handle.drain();
     let mut ends = [next(&mut told).await, next(&mut told).await];
     ends.sort();
-    assert_eq!(ends.map(|(duty, _, word)| (duty, word)), [("count".into(), "ended"), ("rest".into(), "ended")]);
+    assert_eq!(
+        ends.map(|(duty, _, word)| (duty, word)),
+        [("count".into(), "ended"), ("rest".into(), "ended")]
+    );
     running.stopped().await;
     let rows = embedded.queries().duties().unwrap();
-    let rows: Vec<_> = rows.iter().map(|r| (r.duty.as_str(), r.node, r.cursor.as_deref(), r.note.done)).collect();
+    let rows: Vec<_> =
+        rows.iter().map(|r| (r.duty.as_str(), r.node, r.cursor.as_deref(), r.note.done)).collect();
     assert_eq!(rows, [("count", None, Some("11"), 1), ("rest", None, Some("8"), 1)]);
 }

@@ -65,8 +65,8 @@ pub fn signature(secret: &str, body: &str) -> String {
 /// # Errors
 /// It is none, in words that do not show its value.
 pub fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), String> {
-    let key =
-        HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not the name of a header"))?;
+    let key = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| format!("`{name}` is not the name of a header"))?;
     let value = HeaderValue::from_str(value)
         .map_err(|_| format!("the value of `{name}` holds a line break or another control character"))?;
     headers.insert(key, value);

@@ -81,6 +81,10 @@ mod tests {
 
     #[test]
     fn channels_of_postgres() {
-        assert!(is_postgres_channel("Orders; drop") && !is_postgres_channel("") && !is_postgres_channel(&"x".repeat(64)));
+        assert!(
+            is_postgres_channel("Orders; drop")
+                && !is_postgres_channel("")
+                && !is_postgres_channel(&"x".repeat(64))
+        );
     }
 }

@@ -9,8 +9,8 @@ use ostler_api::{
 use ostler_engine::time::timestamp;
 use ostler_model::{Kind, TaskDef, definition::Timetable, digest::digest};
 use ostler_store::{
-    Command, Hold, Micros, NamespaceRow, PresetRow, Push, PushSink, PushStarter, PushTask, Pushed, Reply, StoreError,
-    TaskRow,
+    Command, Hold, Micros, NamespaceRow, PresetRow, Push, PushSink, PushStarter, PushTask, Pushed, Reply,
+    StoreError, TaskRow,
 };
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -4,8 +4,8 @@ use ostler_api::{DefinitionsBy, ListPage, PageRequest, SinkRemark, SinkReset, Si
 use ostler_engine::time::timestamp;
 use ostler_model::definition::{SinkDef, Timetable};
 use ostler_store::{
-    Command, Cursor, DutyRow, EventPage, Micros, NodeRow, Page, Remark, Reply, SinkRow, StoreError, Unsent, event_cursor,
-    event_number, sink_duty,
+    Command, Cursor, DutyRow, EventPage, Micros, NodeRow, Page, Remark, Reply, SinkRow, StoreError, Unsent,
+    event_cursor, event_number, sink_duty,
 };
 
 use crate::{
@@ -104,7 +104,11 @@ impl Service {
         self.authorise(actor, Verb::Activate, Some(namespace))?;
         self.sink_row(namespace, sink)?;
         let (namespace, sink) = (namespace.to_owned(), sink.to_owned());
-        self.change_sink(Command::PauseSink { namespace: namespace.clone(), sink: sink.clone(), on }, &namespace, &sink)
+        self.change_sink(
+            Command::PauseSink { namespace: namespace.clone(), sink: sink.clone(), on },
+            &namespace,
+            &sink,
+        )
     }
 
     /// Says where a sink is to go on.
@@ -153,7 +157,12 @@ impl Service {
         })
     }
 
-    fn sink_view(&self, row: SinkRow, duties: &[DutyRow], nodes: &[NodeRow]) -> Result<SinkView, ServiceError> {
+    fn sink_view(
+        &self,
+        row: SinkRow,
+        duties: &[DutyRow],
+        nodes: &[NodeRow],
+    ) -> Result<SinkView, ServiceError> {
         let definition: SinkDef = serde_json::from_str(&row.body).map_err(|e| {
             StoreError::Corrupt(format!("the definition of sink `{}` does not read: {e}", row.name))
         })?;

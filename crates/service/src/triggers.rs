@@ -156,12 +156,7 @@ impl Service {
         let row = self.trigger_row(trigger)?;
         self.hand_over(
             &row,
-            Incoming {
-                name: "webhook".into(),
-                delivery: request.delivery,
-                body: request.body,
-                fault: None,
-            },
+            Incoming { name: "webhook".into(), delivery: request.delivery, body: request.body, fault: None },
         )
     }
 
@@ -220,7 +215,9 @@ impl Service {
     /// # Errors
     /// The store's.
     pub fn listened(&self, machine: MachineId) -> Result<Option<Listened>, StoreError> {
-        let Some(row) = self.readers.read(|q| q.machine(machine))?.filter(|row| row.state == 0) else { return Ok(None) };
+        let Some(row) = self.readers.read(|q| q.machine(machine))?.filter(|row| row.state == 0) else {
+            return Ok(None);
+        };
         let state: TriggerFields = fields::read(&row.fields).unwrap_or_default();
         let Some(task) = self.tasks.task(row.definition) else { return Ok(None) };
         let Some(TriggerDef { source: EventSource::Message(source), enabled: true, .. }) =

@@ -25,6 +25,9 @@ const WRITE: Duration = Duration::from_secs(1);
 /// The same while they are passed over only: what comes again then costs nobody anything.
 const WRITE_SKIPS: Duration = Duration::from_secs(30);
 
+/// After so long the news of a moment is read.
+const GATHER: Duration = Duration::from_millis(20);
+
 /// Pauses between tries: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
@@ -183,7 +186,9 @@ impl Carrying {
                 }
                 Ok(Ok((EventPage::Gone { oldest }, _))) => {
                     let (from, to) = (event_cursor(self.record.at), event_cursor(oldest - 1));
-                    let words = format!("events after {from} up to {to} were removed by retention before they were carried out");
+                    let words = format!(
+                        "events after {from} up to {to} were removed by retention before they were carried out"
+                    );
                     tracing::error!(duty = held.duty(), "{words}");
                     self.record.misses(words, held.now());
                     self.record.at = oldest - 1;
@@ -221,7 +226,11 @@ impl Carrying {
                     return Ok(());
                 }
                 (Some(Halt::Unfit(words)), [unfit, others @ ..]) => {
-                    let words = format!("{} ({}) cannot be carried out: {words}", event_cursor(unfit.seq), unfit.kind);
+                    let words = format!(
+                        "{} ({}) cannot be carried out: {words}",
+                        event_cursor(unfit.seq),
+                        unfit.kind
+                    );
                     tracing::warn!(duty = held.duty(), "{words}");
                     self.record.misses(words, held.now());
                     self.record.has_taken(0, unfit.seq, held.now());
@@ -236,7 +245,12 @@ impl Carrying {
     }
 
     /// Waits before the next try; what is in the way is on record meanwhile.
-    async fn pause(&mut self, held: &mut Held, words: String, asked: Option<Duration>) -> Result<(), Unwritten> {
+    async fn pause(
+        &mut self,
+        held: &mut Held,
+        words: String,
+        asked: Option<Duration>,
+    ) -> Result<(), Unwritten> {
         let is_new = self.record.note.trouble.as_ref().is_none_or(|trouble| trouble.words != words);
         if is_new {
             tracing::warn!(duty = held.duty(), "events are not carried out: {words}");
@@ -266,7 +280,11 @@ impl Carrying {
                 }
             };
             tokio::select! {
-                _ = self.heard.changed() => return Ok(()),
+                _ = self.heard.changed() => {
+                    // Commits come one after the other while there is work; what a moment brings is read at once.
+                    tokio::time::sleep(GATHER).await;
+                    return Ok(());
+                }
                 () = held.ending() => return Ok(()),
                 () = something_is_due => {
                     self.record.write_if_due(held).await?;

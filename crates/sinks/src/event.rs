@@ -164,3 +164,104 @@ impl Filter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ostler_model::definition::Outlet;
+
+    use super::*;
+
+    fn row(seq: i64, machine: i64, kind: &str, body: &str) -> EventRow {
+        EventRow {
+            seq,
+            at: 1_790_000_000_000_000,
+            machine: MachineId(machine),
+            step: 2,
+            kind: kind.into(),
+            body: body.into(),
+        }
+    }
+
+    fn subject(id: i64, kind: Kind, namespace: &str, task: &str, parent: Option<i64>) -> Subject {
+        Subject {
+            id: MachineId(id),
+            kind,
+            namespace: namespace.into(),
+            task: task.into(),
+            parent: parent.map(MachineId),
+            child_key: parent.map(|_| "a".into()),
+        }
+    }
+
+    fn picked(def: &SinkDef) -> (Vec<i64>, Option<String>) {
+        let subjects = [
+            subject(1, Kind::RUN, "demo", "pull", None),
+            subject(2, Kind::FLOW, "demo", "load", None),
+            subject(3, Kind::RUN, "demo", "load", Some(2)),
+            subject(4, Kind::SCHEDULE, "other", "pull", None),
+        ];
+        let rows = vec![
+            row(1, 1, "created", ""),
+            row(2, 1, "failed", r#"{"class":"exit"}"#),
+            row(3, 2, "created", ""),
+            row(4, 3, "failed", r#"{"class":"http"}"#),
+            row(5, 4, "fired", ""),
+            // Gone meanwhile.
+            row(6, 9, "failed", ""),
+        ];
+        let (picked, unclear) = Filter::new(def, "demo").unwrap().pick(rows, &subjects, 7);
+        (picked.iter().map(|event| event.seq).collect(), unclear)
+    }
+
+    fn def() -> SinkDef {
+        SinkDef {
+            id: "s".parse().unwrap(),
+            description: String::new(),
+            enabled: true,
+            events: Vec::new(),
+            tasks: Vec::new(),
+            namespaces: Vec::new(),
+            condition: None,
+            to: Outlet::Postgres { url: "postgres://u@h".into(), channel: "c".into() },
+        }
+    }
+
+    #[test]
+    fn a_sink_takes_what_it_is_for() {
+        let texts = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        assert_eq!(picked(&def()), (vec![1, 2, 3, 4], None), "of its own namespace");
+        let all = SinkDef { namespaces: texts(&["*"]), ..def() };
+        assert_eq!(picked(&all).0, [1, 2, 3, 4, 5]);
+        let failed = |events: &[&str]| picked(&SinkDef { events: texts(events), ..def() }).0;
+        assert_eq!(failed(&["run.failed"]), [2]);
+        assert_eq!(failed(&["*.failed", "run.created"]), [1, 2, 3, 4]);
+        assert_eq!(picked(&SinkDef { tasks: texts(&["lo*"]), ..def() }).0, [3, 4]);
+        let condition = |source: &str| picked(&SinkDef { condition: Some(source.into()), ..def() });
+        assert_eq!(condition("event.body?.class == 'http'"), (vec![4], None));
+        let (none, unclear) = condition("event.body > 3");
+        assert_eq!(none, [] as [i64; 0]);
+        assert!(unclear.unwrap().starts_with("e4: `if`: "));
+    }
+
+    #[test]
+    fn a_part_says_whose_it_is_and_a_reference_where_the_rest_is() {
+        let part = subject(3, Kind::RUN, "demo", "load", Some(2));
+        let event = Outgoing::new(row(4, 3, "failed", r#"{"class":"http"}"#), Some(&part), 7);
+        let (machine, parent) = (Uid::of(MachineId(3), 7).to_string(), Uid::of(MachineId(2), 7).to_string());
+        let document = event.document();
+        assert_eq!((event.id.as_str(), event.kind.as_str()), (&*format!("{machine}.2"), "step.failed"));
+        assert_eq!(
+            json!([
+                document["source"],
+                document["subject"],
+                document["data"]["parent"],
+                document["data"]["part"]
+            ]),
+            json!(["/namespaces/demo/tasks/load", machine, parent, "a"])
+        );
+        assert_eq!(document["data"]["body"], json!({ "class": "http" }));
+        let reference = event.reference();
+        assert_eq!(reference["dataref"], "/api/v1/events?after=e3&limit=1");
+        assert_eq!((reference["data"].get("body"), &reference["id"]), (None, &document["id"]));
+    }
+}

@@ -93,16 +93,21 @@ impl Sinks {
     }
 }
 
+impl Sinks {
+    fn ready(&self, duty: &str, namespace: &str, body: &str) -> Result<(Filter, Outlet), SinkError> {
+        let def: SinkDef = serde_json::from_str(body)
+            .map_err(|e| SinkError::Process(format!("its definition does not read: {e}")))?;
+        let outlet = Outlet::new(&def.to, duty, &*self.secrets, self.clock.clone())?;
+        Ok((Filter::new(&def, namespace)?, outlet))
+    }
+}
+
 impl Duties for Sinks {
     fn work(&self, duty: &str) -> Result<Option<Box<dyn Work>>, StoreError> {
         let Some((namespace, name)) = sink_of_duty(duty) else { return Ok(None) };
         let row = self.store.queries.lock().unwrap_or_else(PoisonError::into_inner).sink(namespace, name)?;
         let Some(row) = row.filter(|row| row.is_active()) else { return Ok(None) };
-        let def: SinkDef = serde_json::from_str(&row.body)
-            .map_err(|e| StoreError::Corrupt(format!("the definition of sink `{name}` does not read: {e}")))?;
-        let ready = Filter::new(&def, namespace).and_then(|filter| {
-            Ok((filter, Outlet::new(&def.to, duty, &*self.secrets, self.clock.clone())?))
-        });
+        let ready = self.ready(duty, namespace, &row.body);
         Ok(Some(Box::new(Carrier {
             store: self.store.clone(),
             news: self.news.clone(),

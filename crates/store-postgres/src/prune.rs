@@ -28,7 +28,8 @@ const FEW_LANES: i64 = 64;
 const RETIRED: i64 = 10 * 60 * 1_000_000;
 
 /// By primary keys.
-pub(crate) const WALK: &str = "SELECT e.seq, e.machine, m.state, m.last_event=e.seq, m.parent, m.finished_at, e.at
+pub(crate) const WALK: &str =
+    "SELECT e.seq, e.machine, m.state, m.last_event=e.seq, m.parent, m.finished_at, e.at
   FROM event e LEFT JOIN machine m ON m.id=e.machine WHERE e.seq>$1 AND e.seq<$2 ORDER BY e.seq LIMIT $3";
 
 /// By primary keys.

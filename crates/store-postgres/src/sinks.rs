@@ -10,7 +10,8 @@ use crate::{
 };
 
 /// By namespace and name; there are few.
-pub(crate) const SINK: &str = "SELECT n.name, s.name, s.body, s.enabled, s.paused, s.missing, s.origin, s.created_at, s.updated_at
+pub(crate) const SINK: &str =
+    "SELECT n.name, s.name, s.body, s.enabled, s.paused, s.missing, s.origin, s.created_at, s.updated_at
   FROM namespace n JOIN sink s ON s.ns=n.id";
 
 impl Tx<'_> {

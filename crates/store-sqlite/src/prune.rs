@@ -22,7 +22,8 @@ const FEW_LANES: i64 = 64;
 const MEASURED: usize = 64;
 
 /// By primary keys.
-pub(crate) const WALK: &str = "SELECT e.seq, e.machine, m.state, m.last_event=e.seq, m.parent, m.finished_at, e.at
+pub(crate) const WALK: &str =
+    "SELECT e.seq, e.machine, m.state, m.last_event=e.seq, m.parent, m.finished_at, e.at
   FROM event e LEFT JOIN machine m ON m.id=e.machine WHERE e.seq>?1 ORDER BY e.seq LIMIT ?2";
 
 /// By primary keys.

@@ -8,7 +8,8 @@ use rusqlite::{Row, params};
 use crate::Tx;
 
 /// By namespace and name; there are few.
-pub(crate) const SINK: &str = "SELECT n.name, s.name, s.body, s.enabled, s.paused, s.missing, s.origin, s.created_at, s.updated_at
+pub(crate) const SINK: &str =
+    "SELECT n.name, s.name, s.body, s.enabled, s.paused, s.missing, s.origin, s.created_at, s.updated_at
   FROM namespace n CROSS JOIN sink s ON s.ns=n.id";
 
 impl Tx<'_> {
@@ -37,7 +38,12 @@ impl Tx<'_> {
     }
 
     /// Sinks that their origin does not hold any more stay on record, and nobody carries anything out for them.
-    pub(crate) fn mark_sinks_missing(&mut self, ns: i64, push: &Push, pushed: &mut Pushed) -> Result<(), StoreError> {
+    pub(crate) fn mark_sinks_missing(
+        &mut self,
+        ns: i64,
+        push: &Push,
+        pushed: &mut Pushed,
+    ) -> Result<(), StoreError> {
         let sql = "SELECT name, id FROM sink WHERE ns=?1 AND origin=?2 AND missing=0";
         let known: BTreeMap<String, i64> =
             self.rows(sql, params![ns, push.origin], |r| Ok((r.get(0)?, r.get(1)?)))?.into_iter().collect();

@@ -24,9 +24,14 @@ mod writer;
 pub use blocks::{BlockPlace, BlockReader, BlockStore, BlockWriter, FoundBlock, Stored};
 pub use command::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
+<<<<<<< HEAD
     NewNode, Next, OnFull, Progress, Progressed, Prune, Pruned, Push, PushSink, PushStarter, PushTask, Pushed,
     RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken, Unsent,
     duty_trigger, trigger_duty,
+=======
+    NewNode, Next, OnFull, Progress, Progressed, Prune, Pruned, Push, PushSink, PushStarter, PushTask,
+    Pushed, RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken, Unsent,
+>>>>>>> sinks
 };
 pub use error::StoreError;
 pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};

@@ -157,8 +157,7 @@ fn file() -> Value {
     }));
     properties.extend(environment());
     let mut file = map("A definition file.", properties);
-    file["anyOf"] =
-        json!(["tasks", "presets", "calendars", "sinks"].map(|key| json!({ "required": [key] })));
+    file["anyOf"] = json!(["tasks", "presets", "calendars", "sinks"].map(|key| json!({ "required": [key] })));
     file
 }
 
@@ -383,47 +382,54 @@ fn sink() -> Value {
     };
     let secrets = |text: &str| described("string", &format!("{text}; may hold ${{{{ secrets.NAME }}}}."));
     let name = |text: &str| described("string", &format!("{text}; may look up `event`."));
-    let webhook = outlet("A request to an address.", &["url"], json!({
-        "url": secrets("https:// or http://"),
-        "secret": secrets("Signs the body by HMAC-SHA256, in X-Ostler-Signature"),
-        "headers": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } },
-        "batch": { "type": "integer", "minimum": 1, "maximum": 1000, "description": "So many events in one request at most; with more than one the body is a list." },
-    }));
-    map("What carries events out: which, and to where.", props(json!({
-        "id": { "$ref": "#/$defs/name" },
-        "description": reference("text", "What it is for."),
-        "enabled": described("boolean", "Carries anything out at all."),
-        "events": reference("texts", "Types, as in run.failed; `*` is wild. All when nothing is said."),
-        "event": reference("texts", "As `events`."),
-        "tasks": reference("texts", "Tasks that they are of; `*` is wild. All when nothing is said."),
-        "task": reference("texts", "As `tasks`."),
-        "namespaces": reference("texts", "Namespaces that they are of; `*` is wild. The file's when nothing is said."),
-        "namespace": reference("texts", "As `namespaces`."),
-        "if": { "type": ["string", "boolean"], "description": "Over `event`; an event for which it is false is passed over." },
-        "redis": outlet("An entry of a stream of Redis, or a message to a channel.", &["url"], json!({
-            "url": secrets("redis://user:password@host:6379/0, or rediss://"),
-            "stream": name("The key of the stream"),
-            "max_length": { "type": "integer", "minimum": 1, "description": "The stream keeps about so many entries." },
-            "maxlen": { "type": "integer", "minimum": 1, "description": "As `max_length`." },
-            "channel": name("The channel"),
+    let webhook = outlet(
+        "A request to an address.",
+        &["url"],
+        json!({
+            "url": secrets("https:// or http://"),
+            "secret": secrets("Signs the body by HMAC-SHA256, in X-Ostler-Signature"),
+            "headers": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } },
+            "batch": { "type": "integer", "minimum": 1, "maximum": 1000, "description": "So many events in one request at most; with more than one the body is a list." },
+        }),
+    );
+    map(
+        "What carries events out: which, and to where.",
+        props(json!({
+            "id": { "$ref": "#/$defs/name" },
+            "description": reference("text", "What it is for."),
+            "enabled": described("boolean", "Carries anything out at all."),
+            "events": reference("texts", "Types, as in run.failed; `*` is wild. All when nothing is said."),
+            "event": reference("texts", "As `events`."),
+            "tasks": reference("texts", "Tasks that they are of; `*` is wild. All when nothing is said."),
+            "task": reference("texts", "As `tasks`."),
+            "namespaces": reference("texts", "Namespaces that they are of; `*` is wild. The file's when nothing is said."),
+            "namespace": reference("texts", "As `namespaces`."),
+            "if": { "type": ["string", "boolean"], "description": "Over `event`; an event for which it is false is passed over." },
+            "redis": outlet("An entry of a stream of Redis, or a message to a channel.", &["url"], json!({
+                "url": secrets("redis://user:password@host:6379/0, or rediss://"),
+                "stream": name("The key of the stream"),
+                "max_length": { "type": "integer", "minimum": 1, "description": "The stream keeps about so many entries." },
+                "maxlen": { "type": "integer", "minimum": 1, "description": "As `max_length`." },
+                "channel": name("The channel"),
+            })),
+            "nats": outlet("A message to a subject of NATS.", &["url", "subject"], json!({
+                "url": secrets("nats://user:password@host:4222, or tls://"),
+                "subject": name("The subject"),
+                "jetstream": described("boolean", "Wait until a stream has it. Default: true."),
+            })),
+            "mqtt": outlet("A message to a topic of MQTT.", &["url", "topic"], json!({
+                "url": secrets("mqtt://user:password@host:1883, or mqtts://"),
+                "topic": name("The topic"),
+                "retain": described("boolean", "The broker keeps the last one for those who subscribe later."),
+                "client_id": described("string", "The name by which the broker knows the sender."),
+            })),
+            "postgres": outlet("A notification of PostgreSQL.", &["url", "channel"], json!({
+                "url": secrets("postgres://user:password@host/database"),
+                "channel": described("string", "The channel."),
+            })),
+            "webhook": { "anyOf": [secrets("An address"), webhook] },
         })),
-        "nats": outlet("A message to a subject of NATS.", &["url", "subject"], json!({
-            "url": secrets("nats://user:password@host:4222, or tls://"),
-            "subject": name("The subject"),
-            "jetstream": described("boolean", "Wait until a stream has it. Default: true."),
-        })),
-        "mqtt": outlet("A message to a topic of MQTT.", &["url", "topic"], json!({
-            "url": secrets("mqtt://user:password@host:1883, or mqtts://"),
-            "topic": name("The topic"),
-            "retain": described("boolean", "The broker keeps the last one for those who subscribe later."),
-            "client_id": described("string", "The name by which the broker knows the sender."),
-        })),
-        "postgres": outlet("A notification of PostgreSQL.", &["url", "channel"], json!({
-            "url": secrets("postgres://user:password@host/database"),
-            "channel": described("string", "The channel."),
-        })),
-        "webhook": { "anyOf": [secrets("An address"), webhook] },
-    })))
+    )
 }
 
 fn activation_parts(whole: bool) -> Map<String, Value> {

@@ -622,7 +622,7 @@ proptest! {
         let presets = tasks.iter().take(1).map(|t| PresetDef {
             id: "p".parse().unwrap(), task: t.id.clone(), description: "of it".into(), inputs: Map::new(), policy: t.policy.clone(), activation: t.activation.clone(),
         }).collect();
-        let timetable = Timetable { namespace: "demo".parse().unwrap(), ephemeral, origin: String::new(), calendars: calendars(), tasks, presets };
+        let timetable = Timetable { namespace: "demo".parse().unwrap(), ephemeral, origin: String::new(), calendars: calendars(), tasks, presets, sinks: Vec::new() };
         let written = export_yaml(&timetable);
         // Settings are the executors' own: none are known here.
         let read = load_text(written.as_bytes(), "-", Format::Yaml, &LoadOptions::default());

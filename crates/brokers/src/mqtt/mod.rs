@@ -76,7 +76,9 @@ impl Server {
         let mut link = Link::new(&self.place, wire, Wire::default());
         link.outgoing.send(&self.greeting(session)).await?;
         match link.incoming.next().await? {
-            Packet::Welcome { known, code: 0 } => Ok(Mqtt { link, known, numbers: 0, spoken: Instant::now(), asked: None }),
+            Packet::Welcome { known, code: 0 } => {
+                Ok(Mqtt { link, known, numbers: 0, spoken: Instant::now(), asked: None })
+            }
             Packet::Welcome { code, .. } => Err(link.incoming.refused(refusal(code))),
             _ => Err(link.incoming.garbled("it does not greet as MQTT does")),
         }
@@ -188,7 +190,10 @@ impl Mqtt {
                 Packet::Subscribed { number, codes } if number == own => {
                     return match codes.first() {
                         Some(0 | 1) => Ok(early),
-                        _ => Err(self.link.incoming.refused(format!("it does not let us listen to `{filter}`"))),
+                        _ => Err(self
+                            .link
+                            .incoming
+                            .refused(format!("it does not let us listen to `{filter}`"))),
                     };
                 }
                 Packet::Message(message) => early.push(message),
@@ -246,4 +251,3 @@ fn refusal(code: u8) -> String {
     };
     why.to_owned()
 }
-

@@ -250,4 +250,3 @@ fn put(bytes: &mut Vec<u8>, post: &Post<'_>, reply: Option<&str>) {
         bytes.extend_from_slice(part);
     }
 }
-

@@ -252,4 +252,3 @@ async fn heard(connection: &mut Connection<Socket, Secured>) -> Option<Result<No
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
-

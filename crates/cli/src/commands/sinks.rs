@@ -111,7 +111,11 @@ impl List {
                         Cell::new(&s.words),
                         Cell::new(s.node.as_deref().unwrap_or_default()),
                         Cell::new(s.cursor.as_deref().unwrap_or_default()),
-                        Cell::new(if s.behind >= 10_000 { "10000+".to_owned() } else { s.behind.to_string() }),
+                        Cell::new(if s.behind >= 10_000 {
+                            "10000+".to_owned()
+                        } else {
+                            s.behind.to_string()
+                        }),
                         Cell::new(s.delivered),
                         Cell::new(output::moment(s.last, now)),
                     ]
@@ -123,7 +127,10 @@ impl List {
                 let told = [("stands still", &sink.trouble), ("left out", &sink.missed)];
                 for (word, remark) in told.into_iter().filter_map(|(word, r)| Some((word, r.as_ref()?))) {
                     let at = output::moment(Some(remark.at), now);
-                    text.push_str(&format!("\n{}:{} {word} ({at}): {}", sink.namespace, sink.id, remark.words));
+                    text.push_str(&format!(
+                        "\n{}:{} {word} ({at}): {}",
+                        sink.namespace, sink.id, remark.words
+                    ));
                 }
             }
             text + &list_footer(page.items.len(), "sinks", page.next.as_deref())

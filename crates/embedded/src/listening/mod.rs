@@ -123,7 +123,11 @@ impl Ear {
     }
 
     /// Listens until something is wrong.
-    async fn attend(&self, held: &mut Held, backoff: &mut Backoff) -> Result<std::convert::Infallible, Ended> {
+    async fn attend(
+        &self,
+        held: &mut Held,
+        backoff: &mut Backoff,
+    ) -> Result<std::convert::Infallible, Ended> {
         let Listened { machine, uid, source, .. } = &self.trigger;
         let spot = Spot::read(held.cursor(), source);
         let url = self.url(source)?;
@@ -131,12 +135,8 @@ impl Ear {
         let (mut ears, at) = opened.map_err(|error| self.masked(error, &url))?;
         let note = held.note().clone();
         let missed = ears.missed().map(|words| Remark { at: held.now(), words });
-        let note = DutyNote {
-            trouble: None,
-            missed: missed.or(note.missed),
-            since: Some(held.now()),
-            ..note
-        };
+        let note =
+            DutyNote { trouble: None, missed: missed.or(note.missed), since: Some(held.now()), ..note };
         let cursor = at.map(|at| Spot::write(source, at));
         held.progress(Step { cursor, note: Some(note), send: Vec::new() }).await?;
         backoff.reset();

@@ -195,7 +195,12 @@ pub(super) async fn list(
 }
 
 impl List {
-    async fn script(&mut self, script: &str, keys: [&str; 2], arguments: &[&str]) -> Result<Value, BrokerError> {
+    async fn script(
+        &mut self,
+        script: &str,
+        keys: [&str; 2],
+        arguments: &[&str],
+    ) -> Result<Value, BrokerError> {
         let command = ["EVAL", script, "2"].into_iter().chain(keys).chain(arguments.iter().copied());
         self.redis.ask(&words(command)).await
     }

@@ -75,7 +75,9 @@ pub(super) async fn open(
     at: Option<&str>,
 ) -> Result<Opened, BrokerError> {
     match source {
-        MessageSource::RedisStream { stream, existing, .. } => redis::stream(url, stream, *existing, at).await,
+        MessageSource::RedisStream { stream, existing, .. } => {
+            redis::stream(url, stream, *existing, at).await
+        }
         MessageSource::RedisChannel { channel, .. } => redis::channel(url, channel).await,
         MessageSource::RedisList { list, end, .. } => redis::list(url, list, *end, &wishes.uid, at).await,
         MessageSource::Nats { subject, .. } => nats::subject(url, subject).await,

@@ -199,7 +199,8 @@ mod tests {
             ("aXbXb", "a*b"),
             ("ab", "a**b"),
         ];
-        let misses = [("run.failed", "run"), ("run.failed", "*.fail"), ("a", "a*a"), ("", "a*"), ("ac", "a*b*c")];
+        let misses =
+            [("run.failed", "run"), ("run.failed", "*.fail"), ("a", "a*a"), ("", "a*"), ("ac", "a*b*c")];
         assert!(fits.iter().all(|(text, pattern)| is_like(text, pattern)));
         assert!(!misses.iter().any(|(text, pattern)| is_like(text, pattern)));
     }
@@ -208,10 +209,15 @@ mod tests {
     fn what_is_stored_reads_back() {
         let redis = json!({ "redis_stream": { "url": "redis://r", "stream": "s", "max_length": 5 } });
         let outlet: Outlet = serde_json::from_value(redis.clone()).unwrap();
-        assert_eq!((outlet.describe().as_str(), serde_json::to_value(&outlet).unwrap()), ("redis stream s", redis));
-        let nats: Outlet = serde_json::from_value(json!({ "nats": { "url": "nats://n", "subject": "a.b" } })).unwrap();
+        assert_eq!(
+            (outlet.describe().as_str(), serde_json::to_value(&outlet).unwrap()),
+            ("redis stream s", redis)
+        );
+        let nats: Outlet =
+            serde_json::from_value(json!({ "nats": { "url": "nats://n", "subject": "a.b" } })).unwrap();
         assert_eq!(nats.describe(), "nats stream of a.b");
-        let hook: Outlet = serde_json::from_value(json!({ "webhook": { "url": "https://user:pw@h" } })).unwrap();
+        let hook: Outlet =
+            serde_json::from_value(json!({ "webhook": { "url": "https://user:pw@h" } })).unwrap();
         assert_eq!(hook.describe(), "webhook");
         assert!(matches!(hook, Outlet::Webhook { batch: 1, .. }));
     }

@@ -92,15 +92,19 @@ impl Outlet {
             definition::Outlet::Webhook { url, secret, headers, batch } => {
                 let url = with_secrets("url", url, secrets)?;
                 let secret = secret.as_ref().map(|s| with_secrets("secret", s, secrets)).transpose()?;
-                let headers = headers.iter().map(|(name, value)| {
-                    Ok((name.clone(), with_secrets("headers", value, secrets)?))
-                });
+                let headers = headers
+                    .iter()
+                    .map(|(name, value)| Ok((name.clone(), with_secrets("headers", value, secrets)?)));
                 let headers = headers.collect::<Result<BTreeMap<_, _>, SinkError>>()?;
                 Box::new(webhook::Place::new(&url, secret, &headers, *batch as usize, clock)?)
             }
             definition::Outlet::RedisStream { url, stream, max_length } => {
                 let url = with_secrets("url", url, secrets)?;
-                Box::new(redis::Place::new(&url, Target::new("stream", stream)?, redis::Sort::Stream(*max_length))?)
+                Box::new(redis::Place::new(
+                    &url,
+                    Target::new("stream", stream)?,
+                    redis::Sort::Stream(*max_length),
+                )?)
             }
             definition::Outlet::RedisChannel { url, channel } => {
                 let url = with_secrets("url", url, secrets)?;
@@ -168,8 +172,7 @@ struct Target(Arc<Template>);
 
 impl Target {
     fn new(field: &'static str, text: &str) -> Result<Self, SinkError> {
-        let template =
-            Template::parse(text).map_err(|e| SinkError::Setting { field, words: e.message })?;
+        let template = Template::parse(text).map_err(|e| SinkError::Setting { field, words: e.message })?;
         Ok(Self(Arc::new(template)))
     }
 

@@ -60,7 +60,9 @@ impl Line for Connection {
     async fn send(&mut self, events: &[Outgoing]) -> Sent {
         let (topics, mut unfit) = self.target.of(events);
         let is_topic = |topic: &str| {
-            !topic.is_empty() && topic.len() <= 65_535 && !topic.chars().any(|c| c.is_control() || "+#".contains(c))
+            !topic.is_empty()
+                && topic.len() <= 65_535
+                && !topic.chars().any(|c| c.is_control() || "+#".contains(c))
         };
         let mut parts = Vec::new();
         for (topic, event) in topics.into_iter().zip(events) {
@@ -72,7 +74,12 @@ impl Line for Connection {
         }
         let posts: Vec<Post<'_>> = parts
             .iter()
-            .map(|(topic, body)| Post { topic, acknowledged: true, retain: self.retain, body: body.as_bytes() })
+            .map(|(topic, body)| Post {
+                topic,
+                acknowledged: true,
+                retain: self.retain,
+                body: body.as_bytes(),
+            })
             .collect();
         match self.mqtt.publish(&posts).await {
             Ok(()) => Sent { taken: posts.len(), halt: unfit },

@@ -60,11 +60,17 @@ impl Line for Connection {
         for (subject, event) in subjects.into_iter().zip(events) {
             let body = event.document().to_string();
             if !is_subject(&subject) {
-                unfit = Some(Halt::Unfit(format!("`{subject}` is no subject: words joined by dots, without `*` and `>`")));
+                unfit = Some(Halt::Unfit(format!(
+                    "`{subject}` is no subject: words joined by dots, without `*` and `>`"
+                )));
                 break;
             }
             if body.len() > largest {
-                unfit = Some(Halt::Unfit(format!("it has {} bytes; {} takes {largest} at most", body.len(), self.place)));
+                unfit = Some(Halt::Unfit(format!(
+                    "it has {} bytes; {} takes {largest} at most",
+                    body.len(),
+                    self.place
+                )));
                 break;
             }
             let headers = [("Ostler-Event", event_cursor(event.seq)), ("Ostler-Type", event.kind.clone())];
@@ -84,7 +90,11 @@ impl Line for Connection {
             return Sent { taken: 0, halt: unfit };
         }
         let told: Result<Vec<Result<(), String>>, _> = match self.jetstream {
-            true => self.nats.publish_kept(&posts).await.map(|kept| kept.into_iter().map(|k| k.map(drop)).collect()),
+            true => self
+                .nats
+                .publish_kept(&posts)
+                .await
+                .map(|kept| kept.into_iter().map(|k| k.map(drop)).collect()),
             false => self.nats.publish(&posts).await,
         };
         let told = match told {

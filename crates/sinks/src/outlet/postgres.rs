@@ -76,7 +76,8 @@ impl Line for Channel {
                 if whole.len() < LONGEST { whole } else { event.reference().to_string() }
             })
             .collect();
-        match self.client.query_typed(NOTIFY, &[(&self.name, Type::TEXT), (&bodies, Type::TEXT_ARRAY)]).await {
+        match self.client.query_typed(NOTIFY, &[(&self.name, Type::TEXT), (&bodies, Type::TEXT_ARRAY)]).await
+        {
             Ok(_) => Sent::all(events.len()),
             Err(error) => Sent::wait(0, words(&error)),
         }

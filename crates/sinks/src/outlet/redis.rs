@@ -85,7 +85,8 @@ impl Line for Connection {
         let word = |word: &str| vec![word.as_bytes().to_vec()];
         let count = keys.len();
         let commands = keys.into_iter().zip(events).map(|(key, event)| self.command(key, event));
-        let commands: Vec<Vec<Vec<u8>>> = [word("MULTI")].into_iter().chain(commands).chain([word("EXEC")]).collect();
+        let commands: Vec<Vec<Vec<u8>>> =
+            [word("MULTI")].into_iter().chain(commands).chain([word("EXEC")]).collect();
         let answers = match self.redis.ask_all(&commands).await {
             Ok(answers) => answers,
             Err(error) => return Sent::wait(0, error.to_string()),
@@ -95,7 +96,9 @@ impl Line for Connection {
         if let Some(Err(why)) = answers.iter().find(|answer| answer.is_err()) {
             return refused(why);
         }
-        let Some(Ok(Value::Array(done))) = answers.last() else { return refused("it did not carry out a transaction") };
+        let Some(Ok(Value::Array(done))) = answers.last() else {
+            return refused("it did not carry out a transaction");
+        };
         let taken = done.iter().take_while(|answer| !matches!(answer, Value::Error(_) | Value::Nil)).count();
         match done.get(taken) {
             Some(Value::Error(why)) => Sent::wait(taken, format!("{}: {why}", self.place)),

@@ -86,7 +86,9 @@ impl Line for Hook {
                 let pause = refused.retry_after.map(|span| span.as_duration());
                 let said = refused.detail.as_deref().and_then(|text| text.lines().next());
                 let words = match said {
-                    Some(line) => format!("{}: {}", refused.message, line.chars().take(200).collect::<String>()),
+                    Some(line) => {
+                        format!("{}: {}", refused.message, line.chars().take(200).collect::<String>())
+                    }
                     None => refused.message,
                 };
                 Sent { taken: 0, halt: Some(Halt::Wait(words, pause)) }

@@ -10,8 +10,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
+<<<<<<< HEAD
     Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, Mailbox, NamespaceRow,
     NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow, TokenRow,
+=======
+    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow,
+    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow,
+    TokenRow,
+>>>>>>> sinks
 };
 use tokio_postgres::Row;
 

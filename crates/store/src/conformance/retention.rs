@@ -3,7 +3,8 @@
 use super::*;
 use crate::{EventPage, Prune, Pruned};
 
-const NOTHING: Prune = Prune { before: None, keep: None, max_bytes: None, events_before: None, unsent: None, batch: 100 };
+const NOTHING: Prune =
+    Prune { before: None, keep: None, max_bytes: None, events_before: None, unsent: None, batch: 100 };
 
 impl Kit {
     fn prune(&mut self, prune: Prune) -> Pruned {

@@ -8,7 +8,9 @@ use crate::{EventPage, Prune, Push, PushSink, SinkRow, Unsent, event_number, sin
 fn sinks(sinks: &[(&str, &str, bool)]) -> Push {
     let sinks: BTreeMap<String, PushSink> = sinks
         .iter()
-        .map(|(name, body, enabled)| ((*name).to_owned(), PushSink { body: (*body).to_owned(), enabled: *enabled }))
+        .map(|(name, body, enabled)| {
+            ((*name).to_owned(), PushSink { body: (*body).to_owned(), enabled: *enabled })
+        })
         .collect();
     Push { sinks, ..super::holds::push(Vec::new()) }
 }
@@ -38,7 +40,11 @@ pub fn a_sink_begins_now_and_goes_on_where_it_was(make: Make<'_>) {
     kit.start(run());
     assert_eq!(kit.push(sinks(&[("a", "1", true), ("b", "1", false)])).sinks, (2, 0, 0));
     let (at, fence) = kit.sink_at("a");
-    assert_eq!(kit.queries().events_after(at, 9).unwrap(), 0, "what was before it was made does not concern it");
+    assert_eq!(
+        kit.queries().events_after(at, 9).unwrap(),
+        0,
+        "what was before it was made does not concern it"
+    );
     kit.start(run());
     assert_eq!(kit.queries().events_after(at, 9).unwrap(), 1);
     assert_eq!(kit.queries().events_after(0, 1).unwrap(), 1);
@@ -128,7 +134,10 @@ pub fn prune_leaves_what_has_still_to_be_sent(make: Make<'_>) {
     let end_of_fifth = kit.queries().history(ids[4], 9).unwrap().last().unwrap().seq;
     assert_eq!(kit.prune_all(&all(end_of_third, i64::MIN)), ids[..3]);
     let first = kit.queries().events(end_of_third, 100).unwrap();
-    assert!(matches!(first, EventPage::Events { items, .. } if items.len() == 18), "all of what is left is read");
+    assert!(
+        matches!(first, EventPage::Events { items, .. } if items.len() == 18),
+        "all of what is left is read"
+    );
     // What has waited for too long goes.
     let since = kit.row(ids[5]).finished_at.unwrap();
     assert_eq!(kit.prune_all(&all(end_of_third, since)), ids[3..5]);

@@ -233,7 +233,9 @@ pub(crate) fn id(
         (None, Some((key, span))) => (cx.name_of(key, span, &format!("{what}'s key")), span.clone()),
         (None, None) => {
             let span = fields.span.clone();
-            cx.error(Problem::new("missing-key", &span, format!("{what} has no id")).help("write `id: a-name`"));
+            cx.error(
+                Problem::new("missing-key", &span, format!("{what} has no id")).help("write `id: a-name`"),
+            );
             (None, span)
         }
     }

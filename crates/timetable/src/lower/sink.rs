@@ -45,8 +45,10 @@ fn sink(
     let enabled = fields.take(cx, &["enabled"]).and_then(|n| cx.flag(n, "enabled")).unwrap_or(true);
     let events = fields.take(cx, &["events", "event"]).map(|n| events(cx, n)).unwrap_or_default();
     let tasks = fields.take(cx, &["tasks", "task"]).map(|n| patterns(cx, n, "tasks")).unwrap_or_default();
-    let namespaces =
-        fields.take(cx, &["namespaces", "namespace"]).map(|n| patterns(cx, n, "namespaces")).unwrap_or_default();
+    let namespaces = fields
+        .take(cx, &["namespaces", "namespace"])
+        .map(|n| patterns(cx, n, "namespaces"))
+        .unwrap_or_default();
     let condition = fields.take(cx, &["if"]).and_then(|n| Names::default().condition_at(cx, n, Place::Sent));
     let mut outlets = Vec::new();
     for (word, schemes) in OUTLETS {
@@ -148,9 +150,7 @@ fn outlet(cx: &Context<'_>, word: &'static str, schemes: &[&str], node: &Node) -
             let max_length = fields.take(cx, &["max_length", "maxlen"]);
             let max_length = max_length.and_then(|n| cx.count(n, "max_length", 1, u64::MAX));
             match (stream, channel) {
-                (Some(stream), None) => {
-                    address.map(|url| Outlet::RedisStream { url, stream, max_length })
-                }
+                (Some(stream), None) => address.map(|url| Outlet::RedisStream { url, stream, max_length }),
                 (None, Some(node)) => {
                     let channel = target(cx, node, "channel");
                     address.zip(channel).map(|(url, channel)| Outlet::RedisChannel { url, channel })
@@ -168,7 +168,8 @@ fn outlet(cx: &Context<'_>, word: &'static str, schemes: &[&str], node: &Node) -
         }
         "nats" => {
             let subject = named_target(cx, &mut fields, "subject", &missing);
-            let jetstream = fields.take(cx, &["jetstream"]).and_then(|n| cx.flag(n, "jetstream")).unwrap_or(true);
+            let jetstream =
+                fields.take(cx, &["jetstream"]).and_then(|n| cx.flag(n, "jetstream")).unwrap_or(true);
             address.zip(subject).map(|(url, subject)| Outlet::Nats { url, subject, jetstream })
         }
         "mqtt" => {
@@ -234,7 +235,8 @@ fn not_empty(cx: &Context<'_>, node: &Node, what: &str) -> Option<String> {
 fn url(cx: &Context<'_>, node: &Node, word: &str, schemes: &[&str]) -> Option<String> {
     let text = address_text(cx, node, "url")?;
     // A secret may be all of it.
-    if !text.trim_start().starts_with("${{") && !schemes.iter().any(|s| text.starts_with(&format!("{s}://"))) {
+    if !text.trim_start().starts_with("${{") && !schemes.iter().any(|s| text.starts_with(&format!("{s}://")))
+    {
         let known: Vec<String> = schemes.iter().map(|s| format!("{s}://")).collect();
         let message = format!("`{word}.url` begins with {}", known.join(" or "));
         cx.error(Problem::new("wrong-value", &node.span, message));
