@@ -59,7 +59,8 @@ impl Tx<'_> {
             true => HashSet::new(),
             false => self.keys(sql, values![machines])?.into_iter().collect(),
         };
-        let letters: Vec<_> = send.iter().filter(|(m, _)| hearing.contains(&m.0)).map(|(m, l)| (*m, l)).collect();
+        let letters: Vec<_> =
+            send.iter().filter(|(m, _)| hearing.contains(&m.0)).map(|(m, l)| (*m, l)).collect();
         let mut told = self.send(&letters)?.into_iter();
         let sent = send.iter().map(|(m, _)| hearing.contains(&m.0) && told.next().unwrap_or_default());
         Ok(Progressed::Kept { sent: sent.collect() })

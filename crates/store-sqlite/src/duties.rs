@@ -40,7 +40,8 @@ impl Tx<'_> {
         if kept == 0 {
             return Ok(Progressed::Lost);
         }
-        let sent = send.iter().map(|(machine, letter)| Ok(!self.is_held(*machine)? && self.send(*machine, letter)?));
+        let sent =
+            send.iter().map(|(machine, letter)| Ok(!self.is_held(*machine)? && self.send(*machine, letter)?));
         Ok(Progressed::Kept { sent: sent.collect::<Result<_, StoreError>>()? })
     }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{EventBody, Letter, NewMachine, Push, PushStarter, PushTask, Pushed, StoreError, trigger_duty};
+use ostler_store::{
+    EventBody, Letter, NewMachine, Push, PushStarter, PushTask, Pushed, StoreError, trigger_duty,
+};
 use rusqlite::{Row, params};
 
 use crate::{Tx, hold::BY_TASK};

@@ -24,20 +24,14 @@ mod writer;
 pub use blocks::{BlockPlace, BlockReader, BlockStore, BlockWriter, FoundBlock, Stored};
 pub use command::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
-<<<<<<< HEAD
-    NewNode, Next, OnFull, Progress, Progressed, Prune, Pruned, Push, PushSink, PushStarter, PushTask, Pushed,
-    RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken, Unsent,
-    duty_trigger, trigger_duty,
-=======
     NewNode, Next, OnFull, Progress, Progressed, Prune, Pruned, Push, PushSink, PushStarter, PushTask,
-    Pushed, RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken, Unsent,
->>>>>>> sinks
+    Pushed, RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken, Unsent, duty_trigger, trigger_duty,
 };
 pub use error::StoreError;
 pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};
 pub use rows::{
-    DutyNote, DutyRow, EventRow, LaneRow, LimitRow, MachineRow, Mailbox, NamespaceRow, NodeRow, Phase, PresetRow,
-    Remark, SinkRow, StoreStats, Subject, TaskRow, TickRow, TokenRow,
+    DutyNote, DutyRow, EventRow, LaneRow, LimitRow, MachineRow, Mailbox, NamespaceRow, NodeRow, Phase,
+    PresetRow, Remark, SinkRow, StoreStats, Subject, TaskRow, TickRow, TokenRow,
 };
 use serde::{Deserialize, Serialize};
 pub use turns::{Queue, Turns};

@@ -5,13 +5,8 @@ use std::collections::BTreeMap;
 use ostler_model::{
     RunState, TaskDef,
     definition::{
-<<<<<<< HEAD
         EventSource, Expect, ListEnd, MessageSource, Missed, Outlet, Policy, PresetDef, Retry, ScheduleDef,
         SinkDef, StepDef, Timetable, TriggerDef,
-=======
-        EventSource, Expect, Missed, Outlet, Policy, PresetDef, Retry, ScheduleDef, SinkDef, StepDef,
-        Timetable, TriggerDef,
->>>>>>> sinks
     },
     trigger::{Dialect, Interval, Pace, Rhythm},
 };

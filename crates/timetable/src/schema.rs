@@ -519,7 +519,8 @@ fn redis() -> Value {
         }),
         &["url"],
     );
-    entry["oneOf"] = ["stream", "channel", "list"].into_iter().map(|key| json!({ "required": [key] })).collect();
+    entry["oneOf"] =
+        ["stream", "channel", "list"].into_iter().map(|key| json!({ "required": [key] })).collect();
     entry
 }
 

@@ -465,21 +465,32 @@ fn chained(mut steps: Vec<StepDef>, prefix: &str, default_ids: bool, edges: &[bo
 
 fn message() -> impl Strategy<Value = MessageSource> {
     let url = |scheme: &'static str| {
-        select(vec![format!("{scheme}://broker.example"), format!("{scheme}://u:${{{{ secrets.KEY }}}}@broker.example")])
+        select(vec![
+            format!("{scheme}://broker.example"),
+            format!("{scheme}://u:${{{{ secrets.KEY }}}}@broker.example"),
+        ])
     };
     let text = || "orders".to_owned();
     prop_oneof![
-        (url("redis"), any::<bool>()).prop_map(move |(url, existing)| MessageSource::RedisStream { url, stream: text(), existing }),
+        (url("redis"), any::<bool>()).prop_map(move |(url, existing)| MessageSource::RedisStream {
+            url,
+            stream: text(),
+            existing
+        }),
         url("rediss").prop_map(move |url| MessageSource::RedisChannel { url, channel: text() }),
         (url("redis"), select(vec![ListEnd::Left, ListEnd::Right]))
             .prop_map(move |(url, end)| MessageSource::RedisList { url, list: text(), end }),
         url("nats").prop_map(|url| MessageSource::Nats { url, subject: "orders.>".into() }),
-        (url("tls"), option::of(Just("orders.*".to_owned())), any::<bool>()).prop_map(move |(url, subject, existing)| {
-            MessageSource::NatsStream { url, stream: text(), subject, existing }
-        }),
-        (url("mqtt"), 0_u8..2, option::of(Just("me".to_owned())), any::<bool>()).prop_map(|(url, qos, client_id, existing)| {
-            MessageSource::Mqtt { url, topic: "plant/+/temp".into(), qos, client_id, existing }
-        }),
+        (url("tls"), option::of(Just("orders.*".to_owned())), any::<bool>()).prop_map(
+            move |(url, subject, existing)| {
+                MessageSource::NatsStream { url, stream: text(), subject, existing }
+            }
+        ),
+        (url("mqtt"), 0_u8..2, option::of(Just("me".to_owned())), any::<bool>()).prop_map(
+            |(url, qos, client_id, existing)| {
+                MessageSource::Mqtt { url, topic: "plant/+/temp".into(), qos, client_id, existing }
+            }
+        ),
         url("postgres").prop_map(move |url| MessageSource::Postgres { url, channel: text() }),
     ]
 }

@@ -10,14 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
-<<<<<<< HEAD
-    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, Mailbox, NamespaceRow,
-    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow, TokenRow,
-=======
-    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow,
-    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow,
-    TokenRow,
->>>>>>> sinks
+    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, Mailbox,
+    NamespaceRow, NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats,
+    Subject, TaskRow, TokenRow,
 };
 use tokio_postgres::Row;
 

@@ -12,14 +12,9 @@ use std::{
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
-<<<<<<< HEAD
-    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, Mailbox, NamespaceRow,
-    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow, TokenRow,
-=======
-    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow,
-    NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats, Subject, TaskRow,
-    TokenRow,
->>>>>>> sinks
+    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, Mailbox,
+    NamespaceRow, NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats,
+    Subject, TaskRow, TokenRow,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 

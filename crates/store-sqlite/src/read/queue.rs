@@ -10,7 +10,8 @@ use super::View;
 use crate::{claim::claimed, error::told, letters};
 
 const WITH_MAIL: &str = "SELECT machine FROM tick WHERE phase=2 AND node=?1 AND woken>0";
-const MAILBOX: &str = "SELECT (SELECT count(*) FROM mail WHERE machine=?1), held<>0 FROM tick WHERE machine=?1";
+const MAILBOX: &str =
+    "SELECT (SELECT count(*) FROM mail WHERE machine=?1), held<>0 FROM tick WHERE machine=?1";
 const CLAIMS: &str = "SELECT machine, fence FROM tick WHERE phase=2 AND node=?1";
 /// The columns of a claim, as it reads them, and what it knew of the lane. Whoever holds no permit of a limit of its lane
 /// was claimed to be refused.

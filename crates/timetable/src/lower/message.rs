@@ -37,7 +37,8 @@ pub(super) fn source(cx: &Context<'_>, word: &str, fields: &mut Fields<'_>) -> O
         "nats" => at.nats(fields, url),
         "mqtt" => at.mqtt(fields, url),
         _ => {
-            let channel = at.name(fields, "channel", "orders", (places::is_postgres_channel, "has 1 to 63 bytes"));
+            let channel =
+                at.name(fields, "channel", "orders", (places::is_postgres_channel, "has 1 to 63 bytes"));
             Some(MessageSource::Postgres { url: url?, channel: channel? })
         }
     }
@@ -69,7 +70,8 @@ impl Asked<'_> {
         if text.trim_start().starts_with("${{") {
             return Some(text);
         }
-        let rest = text.split_once("://").filter(|(scheme, _)| schemes.contains(scheme)).map(|(_, rest)| rest);
+        let rest =
+            text.split_once("://").filter(|(scheme, _)| schemes.contains(scheme)).map(|(_, rest)| rest);
         let Some(rest) = rest.filter(|rest| !rest.is_empty()) else {
             let begins = schemes.iter().map(|s| format!("`{s}://`")).collect::<Vec<_>>().join(" or ");
             self.wrong(node, format!("`url` begins with {begins}"), &format!("write `{example}`"));
@@ -115,7 +117,11 @@ impl Asked<'_> {
         let Some(node) = fields.take(self.cx, &["existing"]) else { return Some(false) };
         let existing = self.cx.flag(node, "existing")?;
         if existing && !counts {
-            self.wrong(node, "`existing` goes with `stream`: nothing else keeps messages".into(), "take it out");
+            self.wrong(
+                node,
+                "`existing` goes with `stream`: nothing else keeps messages".into(),
+                "take it out",
+            );
             return None;
         }
         Some(existing)
@@ -152,7 +158,11 @@ impl Asked<'_> {
         Some(match name {
             "stream" => MessageSource::RedisStream { url: url?, stream: text?, existing },
             "channel" => MessageSource::RedisChannel { url: url?, channel: text? },
-            _ => MessageSource::RedisList { url: url?, list: text?, end: end.unwrap_or(Some(ListEnd::default()))? },
+            _ => MessageSource::RedisList {
+                url: url?,
+                list: text?,
+                end: end.unwrap_or(Some(ListEnd::default()))?,
+            },
         })
     }
 
@@ -171,16 +181,22 @@ impl Asked<'_> {
         let existing = self.existing(fields, stream.is_some())?;
         match (stream, subject) {
             (None, None) => {
-                self.missing("subject", "write `subject: orders.>`, or `stream: ORDERS` for a stream of JetStream");
+                self.missing(
+                    "subject",
+                    "write `subject: orders.>`, or `stream: ORDERS` for a stream of JetStream",
+                );
                 None
             }
             (None, Some(subject)) => Some(MessageSource::Nats { url: url?, subject: subject? }),
             (Some(stream), None) => {
                 Some(MessageSource::NatsStream { url: url?, stream: stream?, subject: None, existing })
             }
-            (Some(stream), Some(subject)) => {
-                Some(MessageSource::NatsStream { url: url?, stream: stream?, subject: Some(subject?), existing })
-            }
+            (Some(stream), Some(subject)) => Some(MessageSource::NatsStream {
+                url: url?,
+                stream: stream?,
+                subject: Some(subject?),
+                existing,
+            }),
         }
     }
 
