@@ -117,7 +117,8 @@ impl Held {
     }
 
     /// Becomes true when it is to be given back.
-    pub(crate) fn end(&self) -> watch::Receiver<bool> {
+    #[must_use]
+    pub fn end(&self) -> watch::Receiver<bool> {
         self.end.clone()
     }
 

@@ -20,7 +20,6 @@
 mod duties;
 mod lines;
 mod link;
-mod listening;
 mod local;
 mod place;
 mod secrets;
@@ -33,7 +32,6 @@ use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
 
 pub use crate::{
     duties::{Backoff, Doing, Duties, Held, Step, Unwritten, Work},
-    listening::Listening,
     local::Local,
     place::{Place, cache_dir, config_dir, data_dir},
     secrets::{LocalSecrets, SecretsError},

@@ -45,13 +45,13 @@ pub(super) fn source(cx: &Context<'_>, word: &str, fields: &mut Fields<'_>) -> O
 }
 
 /// The trigger that is read.
-struct Asked<'c> {
-    cx: &'c Context<'c>,
+struct Asked<'c, 'x> {
+    cx: &'c Context<'x>,
     word: &'c str,
     span: std::ops::Range<usize>,
 }
 
-impl Asked<'_> {
+impl Asked<'_, '_> {
     fn missing(&self, key: &str, help: &str) {
         let message = format!("the trigger `on.{}` needs `{key}`", self.word);
         self.cx.error(Problem::new("missing-key", &self.span, message).help(help));

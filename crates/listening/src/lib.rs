@@ -18,6 +18,7 @@ mod source;
 use std::{sync::Arc, time::Duration};
 
 use ostler_brokers::BrokerError;
+use ostler_embedded::{Backoff, Doing, Duties, Held, Step, Unwritten, Work};
 use ostler_engine::fields::Incoming;
 use ostler_execution::Secrets;
 use ostler_expr::{Scope, Template};
@@ -26,8 +27,7 @@ use ostler_service::{Listened, Service};
 use ostler_store::{DutyNote, Letter, Remark, StoreError, duty_trigger};
 use serde_json::{Map, Value};
 
-use self::source::{Source, Spot};
-use crate::duties::{Backoff, Doing, Duties, Held, Step, Unwritten, Work};
+use crate::source::{Source, Spot};
 
 /// The first pause after trouble, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -131,7 +131,7 @@ impl Ear {
         let Listened { machine, uid, source, .. } = &self.trigger;
         let spot = Spot::read(held.cursor(), source);
         let url = self.url(source)?;
-        let opened = self::source::open(source, &url, &self.wishes(*uid), spot.as_deref()).await;
+        let opened = source::open(source, &url, &self.wishes(*uid), spot.as_deref()).await;
         let (mut ears, at) = opened.map_err(|error| self.masked(error, &url))?;
         let note = held.note().clone();
         let missed = ears.missed().map(|words| Remark { at: held.now(), words });

@@ -8,7 +8,7 @@ use ostler_brokers::{
 };
 use serde_json::{Value, json};
 
-use super::{
+use crate::{
     message,
     source::{Batch, Opened, Source, gather},
 };
@@ -18,7 +18,7 @@ struct Subject {
     nats: Nats,
 }
 
-pub(super) async fn subject(url: &str, subject: &str) -> Result<Opened, BrokerError> {
+pub(crate) async fn subject(url: &str, subject: &str) -> Result<Opened, BrokerError> {
     let mut nats = Server::parse(url)?.connect().await?;
     nats.subscribe(subject, None).await?;
     Ok((Box::new(Subject { nats }), None))
@@ -41,7 +41,7 @@ struct Stream {
     missed: Option<String>,
 }
 
-pub(super) async fn stream(
+pub(crate) async fn stream(
     url: &str,
     stream: &str,
     subject: Option<&str>,

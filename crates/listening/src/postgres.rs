@@ -7,7 +7,7 @@ use ostler_brokers::{
 };
 use serde_json::json;
 
-use super::{
+use crate::{
     message,
     source::{Batch, Opened, Source, Wishes, gather},
 };
@@ -16,7 +16,7 @@ struct Channel {
     listener: Listener,
 }
 
-pub(super) async fn channel(url: &str, channel: &str, wishes: &Wishes) -> Result<Opened, BrokerError> {
+pub(crate) async fn channel(url: &str, channel: &str, wishes: &Wishes) -> Result<Opened, BrokerError> {
     let server = Server::parse(url, &wishes.folder, &wishes.name)?;
     Ok((Box::new(Channel { listener: server.listen(channel).await? }), None))
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// An event with what is said of it and what it carries: `json`, or `text` when it is no JSON, or `base64` when it is no
 /// text either.
-pub(super) fn event(name: &str, about: Value, content: &Content) -> Incoming {
+pub(crate) fn event(name: &str, about: Value, content: &Content) -> Incoming {
     let mut body = match about {
         Value::Object(about) => about,
         _ => Map::new(),
@@ -24,7 +24,7 @@ pub(super) fn event(name: &str, about: Value, content: &Content) -> Incoming {
 }
 
 /// Bytes as what they are.
-pub(super) fn carried(bytes: &[u8]) -> (&'static str, Value) {
+pub(crate) fn carried(bytes: &[u8]) -> (&'static str, Value) {
     match (serde_json::from_slice(bytes), std::str::from_utf8(bytes)) {
         (Ok(value), _) => ("json", value),
         (_, Ok(text)) => ("text", json!(text)),
@@ -32,7 +32,7 @@ pub(super) fn carried(bytes: &[u8]) -> (&'static str, Value) {
     }
 }
 
-pub(super) fn too_large(size: u64) -> String {
+pub(crate) fn too_large(size: u64) -> String {
     format!("the message has {size} bytes; more than {LIMIT} are not taken")
 }
 

@@ -7,10 +7,10 @@ use ostler_engine::fields::Incoming;
 use ostler_model::{definition::MessageSource, digest::digest};
 use serde_json::{Value, json};
 
-use super::{mqtt, nats, postgres, redis};
+use crate::{mqtt, nats, postgres, redis};
 
 /// Messages that are told in one transaction. A tick of a trigger starts as many runs.
-pub(super) const MOST: usize = 200;
+pub(crate) const MOST: usize = 200;
 
 /// Bytes of them.
 const MOST_BYTES: usize = 4 << 20;
@@ -20,26 +20,26 @@ const LINGER: Duration = Duration::from_millis(3);
 
 /// What is told in one transaction.
 #[derive(Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// Messages, in their order.
-    pub(super) events: Vec<Incoming>,
+    pub(crate) events: Vec<Incoming>,
     /// The place behind them, where the broker has places.
-    pub(super) at: Option<String>,
+    pub(crate) at: Option<String>,
 }
 
 /// Whom messages are for.
-pub(super) struct Wishes {
+pub(crate) struct Wishes {
     /// The trigger's public id.
-    pub(super) uid: String,
+    pub(crate) uid: String,
     /// By which a server shows the connection.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Files of certificates are looked for from here on.
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 /// A broker that is listened to.
 #[async_trait::async_trait]
-pub(super) trait Source: Send {
+pub(crate) trait Source: Send {
     /// The next messages, whenever they come. Those before have been told.
     async fn batch(&mut self) -> Result<Batch, BrokerError>;
 
@@ -65,10 +65,10 @@ pub(super) trait Source: Send {
 }
 
 /// A broker, and the place from which it is listened to where none was known before.
-pub(super) type Opened = (Box<dyn Source>, Option<String>);
+pub(crate) type Opened = (Box<dyn Source>, Option<String>);
 
 /// Connects and begins to listen, from a place on if there is one.
-pub(super) async fn open(
+pub(crate) async fn open(
     source: &MessageSource,
     url: &str,
     wishes: &Wishes,
@@ -94,7 +94,7 @@ pub(super) async fn open(
 
 /// Gathers what is there: waits for the first message, and for more of them a moment. What goes wrong behind messages is
 /// found again by the next batch.
-pub(super) async fn gather<T>(
+pub(crate) async fn gather<T>(
     mut next: impl AsyncFnMut() -> Result<T, BrokerError>,
     size: impl Fn(&T) -> usize,
 ) -> Result<Vec<T>, BrokerError> {
@@ -114,22 +114,24 @@ pub(super) async fn gather<T>(
 }
 
 /// The cursor of a duty: a place, and of what. A trigger that listens elsewhere now begins anew there.
-pub(super) struct Spot;
+pub(crate) struct Spot;
 
 impl Spot {
-    pub(super) fn read(cursor: Option<&str>, source: &MessageSource) -> Option<String> {
+    pub(crate) fn read(cursor: Option<&str>, source: &MessageSource) -> Option<String> {
         let cursor: Value = serde_json::from_str(cursor?).ok()?;
         (cursor["of"] == Self::of(source)).then(|| cursor["at"].as_str().map(str::to_owned))?
     }
 
-    pub(super) fn write(source: &MessageSource, at: String) -> String {
+    pub(crate) fn write(source: &MessageSource, at: String) -> String {
         json!({ "of": Self::of(source), "at": at }).to_string()
     }
 
     fn of(source: &MessageSource) -> String {
         let mut value = serde_json::to_value(source).unwrap_or_default();
         // Where it begins says nothing of where it is.
-        value.as_object_mut().map(|fields| fields.remove("existing"));
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("existing");
+        }
         digest(&value)
     }
 }

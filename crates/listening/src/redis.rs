@@ -11,7 +11,7 @@ use ostler_engine::fields::Incoming;
 use ostler_model::definition::ListEnd;
 use serde_json::{Map, json};
 
-use super::{
+use crate::{
     message,
     source::{Batch, MOST, Opened, Source, gather},
 };
@@ -27,7 +27,7 @@ struct Channel {
     redis: Redis,
 }
 
-pub(super) async fn channel(url: &str, channel: &str) -> Result<Opened, BrokerError> {
+pub(crate) async fn channel(url: &str, channel: &str) -> Result<Opened, BrokerError> {
     let mut redis = Server::parse(url)?.connect().await?;
     redis.subscribe(channel, channel.contains(['*', '?', '['])).await?;
     Ok((Box::new(Channel { redis }), None))
@@ -55,7 +55,7 @@ struct Stream {
     at: String,
 }
 
-pub(super) async fn stream(
+pub(crate) async fn stream(
     url: &str,
     stream: &str,
     existing: bool,
@@ -175,7 +175,7 @@ return 1";
 const GIVE_BACK: &str = "while redis.call('LMOVE', KEYS[2], KEYS[1], 'RIGHT', ARGV[1]) do end
 return 1";
 
-pub(super) async fn list(
+pub(crate) async fn list(
     url: &str,
     list: &str,
     end: ListEnd,

@@ -6,7 +6,7 @@ use ostler_brokers::{
 };
 use serde_json::json;
 
-use super::{
+use crate::{
     message,
     source::{Batch, Opened, Source, gather},
 };
@@ -22,11 +22,11 @@ struct Topic {
 }
 
 /// 23 letters and digits are what every broker takes.
-pub(super) fn client_id(uid: &str) -> String {
+pub(crate) fn client_id(uid: &str) -> String {
     format!("ostler{}", &ostler_model::digest::digest_bytes(uid.as_bytes())[..17])
 }
 
-pub(super) async fn topic(
+pub(crate) async fn topic(
     url: &str,
     topic: &str,
     qos: u8,
