@@ -584,7 +584,9 @@ fn task() -> impl Strategy<Value = TaskDef> {
             }
             // The order of a file is by source.
             triggers.sort_by_key(|t| {
-                ["run", "silence", "webhook", "file"].iter().position(|w| *w == t.source.word())
+                ["run", "silence", "webhook", "file", "redis", "nats", "mqtt", "postgres"]
+                    .iter()
+                    .position(|w| *w == t.source.word())
             });
             let edges = if edges.len() < steps.len() { vec![] } else { edges };
             TaskDef {

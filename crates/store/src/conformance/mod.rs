@@ -103,6 +103,7 @@ macro_rules! conformance_suite {
             a_revoked_token_frees_its_name_and_stays_on_record
             presets_come_and_go
             who_listens_is_told_of_each_end_with_its_commit
+            a_trigger_that_is_held_back_hears_nothing_of_what_a_duty_brings
             who_is_held_back_hears_nothing
             the_claims_of_a_dead_node_are_lost_and_found
             a_dead_holder_cannot_commit
