@@ -22,9 +22,9 @@ use ostler_embedded::{Backoff, Doing, Duties, Held, Step, Unwritten, Work};
 use ostler_engine::fields::Incoming;
 use ostler_execution::Secrets;
 use ostler_expr::{Scope, Template};
-use ostler_model::{Uid, definition::MessageSource};
+use ostler_model::{MachineId, Uid, definition::MessageSource};
 use ostler_service::{Listened, Service};
-use ostler_store::{DutyNote, Letter, Remark, StoreError, duty_trigger};
+use ostler_store::{DutyNote, Letter, Mailbox, Remark, StoreError, duty_trigger};
 use serde_json::{Map, Value};
 
 use crate::source::{Source, Spot};
@@ -159,7 +159,13 @@ impl Ear {
             }
             let send = batch.events.iter().map(|event| (*machine, letter(event))).collect();
             let cursor = batch.at.map(|at| Spot::write(source, at));
-            held.progress(Step { cursor, note: Some(note), send }).await?;
+            if let Err(unwritten) = held.progress(Step { cursor, note: Some(note), send }).await {
+                // Nobody takes over what a trigger that is gone had in hand.
+                if ears.keeps() && !self.asked(|service, machine| service.has_duty(machine)).await? {
+                    ears.give_back().await?;
+                }
+                return Err(unwritten.into());
+            }
             ears.done().await?;
         }
     }
@@ -186,11 +192,18 @@ impl Ear {
         Ok(self.mailbox().await?.is_some_and(|mailbox| mailbox.held))
     }
 
-    async fn mailbox(&self) -> Result<Option<ostler_store::Mailbox>, Ended> {
+    async fn mailbox(&self) -> Result<Option<Mailbox>, Ended> {
+        self.asked(|service, machine| service.mailbox(machine)).await
+    }
+
+    /// Asks the store something of the trigger. Where it cannot be read, nothing can be written either.
+    async fn asked<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Service, MachineId) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Ended> {
         let (service, machine) = (self.service.clone(), self.trigger.machine);
-        let read = tokio::task::spawn_blocking(move || service.mailbox(machine)).await;
-        match read {
-            Ok(Ok(mailbox)) => Ok(mailbox),
+        match tokio::task::spawn_blocking(move || look(&service, machine)).await {
+            Ok(Ok(found)) => Ok(found),
             _ => Err(Ended::Given),
         }
     }

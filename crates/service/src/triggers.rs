@@ -234,6 +234,15 @@ impl Service {
         }))
     }
 
+    /// Whether a node is to listen for a trigger.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn has_duty(&self, trigger: MachineId) -> Result<bool, StoreError> {
+        let duty = trigger_duty(trigger);
+        Ok(self.readers.read(|q| q.duties())?.iter().any(|row| row.duty == duty))
+    }
+
     /// The mailbox of a machine that lives.
     ///
     /// # Errors
