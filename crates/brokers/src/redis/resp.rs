@@ -78,7 +78,11 @@ impl Resp {
 
     /// Puts a part where it belongs; gives the answer when it is whole.
     fn put(&mut self, mut value: Value) -> Option<Value> {
-        while let Some(top) = self.open.last_mut() {
+        loop {
+            let Some(top) = self.open.last_mut() else {
+                self.left = self.room;
+                return Some(value);
+            };
             top.missing -= 1;
             if top.cut.is_none() {
                 top.items.push(value);
@@ -86,11 +90,9 @@ impl Resp {
             if top.missing > 0 {
                 return None;
             }
-            let Some(done) = self.open.pop() else { break };
+            let done = self.open.pop()?;
             value = done.cut.map_or(Value::Array(done.items), Value::Cut);
         }
-        self.left = self.room;
-        Some(value)
     }
 
     fn is_cut(&self) -> bool {
