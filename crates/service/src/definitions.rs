@@ -7,7 +7,11 @@ use ostler_api::{
     ScheduleCounts, Sort, TaskView,
 };
 use ostler_engine::time::timestamp;
-use ostler_model::{Kind, TaskDef, definition::Timetable, digest::digest};
+use ostler_model::{
+    Kind, TaskDef,
+    definition::{EventSource, Timetable},
+    digest::digest,
+};
 use ostler_store::{
     Command, Hold, Micros, NamespaceRow, PresetRow, Push, PushSink, PushStarter, PushTask, Pushed, Reply,
     StoreError, TaskRow,
