@@ -78,7 +78,7 @@ async fn nats_tells_what_is_published_and_refuses_what_is_too_large() {
     let server = nats::Server::parse(&url).unwrap();
     let (mut hears, mut says) = (server.connect().await.unwrap(), server.connect().await.unwrap());
     let subject = own("subject");
-    hears.subscribe(&format!("{subject}.>"), None).await.unwrap();
+    hears.subscribe(&format!("{subject}.>")).await.unwrap();
     let to = format!("{subject}.a");
     let headers = [("Kind".to_owned(), "order\r\nEvil: 1".to_owned())];
     let large = vec![0; 9 << 20];

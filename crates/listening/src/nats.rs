@@ -20,7 +20,7 @@ struct Subject {
 
 pub(crate) async fn subject(url: &str, subject: &str) -> Result<Opened, BrokerError> {
     let mut nats = Server::parse(url)?.connect().await?;
-    nats.subscribe(subject, None).await?;
+    nats.subscribe(subject).await?;
     Ok((Box::new(Subject { nats }), None))
 }
 

@@ -159,14 +159,13 @@ impl Nats {
         }
     }
 
-    /// Listens to a subject; what is published comes by [`Nats::next`]. Of those who give the same group one gets each.
+    /// Listens to a subject; what is published comes by [`Nats::next`].
     ///
     /// # Errors
     /// The connection's, or the server's.
-    pub async fn subscribe(&mut self, subject: &str, group: Option<&str>) -> Result<(), BrokerError> {
+    pub async fn subscribe(&mut self, subject: &str) -> Result<(), BrokerError> {
         self.subscriptions += 1;
-        let group = group.map(|group| format!("{group} ")).unwrap_or_default();
-        let text = format!("SUB {subject} {group}{}\r\nPING\r\n", self.subscriptions);
+        let text = format!("SUB {subject} {}\r\nPING\r\n", self.subscriptions);
         self.link.outgoing.send(text.as_bytes()).await?;
         self.settled().await
     }

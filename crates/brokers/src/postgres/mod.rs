@@ -12,7 +12,7 @@ use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, Error, Socket, config::SslMode, error::DbError,
 };
 
-pub use self::secured::{Secured, Tls};
+pub use self::secured::{Handshake, Secured, Tls};
 use crate::{
     ANSWER, Address, BrokerError, GREETING, SILENCE,
     tls::{self, Trust},
