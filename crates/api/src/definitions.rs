@@ -156,16 +156,19 @@ pub struct PushReport {
     pub relinked: Vec<String>,
     /// What became of schedules.
     pub schedules: ScheduleCounts,
+    /// What became of sinks.
+    #[serde(default)]
+    pub sinks: ScheduleCounts,
 }
 
-/// What a push did to schedules.
+/// What a push did to schedules, or to sinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScheduleCounts {
     /// New ones.
     pub made: u32,
-    /// With another rhythm.
+    /// With another rhythm; sinks: with other words, or back.
     pub changed: u32,
-    /// Gone.
+    /// Gone; sinks: missing.
     pub ended: u32,
 }
 

@@ -8,9 +8,9 @@ use crate::{
     Accepted, Answered, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, DefinitionsBy, Diff,
     EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NamespacesBy,
     NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy,
-    RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, Sort,
-    StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView, TriggerView,
-    TriggersBy, Verdict,
+    RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, SinkReset,
+    SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView,
+    TriggerView, TriggersBy, Verdict,
 };
 
 type Answer<T> = Result<T, ApiError>;
@@ -110,6 +110,25 @@ pub trait Api: Send + Sync {
     /// # Errors
     /// It is not there, or is held back.
     fn fire(&self, task: &TaskRef, trigger: &str, request: &FireRequest) -> Answer<Accepted>;
+
+    /// A page of sinks, by namespace and id when nothing else is asked for.
+    ///
+    /// # Errors
+    /// The cursor is not one, or was made in another order.
+    fn sinks(&self, namespace: Option<&str>, page: &PageRequest<DefinitionsBy>)
+    -> Answer<ListPage<SinkView>>;
+
+    /// Holds back a sink, or lets it go; it goes on where it was.
+    ///
+    /// # Errors
+    /// It is not there.
+    fn hold_sink(&self, namespace: &str, sink: &str, on: bool) -> Answer<SinkView>;
+
+    /// Says where a sink is to go on.
+    ///
+    /// # Errors
+    /// It is not there, or retention has taken events after that place.
+    fn reset_sink(&self, namespace: &str, sink: &str, request: &SinkReset) -> Answer<SinkView>;
 
     /// Holds back a namespace, or lets it go.
     ///

@@ -23,6 +23,7 @@ mod logs;
 mod page;
 mod runs;
 mod schedules;
+mod sinks;
 mod sort;
 mod system;
 mod tokens;
@@ -44,12 +45,13 @@ pub use runs::{
     Started, StepView, TransitionView,
 };
 pub use schedules::{FiringView, FiringsPage, ScheduleView};
+pub use sinks::{SinkRemark, SinkReset, SinkState, SinkView};
 pub use sort::{
     DefinitionsBy, NamespacesBy, RunsBy, SchedulesBy, Sort, SortError, SortKey, TokensBy, TriggersBy,
 };
 pub use system::{NodeView, PruneReport, RetentionPolicy, ServerInfo, StatsView};
 pub use tokens::{CreatedToken, NewToken, Permission, Scope, ScopeError, TokenView};
-pub use triggers::{Accepted, Answered, FireRequest, SignalRequest, TriggerView, Verdict};
+pub use triggers::{Accepted, Answered, FireRequest, ListeningView, SignalRequest, TriggerView, Verdict};
 
 /// The version of the HTTP interface, as it stands in its paths.
 pub const VERSION: &str = "v1";

@@ -35,8 +35,30 @@ pub struct TriggerView {
     pub paused: bool,
     /// Why it does not fire any more.
     pub ended: Option<String>,
+    /// How listening goes, for one that listens to a broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listening: Option<ListeningView>,
     /// The definition.
     pub definition: Option<TriggerDef>,
+}
+
+/// How listening to a broker goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ListeningView {
+    /// The number of the node that listens; one does for all.
+    pub node: Option<i64>,
+    /// Since when it hears the broker.
+    pub since: Option<Timestamp>,
+    /// What keeps it from hearing.
+    pub trouble: Option<String>,
+    /// Since when that keeps it.
+    pub trouble_since: Option<Timestamp>,
+    /// What was lost the last time before it could be heard, as far as the broker tells.
+    pub missed: Option<String>,
+    /// How many messages it has taken.
+    pub taken: u64,
+    /// When it took the last one.
+    pub last: Option<Timestamp>,
 }
 
 /// An event for a trigger, sent by hand.

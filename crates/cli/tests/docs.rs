@@ -166,7 +166,7 @@ fn run_examples(name: &str, scopes: &[&str], options: &[&str]) -> usize {
 
 #[test]
 fn every_definition_file_that_is_shown_is_right() {
-    for name in ["http.md", "triggers.md", "sql.md", "container.md", "worker.md"] {
+    for name in ["http.md", "triggers.md", "sinks.md", "sql.md", "container.md", "worker.md"] {
         let text = page(name);
         let files: Vec<_> = blocks(&text).into_iter().filter(|b| b.kind == "yaml").collect();
         assert!(!files.is_empty(), "docs/{name} shows no file");
@@ -244,7 +244,7 @@ fn pages_link_to_what_is_there() {
         let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
         kept.collect::<String>().replace(' ', "-")
     };
-    for name in ["http.md", "triggers.md", "sql.md", "container.md", "sources.md", "worker.md"] {
+    for name in ["http.md", "triggers.md", "sinks.md", "sql.md", "container.md", "sources.md", "worker.md"] {
         for (_, link) in page(name).match_indices("](").map(|(at, _)| (at, page(name)[at + 2..].to_owned())) {
             let link = link.split(')').next().unwrap().to_owned();
             if link.starts_with("https://") {

@@ -7,8 +7,8 @@ use ostler_api::{
     Diff, ErrorKind, EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest,
     NamespaceView, NamespacesBy, NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport,
     RerunRequest, RetentionPolicy, RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy,
-    ServerInfo, SignalRequest, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView,
-    TokensBy, TransitionView, TriggerView, TriggersBy, Verdict,
+    ServerInfo, SignalRequest, SinkReset, SinkView, Sort, StartRequest, Started, StatsView, TaskRef,
+    TaskView, TokenView, TokensBy, TransitionView, TriggerView, TriggersBy, Verdict,
 };
 use ostler_model::{Uid, definition::Timetable};
 use tokio::runtime::Runtime;
@@ -110,6 +110,22 @@ impl Api for Blocking {
 
     fn fire(&self, task: &TaskRef, trigger: &str, request: &FireRequest) -> Answer<Accepted> {
         self.wait(self.client.fire(task, trigger, request))
+    }
+
+    fn sinks(
+        &self,
+        namespace: Option<&str>,
+        page: &PageRequest<DefinitionsBy>,
+    ) -> Answer<ListPage<SinkView>> {
+        self.wait(self.client.sinks(namespace, page))
+    }
+
+    fn hold_sink(&self, namespace: &str, sink: &str, on: bool) -> Answer<SinkView> {
+        self.wait(self.client.hold_sink(namespace, sink, on))
+    }
+
+    fn reset_sink(&self, namespace: &str, sink: &str, request: &SinkReset) -> Answer<SinkView> {
+        self.wait(self.client.reset_sink(namespace, sink, request))
     }
 
     fn hold_namespace(&self, namespace: &str, on: bool) -> Answer<Held> {

@@ -6,9 +6,9 @@ use ostler_api::{
     Accepted, Answered, ApiError, BulkFilter, CancelReport, CreatedToken, DefinitionsAt, DefinitionsBy, Diff,
     EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView, NamespacesBy,
     NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy,
-    RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, Sort,
-    StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView, TriggerView,
-    TriggersBy, Verdict,
+    RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, SinkReset,
+    SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView,
+    TriggerView, TriggersBy, Verdict,
     bodies::{RetryMany, StartMany},
     wire::{
         Bounded, DefinitionsParams, EventsParams, HistoryParams, LogsParams, MAX_WAIT_S, NamespacesParams,
@@ -121,6 +121,26 @@ impl Client {
     pub async fn fire(&self, task: &TaskRef, trigger: &str, request: &FireRequest) -> Answer<Accepted> {
         let path = format!("/triggers/{}/{}/{}/fire", part(&task.namespace), part(&task.task), part(trigger));
         self.post(&path, request).await
+    }
+
+    /// A page of sinks.
+    pub async fn sinks(
+        &self,
+        namespace: Option<&str>,
+        page: &PageRequest<DefinitionsBy>,
+    ) -> Answer<ListPage<SinkView>> {
+        let namespace = namespace.map(str::to_owned);
+        self.find("/sinks", &DefinitionsParams { namespace, ..DefinitionsParams::from(page) }).await
+    }
+
+    /// Holds back a sink, or lets it go.
+    pub async fn hold_sink(&self, namespace: &str, sink: &str, on: bool) -> Answer<SinkView> {
+        self.post(&format!("/sinks/{}/{}/{}", part(namespace), part(sink), hold_word(on)), &()).await
+    }
+
+    /// Says where a sink is to go on.
+    pub async fn reset_sink(&self, namespace: &str, sink: &str, request: &SinkReset) -> Answer<SinkView> {
+        self.post(&format!("/sinks/{}/{}/reset", part(namespace), part(sink)), request).await
     }
 
     /// Sends a run a signal; one that no step waits for yet, but one will, is kept.

@@ -17,6 +17,7 @@
 //! assert!(service.namespaces(&Actor::local("me"), &PageRequest::first(10)).unwrap().complete);
 //! ```
 
+mod duties;
 mod lines;
 mod link;
 mod local;
@@ -30,6 +31,7 @@ mod worker_logs;
 use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
 
 pub use crate::{
+    duties::{Backoff, Doing, Duties, Held, Step, Unwritten, Work},
     local::Local,
     place::{Place, cache_dir, config_dir, data_dir},
     secrets::{LocalSecrets, SecretsError},
@@ -48,6 +50,7 @@ use ostler_store::{Command, NewNode, NodeId, Queries, Reply, Store, StoreError, 
 use ostler_store_postgres::Wakes;
 pub use ostler_store_sqlite::Changes;
 use ostler_store_sqlite::{NodeLock, OwnerLock};
+use tokio::sync::oneshot;
 
 use crate::store::{Beside, Opened, Pace, Reader, StoreClock};
 
@@ -120,6 +123,8 @@ pub struct NodeOptions {
     pub lines: Option<Arc<dyn LineObserver>>,
     /// Give the values of secrets.
     pub secrets: Arc<dyn Secrets>,
+    /// Know what there is to do for duties; an owner does those that no other node does.
+    pub duties: Vec<Arc<dyn Duties>>,
 }
 
 /// An open store.
@@ -326,10 +331,27 @@ impl Embedded {
             })
         });
         let watching = tokio::spawn(watch.run(handle.clone(), options.role));
+        let (end_duties, duties_end) = oneshot::channel();
+        let keeping = (owner && !options.duties.is_empty()).then(|| {
+            let (handle, writer, queries) = (handle.clone(), self.writer.clone(), self.queries());
+            let keeper = duties::Keeper::new(
+                handle,
+                writer,
+                queries,
+                self.changes(),
+                self.clock.clone(),
+                options.duties,
+            );
+            tokio::spawn(keeper.run(duties_end))
+        });
         let writer = self.writer.clone();
         let task = tokio::spawn(async move {
             let ended = node_loop.run().await;
             watching.abort();
+            let _ = end_duties.send(());
+            if let Some(keeping) = keeping {
+                let _ = keeping.await;
+            }
             // What is still held after a lost lease belongs to others; closing gives the rest back.
             let _ = tokio::task::spawn_blocking(move || writer.call(Command::Close { node })).await;
             drop((lock, listener, heard));

@@ -213,6 +213,8 @@ fn is_repeatable(command: &Command) -> bool {
             | Command::Rescue { .. }
             | Command::Release { .. }
             | Command::Hold { .. }
+            | Command::MoveDuty { .. }
+            | Command::EndDuty { .. }
             | Command::Prune(_)
     )
 }

@@ -10,8 +10,8 @@ use ostler_api::{
     Diff, EventsPage, Explanation, FireRequest, Held, ListPage, LogPage, LogRequest, NamespaceView,
     NamespacesBy, NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest,
     RetentionPolicy, RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo,
-    SignalRequest, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy,
-    TransitionView, TriggerView, TriggersBy, Verdict,
+    SignalRequest, SinkReset, SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView,
+    TokensBy, TransitionView, TriggerView, TriggersBy, Verdict,
 };
 use ostler_clock::SeededEntropy;
 use ostler_executors::RunLogs;
@@ -173,6 +173,22 @@ impl Api for Local {
 
     fn fire(&self, task: &TaskRef, trigger: &str, request: &FireRequest) -> Answer<Accepted> {
         Ok(self.service.fire(&self.actor, (&task.namespace, &task.task, trigger), request.clone())?)
+    }
+
+    fn sinks(
+        &self,
+        namespace: Option<&str>,
+        page: &PageRequest<DefinitionsBy>,
+    ) -> Answer<ListPage<SinkView>> {
+        Ok(self.service.sinks(&self.actor, namespace, page)?)
+    }
+
+    fn hold_sink(&self, namespace: &str, sink: &str, on: bool) -> Answer<SinkView> {
+        Ok(self.service.hold_sink(&self.actor, namespace, sink, on)?)
+    }
+
+    fn reset_sink(&self, namespace: &str, sink: &str, request: &SinkReset) -> Answer<SinkView> {
+        Ok(self.service.reset_sink(&self.actor, namespace, sink, request)?)
     }
 
     fn hold_namespace(&self, namespace: &str, on: bool) -> Answer<Held> {

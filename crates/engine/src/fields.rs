@@ -175,13 +175,16 @@ pub struct TriggerFields {
 /// An event on its way to a trigger.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Incoming {
-    /// What it is: `run`, `silence`, `webhook`, `file`.
+    /// What it is: the word of the source in definition files.
     pub name: String,
     /// By which a replay is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<String>,
     /// What it carries.
     pub body: Value,
+    /// Why it does not count, where whoever heard it knows that already: it is too large.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// Events that wait for no more to come.

@@ -99,6 +99,24 @@ pub struct NodeHandle {
     id: NodeId,
     posts: mpsc::UnboundedSender<Post>,
     has_room: Arc<AtomicBool>,
+    lease: Lease,
+}
+
+/// How long a node may act as one that lives.
+#[derive(Clone)]
+struct Lease {
+    clock: Arc<dyn Clock>,
+    length: Span,
+    /// Milliseconds of this boot.
+    last_renewal: Arc<AtomicU64>,
+}
+
+impl Lease {
+    /// Three quarters of it have passed: others may soon take what the node holds.
+    fn is_lost(&self) -> bool {
+        let since = as_millis(self.clock.elapsed()).saturating_sub(self.last_renewal.load(Ordering::Relaxed));
+        since > as_millis(self.length.as_duration()) / 4 * 3
+    }
 }
 
 impl NodeHandle {
@@ -122,6 +140,12 @@ impl NodeHandle {
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.has_room.load(Ordering::Relaxed)
+    }
+
+    /// Whether the node has not shown for too long that it lives: it may do nothing more in its own name.
+    #[must_use]
+    pub fn lease_is_lost(&self) -> bool {
+        self.lease.is_lost()
     }
 
     /// A machine was claimed for this node by its start.
@@ -151,7 +175,7 @@ pub struct Node {
     has_room: Arc<AtomicBool>,
     next_due: Option<Micros>,
     data_version: Option<i64>,
-    last_renewal: Arc<AtomicU64>,
+    lease: Lease,
 }
 
 impl Node {
@@ -161,8 +185,10 @@ impl Node {
         let (posts, inbox) = mpsc::unbounded_channel();
         let has_room = Arc::new(AtomicBool::new(true));
         let id = core.node;
-        let handle = NodeHandle { id, posts: posts.clone(), has_room: has_room.clone() };
         let last_renewal = Arc::new(AtomicU64::new(as_millis(config.clock.elapsed())));
+        let lease = Lease { clock: config.clock.clone(), length: config.lease, last_renewal };
+        let handle =
+            NodeHandle { id, posts: posts.clone(), has_room: has_room.clone(), lease: lease.clone() };
         let node = Self {
             id,
             config,
@@ -173,7 +199,7 @@ impl Node {
             has_room,
             next_due: None,
             data_version: None,
-            last_renewal,
+            lease,
         };
         (node, handle)
     }
@@ -192,7 +218,7 @@ impl Node {
             if draining && self.core.is_idle() {
                 break Shutdown::Drained;
             }
-            if self.lease_is_lost() {
+            if self.lease.is_lost() {
                 (self.config.observer)(&Notice::LeaseLost);
                 self.core.interrupt_all(CancelReason::Shutdown);
                 self.turn();
@@ -255,7 +281,7 @@ impl Node {
             Post::Executed(id, fence, end) => {
                 self.cancels.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 // After that an end is no word of the work's: it was cut short, by this node or in its stead.
-                if !self.lease_is_lost() {
+                if !self.lease.is_lost() {
                     self.core.executed(now, id, fence, end);
                 }
             }
@@ -381,7 +407,7 @@ impl Node {
             writer: self.config.writer.clone(),
             clock: self.config.clock.clone(),
             posts: self.posts.clone(),
-            last_renewal: self.last_renewal.clone(),
+            last_renewal: self.lease.last_renewal.clone(),
             executors: self.config.executors.clone(),
             hold: self.config.lease.as_duration() / 10 * 9,
         };
@@ -412,12 +438,6 @@ impl Node {
             tracing::error!(%error, "no thread for lease renewals");
         }
         stop
-    }
-
-    fn lease_is_lost(&self) -> bool {
-        let since =
-            as_millis(self.config.clock.elapsed()).saturating_sub(self.last_renewal.load(Ordering::Relaxed));
-        since > as_millis(self.config.lease.as_duration()) / 4 * 3
     }
 
     /// After the lease is lost nothing of ours may go on; executors end their processes within their grace.

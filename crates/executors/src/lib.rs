@@ -26,7 +26,6 @@
 //! # }
 //! ```
 
-mod address;
 mod call;
 mod container;
 mod files;
@@ -38,7 +37,7 @@ mod python;
 mod shell;
 pub mod spawner;
 mod sql;
-mod tls;
+pub mod webhook;
 
 use std::{path::PathBuf, sync::Arc};
 

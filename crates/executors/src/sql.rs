@@ -33,7 +33,7 @@ use ostler_model::TypedError;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{address::Address, call::Call};
+use crate::call::Call;
 
 /// Rows for a file; they are all in memory once.
 const FILE_ROWS: usize = 256 << 20;
@@ -207,14 +207,10 @@ async fn run(url: &str, folder: &Path, script: Script, call: &Call) -> Result<Op
     let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
     match scheme {
         "sqlite" => sqlite::run(rest, folder, script, call).await,
-        "postgres" | "postgresql" => {
-            let address = Address::parse(url, "postgres://user:password@host:5432/database");
-            let address = address.map_err(|e| settings(format!("`url` {e}")))?;
-            postgres::run(address, folder, &script, call).await
-        }
+        "postgres" | "postgresql" => postgres::run(url, folder, &script, call).await,
         #[cfg(feature = "mysql")]
         "mysql" | "mariadb" => {
-            let address = Address::parse(url, "mysql://user:password@host:3306/database");
+            let address = ostler_brokers::Address::parse(url, "mysql://user:password@host:3306/database");
             let address = address.map_err(|e| settings(format!("`url` {e}")))?;
             mysql::run(address, folder, &script, call).await
         }

@@ -271,8 +271,8 @@ async fn who_is_not_let_in_is_told_why() {
     assert_eq!(error.class.0, "sql:3D000", "{error}");
     assert!(error.message.contains("no_such_database"), "{error}");
     for (url, words) in [
-        (world.with("sslmode=maybe"), "there is no sslmode `maybe`; there are `disable`, `prefer`"),
-        (world.with("colour=red"), "it knows no `colour`; there are `sslmode`"),
+        (world.with("sslmode=maybe"), "`url` has the sslmode `maybe`; there are `disable`, `prefer`"),
+        (world.with("colour=red"), "`url` knows no `colour`; there are `sslmode`"),
         ("postgres://127.0.0.1/x".to_owned(), "names no user"),
         ("postgres://u@127.0.0.1:many/x".to_owned(), "port"),
         (world.with("sslmode=verify-full&sslrootcert=none.pem"), "none.pem"),

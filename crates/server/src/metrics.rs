@@ -39,6 +39,9 @@ const REQUEST_ID: &str = "x-request-id";
 /// So many namespaces are told apart; those that come later share the label [`OTHERS`].
 const NAMESPACES: usize = 50;
 
+/// So many sinks have numbers of their own.
+const SINKS: usize = 200;
+
 /// The label of namespaces beyond the first [`NAMESPACES`]. No namespace has a name with a `*`.
 const OTHERS: &str = "*";
 
@@ -75,6 +78,9 @@ pub struct Metrics {
     queue: GaugeVec,
     queue_age: GaugeVec,
     store_bytes: Gauge,
+    sink_behind: GaugeVec,
+    sink_delivered: GaugeVec,
+    sink_trouble: GaugeVec,
     followers: IntGauge,
     ready: IntGauge,
 }
@@ -107,6 +113,9 @@ impl Metrics {
         };
         let inside =
             |name: &str, help: &str| known(&registry, Histogram::with_opts(seconds(name, help, INSIDE)));
+        let of_sink = |name: &str, help: &str| {
+            known(&registry, GaugeVec::new(Opts::new(name, help), &["namespace", "sink"]))
+        };
         let by_namespace = |name: &str, help: &str, buckets: [f64; 10]| {
             known(&registry, HistogramVec::new(seconds(name, help, buckets), &["namespace"]))
         };
@@ -177,6 +186,15 @@ impl Metrics {
                     ),
                     &["namespace"],
                 ),
+            )?,
+            sink_behind: of_sink(
+                "ostler_sink_behind",
+                "Events that the sink has not come to yet; more than 10000 are not counted.",
+            )?,
+            sink_delivered: of_sink("ostler_sink_delivered", "Events that the sink has carried out.")?,
+            sink_trouble: of_sink(
+                "ostler_sink_trouble_seconds",
+                "For how long the sink has not been able to go on; 0 when it is.",
             )?,
             store_bytes: known(&registry, Gauge::new("ostler_store_bytes", "Size of the store."))?,
             followers: gauge("ostler_event_followers", "Who follows the stream of events.")?,
@@ -251,9 +269,29 @@ impl Metrics {
                 });
             }
         }
+        self.gather_sinks(service);
         self.followers.set(i64::try_from(followers).unwrap_or(i64::MAX));
         self.ready.set(i64::from(ready));
         self.registry.gather()
+    }
+
+    /// Sinks are few, and one that is gone has no number.
+    fn gather_sinks(&self, service: &Service) {
+        let Ok(sinks) = service.sink_marks(SINKS) else { return };
+        let now = service.now().as_microsecond();
+        for gauge in [&self.sink_behind, &self.sink_delivered, &self.sink_trouble] {
+            gauge.reset();
+        }
+        for mark in sinks {
+            let since = mark.trouble_since.map_or(0, |since| now.saturating_sub(since).max(0));
+            self.in_namespace(&mark.namespace, |namespace| {
+                let labels = [namespace, mark.sink.as_str()];
+                self.sink_behind.with_label_values(&labels).set(mark.behind as f64);
+                self.sink_delivered.with_label_values(&labels).set(mark.delivered as f64);
+                let seconds = Duration::from_micros(since.unsigned_abs()).as_secs_f64();
+                self.sink_trouble.with_label_values(&labels).set(seconds);
+            });
+        }
     }
 
     /// The text that is scraped.

@@ -7,10 +7,14 @@ use ostler_api::{
     ScheduleCounts, Sort, TaskView,
 };
 use ostler_engine::time::timestamp;
-use ostler_model::{Kind, TaskDef, definition::Timetable, digest::digest};
+use ostler_model::{
+    Kind, TaskDef,
+    definition::{EventSource, Timetable},
+    digest::digest,
+};
 use ostler_store::{
-    Command, Hold, Micros, NamespaceRow, PresetRow, Push, PushStarter, PushTask, Pushed, Reply, StoreError,
-    TaskRow,
+    Command, Hold, Micros, NamespaceRow, PresetRow, Push, PushSink, PushStarter, PushTask, Pushed, Reply,
+    StoreError, TaskRow,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -46,6 +50,7 @@ impl Service {
         complete: bool,
     ) -> Result<PushReport, ServiceError> {
         self.authorise(actor, Verb::Change, Some(timetable.namespace.as_str()))?;
+        self.authorise_sinks(actor, timetable)?;
         let push = to_push(timetable, &actor.to_string(), complete)?;
         self.send_push(timetable, push)
     }
@@ -379,7 +384,7 @@ fn expect_digest(row: &TaskRow, expected: Option<&str>) -> Result<(), ServiceErr
 }
 
 /// Where a task or preset stands in an order.
-fn place(sort: Sort<DefinitionsBy>, namespace: &str, name: &str, updated_at: Micros) -> String {
+pub(crate) fn place(sort: Sort<DefinitionsBy>, namespace: &str, name: &str, updated_at: Micros) -> String {
     let names = lists::by_names(&[namespace, name]);
     match sort.by {
         DefinitionsBy::Name => names,
@@ -388,7 +393,7 @@ fn place(sort: Sort<DefinitionsBy>, namespace: &str, name: &str, updated_at: Mic
 }
 
 fn push_report(timetable: &Timetable, pushed: Pushed) -> PushReport {
-    let (made, changed, ended) = pushed.starters;
+    let counts = |(made, changed, ended)| ScheduleCounts { made, changed, ended };
     PushReport {
         namespace: timetable.namespace.to_string(),
         origin: timetable.origin.clone(),
@@ -397,7 +402,8 @@ fn push_report(timetable: &Timetable, pushed: Pushed) -> PushReport {
         unchanged: pushed.unchanged,
         missing: pushed.missing,
         relinked: pushed.relinked,
-        schedules: ScheduleCounts { made, changed, ended },
+        schedules: counts(pushed.starters),
+        sinks: counts(pushed.sinks),
     }
 }
 
@@ -448,6 +454,7 @@ fn to_push(timetable: &Timetable, actor: &str, complete: bool) -> Result<Push, S
                 kind: Kind::SCHEDULE.0,
                 digest: digest(&timing),
                 listens: None,
+                has_duty: false,
             });
         }
         for trigger in &def.triggers {
@@ -457,6 +464,7 @@ fn to_push(timetable: &Timetable, actor: &str, complete: bool) -> Result<Push, S
                 kind: Kind::TRIGGER.0,
                 digest: digest(&json!([trigger.source, trigger.debounce, trigger.enabled])),
                 listens: listens.map(|(namespace, task)| (namespace.to_owned(), task.to_owned())),
+                has_duty: trigger.enabled && matches!(trigger.source, EventSource::Message(_)),
             });
         }
         tasks.push(PushTask {
@@ -471,6 +479,11 @@ fn to_push(timetable: &Timetable, actor: &str, complete: bool) -> Result<Push, S
     for preset in &timetable.presets {
         presets.insert(preset.id.to_string(), (preset.task.to_string(), as_json(preset)?.to_string()));
     }
+    let mut sinks = BTreeMap::new();
+    for sink in timetable.sinks.iter().filter(|_| complete) {
+        let push = PushSink { body: as_json(sink)?.to_string(), enabled: sink.enabled };
+        sinks.insert(sink.id.to_string(), push);
+    }
     Ok(Push {
         namespace: timetable.namespace.to_string(),
         ephemeral: timetable.ephemeral,
@@ -479,6 +492,7 @@ fn to_push(timetable: &Timetable, actor: &str, complete: bool) -> Result<Push, S
         complete,
         tasks,
         presets,
+        sinks,
     })
 }
 

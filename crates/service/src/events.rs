@@ -2,9 +2,9 @@
 
 use ostler_api::{EventView, EventsPage};
 use ostler_engine::time::timestamp;
-use ostler_store::{EventPage, EventRow};
+use ostler_store::{EventPage, EventRow, event_cursor, event_number};
 
-use crate::{Actor, Service, ServiceError, Verb};
+use crate::{Actor, Service, ServiceError, Verb, sinks::gone};
 
 impl Service {
     /// Events after a cursor (or from the oldest), in order.
@@ -15,27 +15,22 @@ impl Service {
         self.authorise(actor, Verb::View, None)?;
         let after = match after {
             None => self.read(|q| q.stats())?.first_event.max(1) - 1,
-            Some(cursor) => cursor
-                .strip_prefix('e')
-                .and_then(|n| n.parse::<i64>().ok())
+            Some(cursor) => event_number(cursor)
                 .ok_or_else(|| ServiceError::BadInput(format!("`{cursor}` is not an event cursor")))?,
         };
         match self.read(|q| q.events(after, limit))? {
             EventPage::Events { items, next } => Ok(EventsPage {
                 complete: items.len() < limit as usize,
                 items: items.into_iter().map(|e| self.event_view(e)).collect(),
-                next: format!("e{next}"),
+                next: event_cursor(next),
             }),
-            EventPage::Gone { oldest } => Err(ServiceError::Gone(format!(
-                "events after e{after} were removed by retention; the oldest one left comes after e{}",
-                oldest - 1
-            ))),
+            EventPage::Gone { oldest } => Err(gone(after, oldest)),
         }
     }
 
     pub(crate) fn event_view(&self, event: EventRow) -> EventView {
         EventView {
-            cursor: format!("e{}", event.seq),
+            cursor: event_cursor(event.seq),
             at: timestamp(event.at),
             machine: self.uid(event.machine),
             step: event.step,

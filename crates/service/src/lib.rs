@@ -21,6 +21,7 @@ mod retention;
 mod runs;
 mod schedules;
 mod signals;
+mod sinks;
 mod system;
 mod tokens;
 mod triggers;
@@ -40,7 +41,8 @@ use ostler_model::{MachineId, Uid, definition::PresetDef};
 use ostler_store::{Command, Queries, Reply, StoreError, Writer};
 pub use readers::Readers;
 pub use schedules::{explain_trigger, preview};
-pub use triggers::Watched;
+pub use sinks::SinkMark;
+pub use triggers::{Listened, MAX_EVENT, Watched};
 pub use workers::Workers;
 
 /// The use cases over one store.

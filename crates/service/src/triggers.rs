@@ -1,15 +1,17 @@
 //! Triggers: list, hand them events.
 
-use ostler_api::{Accepted, FireRequest, ListPage, PageRequest, TriggerView, TriggersBy};
+use ostler_api::{Accepted, FireRequest, ListPage, ListeningView, PageRequest, TriggerView, TriggersBy};
 use ostler_engine::{
     Tasks,
     fields::{self, Incoming, SeenFiles, TriggerFields},
 };
 use ostler_model::{
-    Kind,
-    definition::{EventSource, TriggerDef},
+    Kind, MachineId, Uid,
+    definition::{EventSource, MessageSource, TriggerDef},
 };
-use ostler_store::{Command, Letter, MachineRow, Page, Phase, Reply};
+use ostler_store::{
+    Command, DutyRow, Letter, MachineRow, Mailbox, Page, Phase, Reply, StoreError, trigger_duty,
+};
 use serde::Serialize;
 
 use crate::{
@@ -19,7 +21,22 @@ use crate::{
 };
 
 /// What a request or an event by hand may carry, as JSON text.
-const MAX_EVENT: usize = 1 << 20;
+pub const MAX_EVENT: usize = 1 << 20;
+
+/// A trigger that listens to a broker.
+#[derive(Clone, Debug)]
+pub struct Listened {
+    /// Its machine.
+    pub machine: MachineId,
+    /// The machine's public id.
+    pub uid: Uid,
+    /// `namespace:task/trigger`.
+    pub name: String,
+    /// Where messages come from.
+    pub source: MessageSource,
+    /// The folder that a relative path starts from.
+    pub folder: Option<String>,
+}
 
 /// Where a trigger listens to files, and what it has seen.
 #[derive(Clone, Debug)]
@@ -47,11 +64,12 @@ impl Service {
     ) -> Result<ListPage<TriggerView>, ServiceError> {
         self.authorise(actor, Verb::View, task.map(|(ns, _)| ns.as_str()))?;
         let row = task.map(|(namespace, name)| self.task_row(namespace, name)).transpose()?.map(|t| t.row);
+        let duties = self.read(|q| q.duties())?;
         let found = lists::sorted(
             page,
             |after, limit| {
                 let found = self.read(|q| q.machines(Kind::TRIGGER, row, after, limit))?;
-                let items = found.items.iter().map(|row| self.trigger_view(row)).collect();
+                let items = found.items.iter().map(|row| self.trigger_view(row, &duties)).collect();
                 Ok(Page { items, next: found.next })
             },
             |t: &TriggerView| {
@@ -66,12 +84,15 @@ impl Service {
         Ok(list_page(found, |view| view))
     }
 
-    fn trigger_view(&self, row: &MachineRow) -> TriggerView {
+    fn trigger_view(&self, row: &MachineRow, duties: &[DutyRow]) -> TriggerView {
         let state: TriggerFields = fields::read(&row.fields).unwrap_or_default();
         let definition = self.tasks.task(row.definition).and_then(|t| t.trigger_def(&state.trigger).cloned());
         let source = definition.as_ref().map(|d| &d.source);
         let next = [state.batched.map(|b| b.until), state.deadline].into_iter().flatten().min();
+        let duty = trigger_duty(row.id);
+        let listening = duties.iter().find(|row| row.duty == duty).map(listening);
         TriggerView {
+            listening,
             id: self.uid(row.id),
             namespace: row.namespace.clone(),
             task: row.task.clone(),
@@ -107,7 +128,7 @@ impl Service {
             .task(row.definition)
             .and_then(|t| Some(t.trigger_def(trigger.2)?.source.word().to_owned()))
             .unwrap_or_default();
-        self.hand_over(&row, Incoming { name, delivery: request.delivery, body: request.body })
+        self.hand_over(&row, Incoming { name, delivery: request.delivery, body: request.body, fault: None })
     }
 
     /// The definition of a webhook, for whoever checks the signature of a request to it.
@@ -135,7 +156,7 @@ impl Service {
         let row = self.trigger_row(trigger)?;
         self.hand_over(
             &row,
-            Incoming { name: "webhook".into(), delivery: request.delivery, body: request.body },
+            Incoming { name: "webhook".into(), delivery: request.delivery, body: request.body, fault: None },
         )
     }
 
@@ -189,6 +210,47 @@ impl Service {
         }
     }
 
+    /// What a trigger listens to, if that is a broker and it lives and is enabled.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn listened(&self, machine: MachineId) -> Result<Option<Listened>, StoreError> {
+        let Some(row) = self.readers.read(|q| q.machine(machine))?.filter(|row| row.state == 0) else {
+            return Ok(None);
+        };
+        let state: TriggerFields = fields::read(&row.fields).unwrap_or_default();
+        let Some(task) = self.tasks.task(row.definition) else { return Ok(None) };
+        let Some(TriggerDef { source: EventSource::Message(source), enabled: true, .. }) =
+            task.trigger_def(&state.trigger)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Listened {
+            machine,
+            uid: self.uid(machine),
+            name: format!("{}:{}/{}", row.namespace, row.task, state.trigger),
+            source: source.clone(),
+            folder: task.def.source.folder.clone(),
+        }))
+    }
+
+    /// Whether a node is to listen for a trigger.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn has_duty(&self, trigger: MachineId) -> Result<bool, StoreError> {
+        let duty = trigger_duty(trigger);
+        Ok(self.readers.read(|q| q.duties())?.iter().any(|row| row.duty == duty))
+    }
+
+    /// The mailbox of a machine that lives.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn mailbox(&self, machine: MachineId) -> Result<Option<Mailbox>, StoreError> {
+        self.readers.read(|q| q.mailbox(machine))
+    }
+
     /// All living triggers that listen to files, for whoever looks at files.
     ///
     /// # Errors
@@ -221,6 +283,20 @@ impl Service {
     /// It has ended meanwhile, or the store's.
     pub fn saw_files(&self, trigger: ostler_model::MachineId, seen: &SeenFiles) -> Result<(), ServiceError> {
         self.tell(trigger, "files", seen)
+    }
+}
+
+/// How listening goes, from the duty of it.
+pub(crate) fn listening(row: &DutyRow) -> ListeningView {
+    let note = &row.note;
+    ListeningView {
+        node: row.node.map(|node| node.0),
+        since: Service::view_time(note.since).filter(|_| row.node.is_some()),
+        trouble: note.trouble.as_ref().map(|trouble| trouble.words.clone()),
+        trouble_since: Service::view_time(note.trouble.as_ref().map(|trouble| trouble.at)),
+        missed: note.missed.as_ref().map(|missed| missed.words.clone()),
+        taken: note.done,
+        last: Service::view_time(note.done_at),
     }
 }
 

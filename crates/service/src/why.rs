@@ -8,11 +8,14 @@ use ostler_engine::{
     machines::{WAIT, signal_of},
     time::timestamp,
 };
-use ostler_model::{Cause, Kind, RunState, Span, Uid};
-use ostler_store::{MachineRow, NEVER, NodeId, NodeRow, Phase, TickRow};
+use ostler_model::{
+    Cause, Kind, RunState, Span, Uid,
+    definition::{EventSource, MessageSource},
+};
+use ostler_store::{MachineRow, NEVER, NodeId, NodeRow, Phase, TickRow, trigger_duty};
 use serde_json::{Value, json};
 
-use crate::{Actor, Service, ServiceError, Verb};
+use crate::{Actor, Service, ServiceError, Verb, triggers::listening};
 
 impl Service {
     /// Explains a machine.
@@ -99,6 +102,38 @@ impl Service {
 }
 
 impl Service {
+    /// Who listens to the broker of a trigger, and what is wrong with that.
+    fn tell_listening(
+        &self,
+        row: &MachineRow,
+        source: &MessageSource,
+        story: &mut Story<'_>,
+    ) -> Result<(), ServiceError> {
+        let duty = trigger_duty(row.id);
+        let duties = self.read(|q| q.duties())?;
+        let Some(view) = duties.iter().find(|row| row.duty == duty).map(listening) else {
+            story.say("nobody listens for it: it is disabled".into());
+            return Ok(());
+        };
+        let node = view.node.map_or_else(|| "nobody".to_owned(), |node| format!("node {node}"));
+        match (view.trouble, view.trouble_since, view.since) {
+            (Some(trouble), Some(at), _) => {
+                let at = story.moment(at);
+                story.say(format!("{node} has tried to listen since {at}, and cannot: {trouble}"));
+                story.hints.push(format!("see that {} can be reached from that node", source.word()));
+            }
+            (.., Some(at)) => {
+                let at = story.moment(at);
+                story.say(format!("{node} has listened since {at} and taken {} messages", view.taken));
+            }
+            _ => story.say(format!("{node} is about to listen for it")),
+        }
+        if let Some(missed) = view.missed {
+            story.say(missed);
+        }
+        Ok(())
+    }
+
     fn why_trigger(&self, row: &MachineRow) -> Result<Explanation, ServiceError> {
         let state: TriggerFields =
             fields::read(&row.fields).map_err(|e| ServiceError::BadInput(e.message))?;
@@ -114,6 +149,9 @@ impl Service {
         } else {
             if let Some(def) = def {
                 story.say(format!("it fires {}", def.source.describe()));
+            }
+            if let Some(EventSource::Message(source)) = def.map(|def| &def.source) {
+                self.tell_listening(row, source, &mut story)?;
             }
             if let Some(batched) = &state.batched {
                 let at = story.moment(timestamp(batched.until));

@@ -1,7 +1,7 @@
 //! A batch inside its transaction: what it needs before it begins, commands of one sort together, and one command's
 //! failure kept from its neighbours.
 
-use ostler_store::{Command, Commit, Next, Reply, StoreError};
+use ostler_store::{Command, Commit, Next, NodeId, Reply, StoreError};
 
 use crate::{
     link::Mode,
@@ -150,7 +150,7 @@ impl Tx<'_> {
         Ok(replies.collect())
     }
 
-    /// A node that was given up may not take anything: nobody would look after it.
+    /// No node has taken anything that may not.
     fn check_claims(&mut self, some: &[Command], any: bool) -> Done<()> {
         if !any {
             return Ok(());
@@ -161,16 +161,7 @@ impl Tx<'_> {
             _ => None,
         });
         let nodes: std::collections::BTreeSet<i64> = nodes.collect();
-        for node in nodes {
-            let sql = "SELECT 1 FROM node WHERE id=$1 AND NOT closed FOR SHARE";
-            if self.row(sql, values![node])?.is_none() {
-                return Err(StoreError::Refused(format!(
-                    "node {node} has been closed: others have what it held"
-                ))
-                .into());
-            }
-        }
-        Ok(())
+        nodes.into_iter().try_for_each(|node| self.may_take(NodeId(node)))
     }
 
     fn commits(&mut self, some: &[Command]) -> Done<Vec<Result<Reply, StoreError>>> {
@@ -210,7 +201,15 @@ impl Tx<'_> {
             Command::Release { node, machines } => self.release(*node, machines).map(|()| Reply::Done),
             Command::Push(push) => self.push(push).map(|p| Reply::Pushed(Box::new(p))),
             Command::Hold { what, on } => self.hold(what, *on).map(Reply::Held),
+            Command::PauseSink { namespace, sink, on } => {
+                self.pause_sink(namespace, sink, *on).map(|()| Reply::Done)
+            }
             Command::Forget { namespace, task } => self.forget(namespace, task).map(|()| Reply::Done),
+            Command::TakeDuties { node, duties } => self.take_duties(*node, duties).map(Reply::Taken),
+            Command::Progress(progress) => self.progress(progress).map(Reply::Progressed),
+            Command::LeaveDuties { node, duties } => self.leave_duties(*node, duties).map(|()| Reply::Done),
+            Command::MoveDuty { duty, cursor } => self.move_duty(duty, cursor).map(|()| Reply::Done),
+            Command::EndDuty { duty } => self.end_duty(duty).map(|()| Reply::Done),
             Command::AddToken(token) => self.add_token(token).map(|()| Reply::Done),
             Command::RevokeToken { name } => self.revoke_token(name).map(|()| Reply::Done),
             Command::Prune(prune) => self.prune(prune, horizon).map(Reply::Pruned),

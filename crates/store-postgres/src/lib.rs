@@ -1,7 +1,7 @@
 //! The store on PostgreSQL: any number of nodes, none of them special.
 //!
 //! Each file holds the SQL and the rows of one subject, as in the embedded store: `start`, `claim`, `limits`, `commit`,
-//! `letters`, `hold`, `push`, `nodes`, `prune`, and under `read` the lists, definitions and history. What is particular
+//! `letters`, `hold`, `push`, `sinks`, `nodes`, `duties`, `prune`, and under `read` the lists, definitions and history. What is particular
 //! to many writers is told where it is done: numbers of machines and events (`numbers`), rows that others have in hand
 //! (`claim`, `letters`), commits whose answer was lost (`PgStore::apply`). Beside all that stand the run logs (`logs`).
 //!
@@ -14,6 +14,7 @@
 mod batch;
 mod claim;
 mod commit;
+mod duties;
 mod hold;
 mod letters;
 mod limits;
@@ -28,6 +29,7 @@ mod push;
 mod read;
 #[cfg(any(feature = "scratch", test))]
 pub mod scratch;
+mod sinks;
 mod start;
 mod tokens;
 mod trouble;

@@ -44,10 +44,21 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// A node that was given up may not take anything: nobody would look after it. Asked behind what it takes, so that
+    /// whoever gives it up sees that.
+    pub(crate) fn may_take(&mut self, node: NodeId) -> Done<()> {
+        let sql = "SELECT 1 FROM node WHERE id=$1 AND NOT closed FOR SHARE";
+        if self.row(sql, values![node.0])?.is_none() {
+            return Err(closed(node).into());
+        }
+        Ok(())
+    }
+
     /// Gives back what a node held, as lost, and what belongs to it, to everyone.
     pub(crate) fn rescue(&mut self, node: NodeId) -> Done<Rescued> {
         // First, so that a claim of the node that is not written yet is not written any more (it locks this row too).
         self.run("UPDATE node SET closed=TRUE WHERE id=$1 AND NOT closed", values![node.0])?;
+        self.give_back_duties(node)?;
         let lost = self.run(RESCUE, values![node.0, self.now])?;
         // What stands in lanes of its own has no one to claim it any more.
         let lanes = self

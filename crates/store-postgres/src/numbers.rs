@@ -72,6 +72,11 @@ impl Numbers {
         Ok(seq)
     }
 
+    /// The last number that may be an event's of a transaction before this one.
+    pub(crate) fn last_seq_before(&self) -> i64 {
+        first_of(self.transaction + self.base) - 1
+    }
+
     /// The next machine's key: later than all that this node gave, whatever the clock did.
     pub(crate) fn next_id(&mut self, now: Micros) -> Done<MachineId> {
         let low = self.lows.pop().ok_or_else(|| Trouble::Again("no numbers left for machines".into()))?;

@@ -150,8 +150,10 @@ fn statements_ride_on_their_indexes() {
     );
     case(nodes::RESCUE, vec![int(1), int(5)], "tick_claimed", 2000);
     case(prune::WALK, vec![int(0), int(i64::MAX), int(160)], "event_pkey", 500);
-    case(prune::TRIM, vec![int(0), int(i64::MAX), int(i64::MAX), int(160)], "event_pkey", 500);
+    let never = || int(i64::MAX);
+    case(prune::TRIM, vec![int(0), never(), never(), int(160), never(), never()], "event_pkey", 500);
     case(crate::NEXT_DUE, vec![int(1), int(1)], "tick_later", 20);
+    case(read::history::SUBJECTS, vec![some.clone().into()], "machine_pkey", 250);
     case(read::history::AFTER, vec![int(finished), int(i64::MAX), int(50)], "event_pkey", 50);
     case(read::queue::OLDEST_READY, vec![], "tick_ready", 50);
     case(read::queue::WITH_MAIL, vec![int(1)], "mail_pkey", 2000);

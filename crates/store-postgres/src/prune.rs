@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use ostler_model::MachineId;
-use ostler_store::{Prune, Pruned, StoreError};
+use ostler_store::{Prune, Pruned, StoreError, Unsent};
 
 use crate::{
     link::{Link, Mode},
@@ -28,12 +28,14 @@ const FEW_LANES: i64 = 64;
 const RETIRED: i64 = 10 * 60 * 1_000_000;
 
 /// By primary keys.
-pub(crate) const WALK: &str = "SELECT e.seq, e.machine, m.state, m.last_event=e.seq, m.parent, m.finished_at
+pub(crate) const WALK: &str =
+    "SELECT e.seq, e.machine, m.state, m.last_event=e.seq, m.parent, m.finished_at, e.at
   FROM event e LEFT JOIN machine m ON m.id=e.machine WHERE e.seq>$1 AND e.seq<$2 ORDER BY e.seq LIMIT $3";
 
 /// By primary keys.
 pub(crate) const TRIM: &str = "SELECT e.seq, coalesce(m.state=0 AND m.last_event<>e.seq, FALSE)
-  FROM event e LEFT JOIN machine m ON m.id=e.machine WHERE e.seq>$1 AND e.seq<$2 AND e.at<$3 ORDER BY e.seq LIMIT $4";
+  FROM event e LEFT JOIN machine m ON m.id=e.machine WHERE e.seq>$1 AND e.seq<$2 AND e.at<$3
+    AND (e.seq<=$5 OR e.at<$6) ORDER BY e.seq LIMIT $4";
 
 /// Events backwards from given ones, by primary key.
 const CHAINS: &str = "WITH RECURSIVE chain (seq, prev) AS (
@@ -88,7 +90,8 @@ impl Tx<'_> {
         let end = self.walk(prune, (start, horizon), ended, &mut doomed)?;
         self.delete_chains(&mut doomed)?;
         if let Some(before) = prune.events_before {
-            doomed.pruned.more |= self.trim(before, horizon, batch * LOOKS, &mut doomed)?;
+            let room = batch * LOOKS;
+            doomed.pruned.more |= self.trim((before, horizon), prune.unsent, room, &mut doomed)?;
         }
         doomed.pruned.more |= end;
         if doomed.last_event > 0 {
@@ -128,7 +131,11 @@ impl Tx<'_> {
                 let too_many = prune
                     .keep
                     .is_some_and(|keep| ended - doomed.roots > i64::try_from(keep).unwrap_or(i64::MAX));
-                if !(too_old || too_many) {
+                let waits = match prune.unsent {
+                    Some(unsent) => seq > unsent.after && event.int(6)? >= unsent.since,
+                    None => false,
+                };
+                if waits || !(too_old || too_many) {
                     self.set_pruned_to(start, at)?;
                     return Ok(false);
                 }
@@ -136,10 +143,11 @@ impl Tx<'_> {
                     more = true;
                     break;
                 }
-                // A part goes with its root, when the root and all its parts have ended.
+                // A part goes with its root, when the root and all its parts have ended and nothing of them waits.
+                let upto = prune.unsent.map_or(i64::MAX, |u| u.after.max(seq));
                 let root = self.root(machine, parent)?;
                 if let Some(root) = root
-                    && !self.has_living_part(root)?
+                    && !self.stays(root, upto)?
                     && !(self.delete_tree(root, machine, doomed)? && self.delete_one(machine, doomed)?)
                 {
                     more = true;
@@ -169,12 +177,14 @@ impl Tx<'_> {
         Ok(Some(at))
     }
 
-    fn has_living_part(&mut self, machine: i64) -> Done<bool> {
-        let sql = "WITH RECURSIVE part (id, state) AS (
-            SELECT id, state FROM machine WHERE parent=$1 AND parent IS NOT NULL
-            UNION ALL SELECT m.id, m.state FROM part JOIN machine m ON m.parent=part.id AND m.parent IS NOT NULL)
-          SELECT 1 FROM part WHERE state=0 LIMIT 1";
-        Ok(self.row(sql, values![machine])?.is_some())
+    /// Whether a machine, or a part of it, lives or has an event behind that one.
+    fn stays(&mut self, machine: i64, upto: i64) -> Done<bool> {
+        let sql = "WITH RECURSIVE part (id, state, last_event) AS (
+            SELECT id, state, last_event FROM machine WHERE id=$1
+            UNION ALL SELECT m.id, m.state, m.last_event FROM part
+              JOIN machine m ON m.parent=part.id AND m.parent IS NOT NULL)
+          SELECT 1 FROM part WHERE state=0 OR last_event>$2 LIMIT 1";
+        Ok(self.row(sql, values![machine, upto])?.is_some())
     }
 
     /// A machine with its parts, parts first, except the one by which the walk came here: its event leads to what is
@@ -225,9 +235,16 @@ impl Tx<'_> {
     }
 
     /// Events of living machines, except the last of each. Those of ended ones go with their machines.
-    fn trim(&mut self, before: i64, horizon: i64, batch: i64, doomed: &mut Doomed) -> Done<bool> {
+    fn trim(
+        &mut self,
+        (before, horizon): (i64, i64),
+        unsent: Option<Unsent>,
+        batch: i64,
+        doomed: &mut Doomed,
+    ) -> Done<bool> {
         let start = self.meta("trimmed_to")?;
-        let events = self.rows(TRIM, values![start, horizon, before, batch])?;
+        let (after, since) = unsent.map_or((i64::MAX, i64::MAX), |u| (u.after, u.since));
+        let events = self.rows(TRIM, values![start, horizon, before, batch, after, since])?;
         for event in &events {
             if event.flag(1)? {
                 // With it what stayed behind it as the last event of its time.

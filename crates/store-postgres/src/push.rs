@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{EventBody, Letter, NewMachine, Push, PushStarter, PushTask, Pushed};
+use ostler_store::{EventBody, Letter, NewMachine, Push, PushStarter, PushTask, Pushed, trigger_duty};
 
 use crate::{
     hold::BY_TASK,
@@ -55,8 +55,10 @@ impl Tx<'_> {
                 values![ns, name, task, body, &push.origin, self.now],
             )?;
         }
+        self.push_sinks(ns, push, &mut pushed)?;
         if push.complete {
             self.mark_missing(ns, push, &mut pushed)?;
+            self.mark_sinks_missing(ns, push, &mut pushed)?;
         }
         let (made, changed, ended) = pushed.starters;
         let different = made + changed + ended > 0
@@ -184,6 +186,7 @@ impl Tx<'_> {
         for (name, (_, machine)) in known {
             let reason = "its task does not have it any more".to_owned();
             self.run("DELETE FROM listener WHERE machine=$1", values![machine])?;
+            self.end_duty(&trigger_duty(MachineId(machine)))?;
             self.run("DELETE FROM schedule WHERE task=$1 AND name=$2", values![task.row, &name])?;
             self.send(&[(MachineId(machine), &Letter::Cancel { reason })])?;
             pushed.starters.2 += 1;
@@ -195,7 +198,7 @@ impl Tx<'_> {
         Ok(self.row("SELECT 1 FROM tick WHERE machine=$1", values![machine])?.is_some())
     }
 
-    /// Who is told of the ends of another task's runs.
+    /// Who is told of the ends of another task's runs, and for whom a node listens.
     fn listen(&mut self, machine: i64, starter: &PushStarter) -> Done<()> {
         self.names.listeners = None;
         match &starter.listens {
@@ -205,8 +208,10 @@ impl Tx<'_> {
                 values![machine, ns, task],
             ),
             None => self.run("DELETE FROM listener WHERE machine=$1", values![machine]),
-        }
-        .map(drop)
+        }?;
+        // What was reached stays: whoever listens sees whether it is of the same place.
+        let duty = trigger_duty(MachineId(machine));
+        if starter.has_duty { self.renew_duty(&duty, "") } else { self.end_duty(&duty) }
     }
 
     fn new_starter(&mut self, task: &Owner<'_>, starter: &PushStarter) -> Done<i64> {

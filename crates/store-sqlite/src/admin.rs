@@ -45,6 +45,10 @@ const INVARIANTS: &[(&str, &str)] = &[
         "claims of nodes that are closed",
         "SELECT count(*) FROM tick t LEFT JOIN node n ON n.id=t.node WHERE t.phase=2 AND (n.id IS NULL OR n.closed=1)",
     ),
+    (
+        "duties of nodes that are closed",
+        "SELECT count(*) FROM duty d LEFT JOIN node n ON n.id=d.node WHERE d.node IS NOT NULL AND (n.id IS NULL OR n.closed=1)",
+    ),
 ];
 
 /// Everything that is wrong with a store: damage of the file, and records that contradict one another.

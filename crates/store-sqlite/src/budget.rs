@@ -93,7 +93,7 @@ fn entries(connection: &Connection) -> BTreeMap<String, BTreeSet<String>> {
         .unwrap()
         .map(Result::unwrap)
         .collect();
-    let without_rowid = ["meta", "schedule", "permit"];
+    let without_rowid = ["meta", "schedule", "permit", "duty"];
     indexes
         .into_iter()
         .filter(|(_, table, _)| !without_rowid.contains(&table.as_str()))

@@ -1,7 +1,7 @@
 //! The embedded store on SQLite: one file in WAL mode, one writer, readers that never wait for it.
 //!
 //! Each file holds the SQL and the rows of one subject: `start`, `claim`, `limits`, `commit`, `letters`, `hold`, `push`,
-//! `nodes`, `prune`, and under `read` the lists, definitions and history.
+//! `sinks`, `nodes`, `duties`, `prune`, and under `read` the lists, definitions and history.
 //!
 //! ```
 //! use ostler_store::{Command, NewNode, Reply, Store};
@@ -23,6 +23,7 @@ pub mod admin;
 mod changes;
 mod claim;
 mod commit;
+mod duties;
 mod error;
 mod hold;
 mod letters;
@@ -34,6 +35,7 @@ mod owner;
 mod prune;
 mod push;
 mod read;
+mod sinks;
 mod start;
 mod tokens;
 mod tx;
@@ -266,7 +268,15 @@ impl Tx<'_> {
             Command::Release { node, machines } => self.release(*node, machines).map(|()| Reply::Done),
             Command::Push(push) => self.push(push).map(|p| Reply::Pushed(Box::new(p))),
             Command::Hold { what, on } => self.hold(what, *on).map(Reply::Held),
+            Command::PauseSink { namespace, sink, on } => {
+                self.pause_sink(namespace, sink, *on).map(|()| Reply::Done)
+            }
             Command::Forget { namespace, task } => self.forget(namespace, task).map(|()| Reply::Done),
+            Command::TakeDuties { node, duties } => self.take_duties(*node, duties).map(Reply::Taken),
+            Command::Progress(progress) => self.progress(progress).map(Reply::Progressed),
+            Command::LeaveDuties { node, duties } => self.leave_duties(*node, duties).map(|()| Reply::Done),
+            Command::MoveDuty { duty, cursor } => self.move_duty(duty, cursor).map(|()| Reply::Done),
+            Command::EndDuty { duty } => self.end_duty(duty).map(|()| Reply::Done),
             Command::AddToken(token) => self.add_token(token).map(|()| Reply::Done),
             Command::RevokeToken { name } => self.revoke_token(name).map(|()| Reply::Done),
             Command::Prune(prune) => self.prune(prune).map(Reply::Pruned),

@@ -48,6 +48,7 @@ impl Tx<'_> {
              WHERE phase=2 AND node=?1",
             [node.0, self.now],
         )?;
+        self.give_back_duties(node)?;
         // What stands in lanes of its own has no one to claim it any more.
         let lanes = self.keys("SELECT id FROM lane WHERE home=?1 AND home<>0", [node.0])?;
         if !lanes.is_empty() {

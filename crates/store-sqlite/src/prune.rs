@@ -4,7 +4,7 @@
 //! walk meets ended machines in the order of their ends without an index for it, and stops at the first that stays.
 
 use ostler_model::MachineId;
-use ostler_store::{Prune, Pruned, StoreError};
+use ostler_store::{Prune, Pruned, StoreError, Unsent};
 use rusqlite::{Connection, params};
 
 use crate::Tx;
@@ -22,12 +22,14 @@ const FEW_LANES: i64 = 64;
 const MEASURED: usize = 64;
 
 /// By primary keys.
-pub(crate) const WALK: &str = "SELECT e.seq, e.machine, m.state, m.last_event=e.seq, m.parent, m.finished_at
+pub(crate) const WALK: &str =
+    "SELECT e.seq, e.machine, m.state, m.last_event=e.seq, m.parent, m.finished_at, e.at
   FROM event e LEFT JOIN machine m ON m.id=e.machine WHERE e.seq>?1 ORDER BY e.seq LIMIT ?2";
 
 /// By primary keys.
 pub(crate) const TRIM: &str = "SELECT e.seq, e.prev, m.state=0 AND m.last_event<>e.seq
-  FROM event e LEFT JOIN machine m ON m.id=e.machine WHERE e.seq>?1 AND e.at<?2 ORDER BY e.seq LIMIT ?3";
+  FROM event e LEFT JOIN machine m ON m.id=e.machine WHERE e.seq>?1 AND e.at<?2 AND (e.seq<=?4 OR e.at<?5)
+  ORDER BY e.seq LIMIT ?3";
 
 /// What is deleted in one prune.
 struct Doomed {
@@ -59,7 +61,7 @@ impl Tx<'_> {
         };
         let end = self.walk(prune, batch, ended, &mut doomed)?;
         if let Some(before) = prune.events_before {
-            doomed.pruned.more |= self.trim(before, batch * LOOKS, &mut doomed)?;
+            doomed.pruned.more |= self.trim(before, prune.unsent, batch * LOOKS, &mut doomed)?;
         }
         doomed.pruned.more |= end;
         if doomed.last_event > 0 {
@@ -108,10 +110,10 @@ impl Tx<'_> {
                 (Some(1..), Some(true)) => Some((r.get::<_, Option<i64>>(4)?, r.get::<_, Option<i64>>(5)?)),
                 _ => None,
             };
-            Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, end))
+            Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, end, r.get::<_, i64>(6)?))
         })?;
         let all = (events.len() as i64) < batch * LOOKS;
-        for (seq, machine, end) in events {
+        for (seq, machine, end, event_at) in events {
             if let Some((parent, finished)) = end {
                 let too_old = prune.before.is_some_and(|before| finished.is_none_or(|at| at < before));
                 let too_many = prune
@@ -121,7 +123,9 @@ impl Tx<'_> {
                     measured = doomed.pruned.machines.len();
                     is_big = self.is_big(prune)?;
                 }
-                if !(too_old || too_many || is_big) {
+                let unsent = prune.unsent.filter(|_| !is_big);
+                let waits = unsent.is_some_and(|u| seq > u.after && event_at >= u.since);
+                if waits || !(too_old || too_many || is_big) {
                     self.set_pruned_to(start, at)?;
                     return Ok(false);
                 }
@@ -129,10 +133,11 @@ impl Tx<'_> {
                     more = true;
                     break;
                 }
-                // A part goes with its root, when the root and all its parts have ended.
+                // A part goes with its root, when the root and all its parts have ended and nothing of them waits.
+                let upto = unsent.map_or(i64::MAX, |u| u.after.max(seq));
                 let root = self.root(machine, parent)?;
                 if let Some(root) = root
-                    && !self.has_living_part(root)?
+                    && !self.stays(root, upto)?
                     && !(self.delete_tree(root, machine, doomed)? && self.delete_one(machine, doomed)?)
                 {
                     more = true;
@@ -163,10 +168,21 @@ impl Tx<'_> {
         Ok(Some(at))
     }
 
-    fn has_living_part(&self, machine: i64) -> Result<bool, StoreError> {
-        let sql = "SELECT id, state FROM machine WHERE parent=?1 AND parent IS NOT NULL";
-        for (part, state) in self.rows(sql, [machine], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?)))? {
-            if state == 0 || self.has_living_part(part)? {
+    /// Whether one that has ended stays: it, or a part, has an event behind that one; or a part lives.
+    fn stays(&self, root: i64, upto: i64) -> Result<bool, StoreError> {
+        let sql = "SELECT last_event>?2 FROM machine WHERE id=?1";
+        if upto != i64::MAX && self.row(sql, [root, upto], |r| r.get(0))?.unwrap_or(false) {
+            return Ok(true);
+        }
+        self.has_part_that_stays(root, upto)
+    }
+
+    fn has_part_that_stays(&self, machine: i64, upto: i64) -> Result<bool, StoreError> {
+        let sql = "SELECT id, state=0 OR last_event>?2 FROM machine WHERE parent=?1 AND parent IS NOT NULL";
+        for (part, stays) in
+            self.rows(sql, [machine, upto], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?)))?
+        {
+            if stays || self.has_part_that_stays(part, upto)? {
                 return Ok(true);
             }
         }
@@ -223,9 +239,16 @@ impl Tx<'_> {
     }
 
     /// Events of living machines, except the last of each. Those of ended ones go with their machines.
-    fn trim(&mut self, before: i64, batch: i64, doomed: &mut Doomed) -> Result<bool, StoreError> {
+    fn trim(
+        &mut self,
+        before: i64,
+        unsent: Option<Unsent>,
+        batch: i64,
+        doomed: &mut Doomed,
+    ) -> Result<bool, StoreError> {
         let start = self.meta("trimmed_to")?;
-        let events = self.rows(TRIM, [start, before, batch], |r| {
+        let (after, since) = unsent.map_or((i64::MAX, i64::MAX), |u| (u.after, u.since));
+        let events = self.rows(TRIM, [start, before, batch, after, since], |r| {
             Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, Option<bool>>(2)?.unwrap_or(false)))
         })?;
         for (seq, _, goes) in &events {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{EventBody, Letter, NewMachine, Push, PushStarter, PushTask, Pushed, StoreError};
+use ostler_store::{
+    EventBody, Letter, NewMachine, Push, PushStarter, PushTask, Pushed, StoreError, trigger_duty,
+};
 use rusqlite::{Row, params};
 
 use crate::{Tx, hold::BY_TASK};
@@ -30,8 +32,10 @@ impl Tx<'_> {
                 params![ns, name, task, body, push.origin, self.now],
             )?;
         }
+        self.push_sinks(ns, push, &mut pushed)?;
         if push.complete {
             self.mark_missing(ns, push, &mut pushed)?;
+            self.mark_sinks_missing(ns, push, &mut pushed)?;
         }
         Ok(pushed)
     }
@@ -148,6 +152,7 @@ impl Tx<'_> {
         for (name, (_, machine)) in known {
             let reason = "its task does not have it any more".to_owned();
             self.run("DELETE FROM listener WHERE machine=?1", [machine])?;
+            self.end_duty(&trigger_duty(MachineId(machine)))?;
             self.run("DELETE FROM schedule WHERE task=?1 AND name=?2", params![task.row, name])?;
             self.send(MachineId(machine), &Letter::Cancel { reason })?;
             pushed.starters.2 += 1;
@@ -159,7 +164,7 @@ impl Tx<'_> {
         Ok(self.row("SELECT 1 FROM tick WHERE machine=?1", [machine], |_| Ok(()))?.is_some())
     }
 
-    /// Who is told of the ends of another task's runs.
+    /// Who is told of the ends of another task's runs, and for whom a node listens.
     fn listen(&self, machine: i64, starter: &PushStarter) -> Result<(), StoreError> {
         match &starter.listens {
             Some((ns, task)) => {
@@ -168,7 +173,9 @@ impl Tx<'_> {
             }
             None => self.run("DELETE FROM listener WHERE machine=?1", [machine])?,
         };
-        Ok(())
+        // What was reached stays: whoever listens sees whether it is of the same place.
+        let duty = trigger_duty(MachineId(machine));
+        if starter.has_duty { self.renew_duty(&duty, "") } else { self.end_duty(&duty) }
     }
 
     fn new_starter(&mut self, task: &Owner<'_>, starter: &PushStarter) -> Result<i64, StoreError> {

@@ -102,11 +102,16 @@ impl<'a> Tx<'a> {
 
     /// The next event's number. Not by AUTOINCREMENT, which would write one more row in each statement.
     pub(crate) fn next_seq(&mut self) -> Result<i64, StoreError> {
+        self.names.last_seq = self.last_seq()? + 1;
+        Ok(self.names.last_seq)
+    }
+
+    /// The last event's number.
+    pub(crate) fn last_seq(&mut self) -> Result<i64, StoreError> {
         if self.names.last_seq == 0 {
             let last = self.number("SELECT coalesce(max(seq), 0) FROM event", ())?;
             self.names.last_seq = last.max(self.meta("first_event")? - 1);
         }
-        self.names.last_seq += 1;
         Ok(self.names.last_seq)
     }
 }

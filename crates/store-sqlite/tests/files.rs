@@ -91,7 +91,7 @@ fn what_was_answered_is_there_after_opening_again() {
     assert_eq!(queries.machine(id).unwrap().unwrap().namespace, "default");
     assert!(start(&mut store).unwrap() > id);
     let stats = queries.stats().unwrap();
-    assert_eq!((stats.schema, stats.queue, stats.last_event), (4, [0, 2, 0, 0], 2));
+    assert_eq!((stats.schema, stats.queue, stats.last_event), (5, [0, 2, 0, 0], 2));
 }
 
 #[test]
@@ -327,7 +327,8 @@ fn a_year_with_retention_keeps_the_file_flat() {
         let commits = rows.iter().map(|row| ending(node, row)).collect();
         store.apply(now, &[Command::Commit(commits)]).remove(0).unwrap();
         let before = Some(now - 30 * 86_400_000_000);
-        let prune = Prune { before, keep: None, max_bytes: None, events_before: before, batch: 64 };
+        let prune =
+            Prune { before, keep: None, max_bytes: None, events_before: before, unsent: None, batch: 64 };
         for _ in 0.. {
             match store.apply(now, &[Command::Prune(prune.clone())]).remove(0) {
                 Ok(Reply::Pruned(pruned)) if !pruned.more => break,
@@ -344,7 +345,14 @@ fn a_year_with_retention_keeps_the_file_flat() {
     let queries = store.queries().unwrap();
     assert_eq!(queries.machine(living).unwrap().unwrap().state, 0);
     // Everything goes, and the file shrinks.
-    let all = Prune { before: Some(i64::MAX), keep: None, max_bytes: None, events_before: None, batch: 1000 };
+    let all = Prune {
+        before: Some(i64::MAX),
+        keep: None,
+        max_bytes: None,
+        events_before: None,
+        unsent: None,
+        batch: 1000,
+    };
     while let Ok(Reply::Pruned(pruned)) = one(&mut store, Command::Prune(all.clone())) {
         if !pruned.more {
             break;
@@ -365,7 +373,14 @@ fn a_prune_by_size_stops_when_it_is_small_enough() {
     let ended = NewMachine { state: 10, fields: format!("\"{}\"", "x".repeat(1000)), ..run() };
     one(&mut store, Command::Start(vec![ended; 4000])).unwrap();
     let max: u64 = 2 << 20;
-    let prune = Prune { before: None, keep: None, max_bytes: Some(max), events_before: None, batch: 200 };
+    let prune = Prune {
+        before: None,
+        keep: None,
+        max_bytes: Some(max),
+        events_before: None,
+        unsent: None,
+        batch: 200,
+    };
     let mut gone = 0;
     while let Ok(Reply::Pruned(pruned)) = one(&mut store, Command::Prune(prune.clone())) {
         gone += pruned.machines.len();

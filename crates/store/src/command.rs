@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ostler_model::{Kind, MachineId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Micros, NodeId, TokenRow};
+use crate::{DutyNote, Micros, NodeId, TokenRow};
 
 /// A change of the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,12 +73,53 @@ pub enum Command {
         /// True: hold back.
         on: bool,
     },
+    /// Holds a sink back, or lets it go; its duty is taken from whoever has it. Refused where there is none. Answer:
+    /// [`Reply::Done`].
+    PauseSink {
+        /// Namespace.
+        namespace: String,
+        /// Sink.
+        sink: String,
+        /// True: hold back.
+        on: bool,
+    },
     /// Takes a task out of its origin's hands: it is missing until it is pushed again. Answer: [`Reply::Done`].
     Forget {
         /// Namespace.
         namespace: String,
         /// Task.
         task: String,
+    },
+    /// Takes duties for a node: of these, those that nobody has. One that is new is made, without a cursor. Refused for a
+    /// node that is closed. Answer: [`Reply::Taken`].
+    TakeDuties {
+        /// For whom.
+        node: NodeId,
+        /// Which.
+        duties: Vec<String>,
+    },
+    /// Says how far a duty is, and sends what that was reached with: both, or, where another has the duty now, nothing.
+    /// Answer: [`Reply::Progressed`].
+    Progress(Box<Progress>),
+    /// Gives duties back; those that are not the holder's any more are passed over. Answer: [`Reply::Done`].
+    LeaveDuties {
+        /// By whom.
+        node: NodeId,
+        /// Which, with their fences.
+        duties: Vec<(String, u64)>,
+    },
+    /// Says where a duty is to go on, and takes it from whoever has it. One that is new is made. Answer: [`Reply::Done`].
+    MoveDuty {
+        /// Which.
+        duty: String,
+        /// Where it is to go on.
+        cursor: String,
+    },
+    /// Takes a duty from whoever has it, and forgets it with its cursor. Answer: [`Reply::Done`], whether there was one
+    /// or not.
+    EndDuty {
+        /// Which.
+        duty: String,
     },
     /// Adds a token. Refused when one of its name is not revoked. Answer: [`Reply::Done`].
     AddToken(Box<TokenRow>),
@@ -89,6 +130,49 @@ pub enum Command {
     },
     /// Deletes a bounded batch of old history. Answer: [`Reply::Pruned`].
     Prune(Prune),
+}
+
+/// How far a duty is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Which duty.
+    pub duty: String,
+    /// Who has it.
+    pub node: NodeId,
+    /// The fence under which it was taken.
+    pub fence: u64,
+    /// Where it goes on; `None` leaves that as it is.
+    pub cursor: Option<String>,
+    /// What is to be known of it; `None` leaves that as it is.
+    pub note: Option<DutyNote>,
+    /// Letters that go with it. What is held back hears nothing.
+    pub send: Vec<(MachineId, Letter)>,
+}
+
+/// A duty that a node was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Which.
+    pub duty: String,
+    /// The fence: whoever speaks for the duty must name it. It grows whenever the duty is given, moved or taken back.
+    pub fence: u64,
+    /// Where it goes on, if anybody has said so.
+    pub cursor: Option<String>,
+    /// What was last noted of it.
+    pub note: DutyNote,
+}
+
+/// What became of a progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progressed {
+    /// It is written.
+    Kept {
+        /// For each letter whether its machine hears it: one that is held back, or has ended, does not.
+        sent: Vec<bool>,
+    },
+    /// The duty is another's now, or nobody's; nothing is written.
+    Lost,
 }
 
 /// A process that begins to use the store, or a worker that begins to take work through one.
@@ -127,6 +211,19 @@ pub struct Push {
     pub tasks: Vec<PushTask>,
     /// Presets: name to (task, body).
     pub presets: BTreeMap<String, (String, String)>,
+    /// Sinks by name. One that is new, changed, or back has its duty taken from whoever has it; a new one begins with what
+    /// happens from then on.
+    #[serde(default)]
+    pub sinks: BTreeMap<String, PushSink>,
+}
+
+/// A sink to push.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushSink {
+    /// Definition as JSON.
+    pub body: String,
+    /// Whether it carries anything out.
+    pub enabled: bool,
 }
 
 /// One task to push.
@@ -156,6 +253,21 @@ pub struct PushStarter {
     pub digest: String,
     /// The task, with its namespace, whose ends it is told ([`Letter::RunEnded`]).
     pub listens: Option<(String, String)>,
+    /// One node listens for it elsewhere: it has a duty ([`trigger_duty`]), which begins anew when the digest has changed.
+    #[serde(default)]
+    pub has_duty: bool,
+}
+
+/// The duty of listening for a trigger.
+#[must_use]
+pub fn trigger_duty(machine: MachineId) -> String {
+    format!("trigger:{}", machine.0)
+}
+
+/// The trigger of a duty; `None` when it is another sort of duty.
+#[must_use]
+pub fn duty_trigger(duty: &str) -> Option<MachineId> {
+    duty.strip_prefix("trigger:")?.parse().ok().map(MachineId)
 }
 
 /// What a push changed.
@@ -173,6 +285,9 @@ pub struct Pushed {
     pub relinked: Vec<String>,
     /// Schedules and triggers made, changed and ended.
     pub starters: (u32, u32, u32),
+    /// Sinks made, changed (or back) and missing.
+    #[serde(default)]
+    pub sinks: (u32, u32, u32),
     /// Definition ids of all tasks pushed.
     pub definitions: BTreeMap<String, i64>,
 }
@@ -533,8 +648,20 @@ pub struct Prune {
     pub max_bytes: Option<u64>,
     /// Events of living machines before this moment go, except the last of each.
     pub events_before: Option<Micros>,
+    /// Events that have still to be carried out stay, with their machines.
+    #[serde(default)]
+    pub unsent: Option<Unsent>,
     /// At most so many machines in this transaction.
     pub batch: u32,
+}
+
+/// Events that have still to be carried out. Where the store has grown beyond its bytes they go all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsent {
+    /// Those after this one.
+    pub after: i64,
+    /// Before this moment they have waited for too long, and go.
+    pub since: Micros,
 }
 
 /// What a prune did.
@@ -577,6 +704,10 @@ pub enum Reply {
     Pushed(Box<Pushed>),
     /// To [`Command::Hold`]: how many machines it touched.
     Held(u64),
+    /// To [`Command::TakeDuties`]: those that it was given.
+    Taken(Vec<Taken>),
+    /// To [`Command::Progress`].
+    Progressed(Progressed),
     /// To [`Command::Prune`].
     Pruned(Pruned),
     /// Done.

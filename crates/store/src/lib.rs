@@ -24,14 +24,14 @@ mod writer;
 pub use blocks::{BlockPlace, BlockReader, BlockStore, BlockWriter, FoundBlock, Stored};
 pub use command::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, Hold, Letter, MailTo, NewMachine,
-    NewNode, Next, OnFull, Prune, Pruned, Push, PushStarter, PushTask, Pushed, RateLimit, Receipt, Reply,
-    Rescued, StartOutcome,
+    NewNode, Next, OnFull, Progress, Progressed, Prune, Pruned, Push, PushSink, PushStarter, PushTask,
+    Pushed, RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken, Unsent, duty_trigger, trigger_duty,
 };
 pub use error::StoreError;
 pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};
 pub use rows::{
-    EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, Phase, PresetRow, StoreStats, TaskRow,
-    TickRow, TokenRow,
+    DutyNote, DutyRow, EventRow, LaneRow, LimitRow, MachineRow, Mailbox, NamespaceRow, NodeRow, Phase,
+    PresetRow, Remark, SinkRow, StoreStats, Subject, TaskRow, TickRow, TokenRow,
 };
 use serde::{Deserialize, Serialize};
 pub use turns::{Queue, Turns};
@@ -48,6 +48,30 @@ pub fn label_text(labels: &[String]) -> String {
 #[must_use]
 pub fn labels_of(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The cursor behind an event.
+#[must_use]
+pub fn event_cursor(seq: i64) -> String {
+    format!("e{seq}")
+}
+
+/// The event that a cursor stands behind.
+#[must_use]
+pub fn event_number(cursor: &str) -> Option<i64> {
+    cursor.strip_prefix('e').and_then(|number| number.parse().ok())
+}
+
+/// The duty of carrying out what a sink is for.
+#[must_use]
+pub fn sink_duty(namespace: &str, sink: &str) -> String {
+    format!("sink:{namespace}/{sink}")
+}
+
+/// Namespace and name of a sink, by its duty.
+#[must_use]
+pub fn sink_of_duty(duty: &str) -> Option<(&str, &str)> {
+    duty.strip_prefix("sink:")?.split_once('/')
 }
 
 /// Microseconds since 1970, by whoever is asked for the time.

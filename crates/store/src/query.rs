@@ -4,8 +4,8 @@ use ostler_model::{Kind, MachineId, RunState};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, PresetRow, StoreError, StoreStats,
-    TaskRow, TokenRow,
+    DutyRow, EventRow, LaneRow, LimitRow, MachineRow, Mailbox, NamespaceRow, NodeRow, PresetRow, SinkRow,
+    StoreError, StoreStats, Subject, TaskRow, TokenRow,
 };
 
 /// Where the next page of a list begins. Opaque to callers.
@@ -167,8 +167,17 @@ pub trait Queries: Send {
     /// A machine that a node holds, as its claim gave it; letters that came since are with it.
     fn claimed(&self, node: crate::NodeId, machine: MachineId) -> Result<Option<crate::Claimed>, StoreError>;
 
+    /// The mailbox of a machine that lives.
+    fn mailbox(&self, machine: MachineId) -> Result<Option<Mailbox>, StoreError>;
+
     /// Events after a number, in order.
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError>;
+
+    /// How many events there are after a number, or `most` where there are more.
+    fn events_after(&self, after: i64, most: u32) -> Result<u64, StoreError>;
+
+    /// What events are about: those of these machines that are on record, in any order.
+    fn subjects(&self, machines: &[MachineId]) -> Result<Vec<Subject>, StoreError>;
 
     /// The events of one machine that are still there, oldest first, at most `limit` of the newest.
     fn history(&self, machine: MachineId, limit: u32) -> Result<Vec<EventRow>, StoreError>;
@@ -198,6 +207,12 @@ pub trait Queries: Send {
         limit: u32,
     ) -> Result<Page<PresetRow>, StoreError>;
 
+    /// All sinks, by namespace and name.
+    fn sinks(&self) -> Result<Vec<SinkRow>, StoreError>;
+
+    /// One of them.
+    fn sink(&self, namespace: &str, name: &str) -> Result<Option<SinkRow>, StoreError>;
+
     /// All namespaces by name.
     fn namespaces(&self, after: Option<&Cursor>, limit: u32) -> Result<Page<NamespaceRow>, StoreError>;
 
@@ -212,6 +227,9 @@ pub trait Queries: Send {
 
     /// One of them.
     fn node(&self, node: crate::NodeId) -> Result<Option<NodeRow>, StoreError>;
+
+    /// All duties that there ever were and that have not ended, by name.
+    fn duties(&self) -> Result<Vec<DutyRow>, StoreError>;
 
     /// All tokens, newest first.
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;

@@ -275,6 +275,121 @@ pub struct NodeRow {
     pub claims: u64,
 }
 
+/// A sink: what carries events out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SinkRow {
+    /// Namespace.
+    pub namespace: String,
+    /// Id.
+    pub name: String,
+    /// Definition as JSON.
+    pub body: String,
+    /// Let go by its definition.
+    pub enabled: bool,
+    /// Held back by hand.
+    pub paused: bool,
+    /// Its origin does not hold it any more.
+    pub missing: bool,
+    /// Where it comes from.
+    pub origin: String,
+    /// First pushed.
+    pub created_at: Micros,
+    /// Last changed.
+    pub updated_at: Micros,
+}
+
+impl SinkRow {
+    /// Whether there is anything to carry out for it.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.enabled && !self.paused && !self.missing
+    }
+}
+
+/// What an event is about.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Subject {
+    /// Which machine.
+    pub id: MachineId,
+    /// What sort.
+    pub kind: Kind,
+    /// Namespace.
+    pub namespace: String,
+    /// Task id; empty for none.
+    pub task: String,
+    /// The machine it is a part of.
+    pub parent: Option<MachineId>,
+    /// Which part, or which of the task's starters.
+    pub child_key: Option<String>,
+}
+
+/// A duty: something that exactly one living node does for all.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DutyRow {
+    /// Which.
+    pub duty: String,
+    /// Who has it.
+    pub node: Option<NodeId>,
+    /// Grows whenever it is given, moved or taken back.
+    pub fence: u64,
+    /// Where it goes on, if anybody has said so.
+    pub cursor: Option<String>,
+    /// What was last noted of it.
+    pub note: DutyNote,
+}
+
+/// What is to be known of a duty, as whoever does it has noted it.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DutyNote {
+    /// What keeps it from going on, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Remark>,
+    /// What it last had to pass over for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Remark>,
+    /// How much it has done: events delivered, messages taken.
+    #[serde(default)]
+    pub done: u64,
+    /// Since when it is at work without trouble.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Micros>,
+    /// When it last did something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done_at: Option<Micros>,
+}
+
+/// What waits for a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mailbox {
+    /// Letters that it has not read.
+    pub unread: u64,
+    /// It is held back, and hears nothing.
+    pub held: bool,
+}
+
+/// Words of a moment.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Remark {
+    /// Since when, or when.
+    pub at: Micros,
+    /// What there is to say.
+    pub words: String,
+}
+
+impl DutyNote {
+    /// As it is stored.
+    #[must_use]
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// As it was stored; what does not read is no note.
+    #[must_use]
+    pub fn read(text: Option<&str>) -> Self {
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}
+
 /// A token by which a caller over the network is known. Its secret is nowhere.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TokenRow {

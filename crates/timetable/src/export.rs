@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use ostler_model::{
     RunState, TaskDef,
     definition::{
-        EventSource, Expect, Missed, Policy, PresetDef, Retry, ScheduleDef, StepDef, Timetable, TriggerDef,
+        EventSource, Expect, ListEnd, MessageSource, Missed, Outlet, Policy, PresetDef, Retry, ScheduleDef,
+        SinkDef, StepDef, Timetable, TriggerDef,
     },
     trigger::{Dialect, Interval, Pace, Rhythm},
 };
@@ -57,6 +58,7 @@ fn file(timetable: &Timetable) -> Entries {
     put(&mut file, "calendars", plain(&timetable.calendars));
     file.insert("tasks".into(), timetable.tasks.iter().map(|t| task(t, zone)).collect());
     put(&mut file, "presets", timetable.presets.iter().map(preset).collect());
+    put(&mut file, "sinks", timetable.sinks.iter().map(sink).collect());
     file
 }
 
@@ -377,6 +379,7 @@ fn trigger(trigger: &TriggerDef, index: usize) -> Value {
                 put(&mut entries, "existing", true.into());
             }
         }
+        EventSource::Message(source) => entries.extend(message(source)),
     }
     put(&mut entries, "if", plain(&trigger.condition));
     put(&mut entries, "preset", plain(&trigger.preset));
@@ -386,6 +389,18 @@ fn trigger(trigger: &TriggerDef, index: usize) -> Value {
         put(&mut entries, "enabled", false.into());
     }
     Value::Object(entries)
+}
+
+/// The keys of files are those of the record; what is as usual is left out.
+fn message(source: &MessageSource) -> Entries {
+    let mut entries = match plain(source) {
+        Value::Object(entries) => entries,
+        _ => Entries::new(),
+    };
+    entries.remove("from");
+    entries.retain(|key, value| !matches!((key.as_str(), &*value), ("end", Value::String(end)) if end == ListEnd::default().word()));
+    entries.retain(|key, value| !(key == "qos" && *value == 1));
+    entries
 }
 
 fn preset(preset: &PresetDef) -> Value {
@@ -399,4 +414,35 @@ fn preset(preset: &PresetDef) -> Value {
     put(&mut entries, "policy", policy(&preset.policy));
     put(&mut entries, "activation", activation(&preset.activation));
     Value::Object(entries)
+}
+
+fn sink(sink: &SinkDef) -> Value {
+    let mut entries = Entries::new();
+    put(&mut entries, "id", plain(&sink.id));
+    if !sink.description.is_empty() {
+        put(&mut entries, "description", plain(&sink.description));
+    }
+    put(&mut entries, "events", plain(&sink.events));
+    put(&mut entries, "tasks", plain(&sink.tasks));
+    put(&mut entries, "namespaces", plain(&sink.namespaces));
+    put(&mut entries, "if", plain(&sink.condition));
+    put(&mut entries, sink.to.word(), outlet(&sink.to));
+    if !sink.enabled {
+        put(&mut entries, "enabled", false.into());
+    }
+    Value::Object(entries)
+}
+
+fn outlet(outlet: &Outlet) -> Value {
+    // Its fields are those of the file, under a name of the store's.
+    let Value::Object(stored) = plain(outlet) else { return Value::Null };
+    let mut value = stored.into_iter().next().map(|(_, fields)| fields).unwrap_or_default();
+    match (outlet, value.as_object_mut()) {
+        (Outlet::Nats { jetstream: true, .. }, Some(map)) => drop(map.remove("jetstream")),
+        (Outlet::Webhook { secret: None, url, batch: 1, headers }, _) if headers.is_empty() => {
+            return url.as_str().into();
+        }
+        _ => {}
+    }
+    value
 }

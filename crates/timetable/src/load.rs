@@ -151,7 +151,8 @@ fn twice(timetables: &[Timetable]) -> Vec<Diagnostic> {
         let namespace = if timetable.ephemeral { "" } else { timetable.namespace.as_str() };
         let tasks = timetable.tasks.iter().map(|t| ("task", &t.id, t.source.line));
         let presets = timetable.presets.iter().map(|p| ("preset", &p.id, None));
-        for (what, id, line) in tasks.chain(presets) {
+        let sinks = timetable.sinks.iter().map(|s| ("sink", &s.id, None));
+        for (what, id, line) in tasks.chain(presets).chain(sinks) {
             if let Some(first) = seen.insert((namespace, what, id.as_str()), &timetable.origin) {
                 let message = format!("the {what} `{id}` is in `{first}` too");
                 let mut found = Diagnostic::of_file(&timetable.origin, "duplicate-id", message);

@@ -23,6 +23,7 @@ pub fn editor_schema() -> Value {
             "on": on(),
             "schedule": schedule(),
             "preset": preset(),
+            "sink": sink(),
             "policy": map("How runs are treated.", policy_parts()),
             "defaults": defaults(),
             "retry": retry(),
@@ -146,11 +147,17 @@ fn file() -> Value {
                 { "type": "object", "additionalProperties": { "$ref": "#/$defs/preset" } },
             ],
         },
+        "sinks": {
+            "description": "What carries events out: a list, or a map of ids.",
+            "anyOf": [
+                { "type": "array", "items": { "$ref": "#/$defs/sink" } },
+                { "type": "object", "additionalProperties": { "$ref": "#/$defs/sink" } },
+            ],
+        },
     }));
     properties.extend(environment());
     let mut file = map("A definition file.", properties);
-    file["anyOf"] =
-        json!([{ "required": ["tasks"] }, { "required": ["presets"] }, { "required": ["calendars"] }]);
+    file["anyOf"] = json!(["tasks", "presets", "calendars", "sinks"].map(|key| json!({ "required": [key] })));
     file
 }
 
@@ -367,6 +374,64 @@ fn rate_limit() -> Value {
     })
 }
 
+fn sink() -> Value {
+    let outlet = |text: &str, required: &[&str], own: Value| {
+        let mut outlet = map(text, props(own));
+        outlet["required"] = json!(required);
+        outlet
+    };
+    let secrets = |text: &str| described("string", &format!("{text}; may hold ${{{{ secrets.NAME }}}}."));
+    let name = |text: &str| described("string", &format!("{text}; may look up `event`."));
+    let webhook = outlet(
+        "A request to an address.",
+        &["url"],
+        json!({
+            "url": secrets("https:// or http://"),
+            "secret": secrets("Signs the body by HMAC-SHA256, in X-Ostler-Signature"),
+            "headers": { "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } },
+            "batch": { "type": "integer", "minimum": 1, "maximum": 1000, "description": "So many events in one request at most; with more than one the body is a list." },
+        }),
+    );
+    map(
+        "What carries events out: which, and to where.",
+        props(json!({
+            "id": { "$ref": "#/$defs/name" },
+            "description": reference("text", "What it is for."),
+            "enabled": described("boolean", "Carries anything out at all."),
+            "events": reference("texts", "Types, as in run.failed; `*` is wild. All when nothing is said."),
+            "event": reference("texts", "As `events`."),
+            "tasks": reference("texts", "Tasks that they are of; `*` is wild. All when nothing is said."),
+            "task": reference("texts", "As `tasks`."),
+            "namespaces": reference("texts", "Namespaces that they are of; `*` is wild. The file's when nothing is said."),
+            "namespace": reference("texts", "As `namespaces`."),
+            "if": { "type": ["string", "boolean"], "description": "Over `event`; an event for which it is false is passed over." },
+            "redis": outlet("An entry of a stream of Redis, or a message to a channel.", &["url"], json!({
+                "url": secrets("redis://user:password@host:6379/0, or rediss://"),
+                "stream": name("The key of the stream"),
+                "max_length": { "type": "integer", "minimum": 1, "description": "The stream keeps about so many entries." },
+                "maxlen": { "type": "integer", "minimum": 1, "description": "As `max_length`." },
+                "channel": name("The channel"),
+            })),
+            "nats": outlet("A message to a subject of NATS.", &["url", "subject"], json!({
+                "url": secrets("nats://user:password@host:4222, or tls://"),
+                "subject": name("The subject"),
+                "jetstream": described("boolean", "Wait until a stream has it. Default: true."),
+            })),
+            "mqtt": outlet("A message to a topic of MQTT.", &["url", "topic"], json!({
+                "url": secrets("mqtt://user:password@host:1883, or mqtts://"),
+                "topic": name("The topic"),
+                "retain": described("boolean", "The broker keeps the last one for those who subscribe later."),
+                "client_id": described("string", "The name by which the broker knows the sender."),
+            })),
+            "postgres": outlet("A notification of PostgreSQL.", &["url", "channel"], json!({
+                "url": secrets("postgres://user:password@host/database"),
+                "channel": described("string", "The channel."),
+            })),
+            "webhook": { "anyOf": [secrets("An address"), webhook] },
+        })),
+    )
+}
+
 fn activation_parts(whole: bool) -> Map<String, Value> {
     let mut parts = props(json!({
         "activate_on": reference("moment", "Not before."),
@@ -404,6 +469,19 @@ fn on() -> Value {
                     "existing": described("boolean", "Files that are there already count too."),
                 }), &["path"]),
             ] })),
+            "redis": one_or_many(redis()),
+            "nats": one_or_many(nats()),
+            "mqtt": one_or_many(trigger("At a message of MQTT.", json!({
+                "url": described("string", "mqtt://user:password@host:1883, or mqtts:// for TLS; may look up `secrets`."),
+                "topic": described("string", "A topic; `+` and `#` are wild."),
+                "qos": { "enum": [0, 1], "default": 1, "description": "1: the broker keeps messages until they are taken; 0: only while somebody listens." },
+                "client_id": described("string", "By which the broker knows the listener; made from the trigger when nothing is said."),
+                "existing": described("boolean", "What the broker keeps of the topic already counts too."),
+            }), &["url", "topic"])),
+            "postgres": one_or_many(trigger("At a NOTIFY of PostgreSQL.", json!({
+                "url": described("string", "postgres://user:password@host/database; may look up `secrets`."),
+                "channel": described("string", "The channel."),
+            }), &["url", "channel"])),
             "start": described("boolean", "Each time a `serve` starts."),
             "reboot": described("boolean", "As `start`."),
         })),
@@ -424,6 +502,40 @@ fn trigger(description: &str, own: Value, required: &[&str]) -> Value {
     if !required.is_empty() {
         entry["required"] = json!(required);
     }
+    entry
+}
+
+/// Exactly one of three keys says where in Redis messages come from.
+fn redis() -> Value {
+    let mut entry = trigger(
+        "At an entry of a stream, a message to a channel or an element of a list of Redis.",
+        json!({
+            "url": described("string", "redis://user:password@host:6379/0, or rediss:// for TLS; may look up `secrets`."),
+            "stream": described("string", "The key of a stream: each entry once."),
+            "channel": described("string", "A channel, or with `*`, `?` or `[` a pattern: only while somebody listens."),
+            "list": described("string", "The key of a list: each element is taken out of it, once."),
+            "end": words(&["left", "right"], "From which end of the list; right, which goes with LPUSH."),
+            "existing": described("boolean", "Entries of the stream that are there already count too."),
+        }),
+        &["url"],
+    );
+    entry["oneOf"] =
+        ["stream", "channel", "list"].into_iter().map(|key| json!({ "required": [key] })).collect();
+    entry
+}
+
+fn nats() -> Value {
+    let mut entry = trigger(
+        "At a message of NATS.",
+        json!({
+            "url": described("string", "nats://user:password@host:4222, or tls:// for TLS; may look up `secrets`."),
+            "subject": described("string", "A subject; `*` and `>` are wild."),
+            "stream": described("string", "A stream of JetStream: each message once. Without it only while somebody listens."),
+            "existing": described("boolean", "Messages of the stream that are there already count too."),
+        }),
+        &["url"],
+    );
+    entry["anyOf"] = ["stream", "subject"].into_iter().map(|key| json!({ "required": [key] })).collect();
     entry
 }
 

@@ -463,6 +463,38 @@ fn chained(mut steps: Vec<StepDef>, prefix: &str, default_ids: bool, edges: &[bo
     steps
 }
 
+fn message() -> impl Strategy<Value = MessageSource> {
+    let url = |scheme: &'static str| {
+        select(vec![
+            format!("{scheme}://broker.example"),
+            format!("{scheme}://u:${{{{ secrets.KEY }}}}@broker.example"),
+        ])
+    };
+    let text = || "orders".to_owned();
+    prop_oneof![
+        (url("redis"), any::<bool>()).prop_map(move |(url, existing)| MessageSource::RedisStream {
+            url,
+            stream: text(),
+            existing
+        }),
+        url("rediss").prop_map(move |url| MessageSource::RedisChannel { url, channel: text() }),
+        (url("redis"), select(vec![ListEnd::Left, ListEnd::Right]))
+            .prop_map(move |(url, end)| MessageSource::RedisList { url, list: text(), end }),
+        url("nats").prop_map(|url| MessageSource::Nats { url, subject: "orders.>".into() }),
+        (url("tls"), option::of(Just("orders.*".to_owned())), any::<bool>()).prop_map(
+            move |(url, subject, existing)| {
+                MessageSource::NatsStream { url, stream: text(), subject, existing }
+            }
+        ),
+        (url("mqtt"), 0_u8..2, option::of(Just("me".to_owned())), any::<bool>()).prop_map(
+            |(url, qos, client_id, existing)| {
+                MessageSource::Mqtt { url, topic: "plant/+/temp".into(), qos, client_id, existing }
+            }
+        ),
+        url("postgres").prop_map(move |url| MessageSource::Postgres { url, channel: text() }),
+    ]
+}
+
 fn listener() -> impl Strategy<Value = TriggerDef> {
     let states = || select(vec![vec![RunState::Succeeded], vec![RunState::Failed, RunState::TimedOut]]);
     let name = || select(vec!["other".to_owned(), "far:other".to_owned()]);
@@ -479,6 +511,7 @@ fn listener() -> impl Strategy<Value = TriggerDef> {
             settle: Span::from_millis(1500),
             existing
         }),
+        message().prop_map(EventSource::Message),
     ];
     (
         source,
@@ -551,7 +584,9 @@ fn task() -> impl Strategy<Value = TaskDef> {
             }
             // The order of a file is by source.
             triggers.sort_by_key(|t| {
-                ["run", "silence", "webhook", "file"].iter().position(|w| *w == t.source.word())
+                ["run", "silence", "webhook", "file", "redis", "nats", "mqtt", "postgres"]
+                    .iter()
+                    .position(|w| *w == t.source.word())
             });
             let edges = if edges.len() < steps.len() { vec![] } else { edges };
             TaskDef {
@@ -600,7 +635,7 @@ proptest! {
         let presets = tasks.iter().take(1).map(|t| PresetDef {
             id: "p".parse().unwrap(), task: t.id.clone(), description: "of it".into(), inputs: Map::new(), policy: t.policy.clone(), activation: t.activation.clone(),
         }).collect();
-        let timetable = Timetable { namespace: "demo".parse().unwrap(), ephemeral, origin: String::new(), calendars: calendars(), tasks, presets };
+        let timetable = Timetable { namespace: "demo".parse().unwrap(), ephemeral, origin: String::new(), calendars: calendars(), tasks, presets, sinks: Vec::new() };
         let written = export_yaml(&timetable);
         // Settings are the executors' own: none are known here.
         let read = load_text(written.as_bytes(), "-", Format::Yaml, &LoadOptions::default());

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use ostler_api::SinkState;
 use ostler_model::definition::{PresetDef, Timetable};
 
 use super::Global;
@@ -38,6 +39,8 @@ impl Export {
             .filter(|p| self.missing || !p.missing)
             .filter_map(|p| serde_json::from_value(p.definition).ok())
             .collect();
+        let sinks = everything.collect(|page| api.sinks(Some(&namespace), page))?;
+        let sinks = sinks.items.into_iter().filter(|s| self.missing || s.state != SinkState::Missing);
         let timetable = Timetable {
             namespace: namespace
                 .parse()
@@ -47,6 +50,7 @@ impl Export {
             calendars: tasks.iter().flat_map(|t| t.definition.calendars.clone()).collect(),
             tasks: tasks.into_iter().map(|t| t.definition).collect(),
             presets,
+            sinks: sinks.map(|s| s.definition).collect(),
         };
         let text = if global.output.is_machine() {
             global.output.text(&timetable)

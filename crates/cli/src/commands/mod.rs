@@ -21,6 +21,7 @@ mod run;
 mod runs;
 mod schedules;
 mod serve;
+mod sinks;
 mod tasks;
 mod tokens;
 mod triggers;
@@ -128,6 +129,9 @@ pub enum Command {
     /// List, fire, pause and resume triggers
     #[command(subcommand)]
     Triggers(triggers::Triggers),
+    /// List, pause, resume and reset sinks, which carry events out
+    #[command(subcommand)]
+    Sinks(sinks::Sinks),
     /// Send a run a signal
     Signal(answers::Signal),
     /// Approve what a run waits for
@@ -183,6 +187,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Command::Presets(command) => command.run(global),
         Command::Schedules(command) => command.run(global),
         Command::Triggers(command) => command.run(global),
+        Command::Sinks(command) => command.run(global),
         Command::Signal(command) => command.run(global),
         Command::Approve(command) => command.run(global, true),
         Command::Reject(command) => command.run(global, false),

@@ -18,9 +18,11 @@ use ostler_clock::SystemClock;
 use ostler_embedded::{Embedded, Local, NodeOptions, Place, Role};
 use ostler_engine::{Notice, Shutdown};
 use ostler_execution::CancelReason;
+use ostler_listening::Listening;
 use ostler_model::{Name, Span};
 use ostler_server::Limits;
 use ostler_service::QueueLimit;
+use ostler_sinks::Sinks;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::{file_triggers::FileTriggers, live_files::LiveSource};
@@ -162,6 +164,8 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
         let watched = listen::Watched::new()?;
         let onlooker = watched.clone();
         let secrets = context::secrets()?;
+        let sinks = Sinks::new(&embedded, Arc::new(SystemClock), secrets.clone());
+        let carriers = sinks.clone();
         let mut running = embedded.start_node(NodeOptions {
             role: Role::Owner,
             slots: *slots,
@@ -171,6 +175,9 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             executors: context::executors(files.before, false)?,
             observer: Arc::new(move |notice| {
                 onlooker.notice(notice);
+                if matches!(notice, Notice::Committed { .. }) {
+                    carriers.touch();
+                }
                 #[cfg(feature = "otel")]
                 if let Some(tracer) = &tracer {
                     tracer.notice(notice);
@@ -179,6 +186,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             }),
             lines: None,
             secrets: secrets.clone(),
+            duties: vec![sinks, Arc::new(Listening::new(embedded.service(), secrets.clone()))],
         })?;
         let mut signals = signals();
         #[cfg(feature = "otel")]

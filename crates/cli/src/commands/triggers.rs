@@ -11,7 +11,7 @@ use crate::{context, error::CliError, output};
 /// List, fire, pause and resume triggers
 #[derive(Subcommand)]
 pub enum Triggers {
-    /// List triggers: what they listen to, how often they fired, ignored, or had heard it before
+    /// List triggers: what they listen to, how often they fired, ignored, or had heard it before, and what is wrong
     List(List),
     /// Hand a trigger an event
     Fire(Fire),
@@ -100,10 +100,12 @@ impl List {
                 .items
                 .iter()
                 .map(|t| {
-                    let state = match (&t.ended, t.paused) {
-                        (Some(reason), _) => format!("ended: {reason}"),
-                        (None, true) => "paused".to_owned(),
-                        (None, false) => "active".to_owned(),
+                    let trouble = t.listening.as_ref().and_then(|l| l.trouble.as_ref());
+                    let state = match (&t.ended, t.paused, trouble) {
+                        (Some(reason), ..) => format!("ended: {reason}"),
+                        (None, true, _) => "paused".to_owned(),
+                        (None, false, Some(trouble)) => format!("does not hear: {trouble}"),
+                        (None, false, None) => "active".to_owned(),
                     };
                     vec![
                         Cell::new(format!("{}:{}/{}", t.namespace, t.task, t.trigger)),

@@ -161,7 +161,7 @@ impl Tick<'_> {
                     "inputs": of_run.inputs, "outputs": of_run.output, "error": of_run.error, "depth": depth,
                 });
                 // The commit that ends a run is made once, and so is its letter: it needs no delivery id.
-                self.take(Incoming { name: "run".into(), delivery: None, body });
+                self.take(Incoming { name: "run".into(), delivery: None, body, fault: None });
             }
             EventSource::Silence { states, .. } if states.contains(&state) => {
                 self.fields.deadline = None;
@@ -193,7 +193,7 @@ impl Tick<'_> {
             self.fields.deadline = None;
             let since = self.fields.last_heard.map(|at| timestamp(at).to_string());
             let body = json!({ "task": task, "after": limit.to_string(), "last": since });
-            self.take(Incoming { name: "silence".into(), delivery: None, body });
+            self.take(Incoming { name: "silence".into(), delivery: None, body, fault: None });
         }
     }
 
@@ -214,7 +214,7 @@ impl Tick<'_> {
         self.fields.files = Some(files);
         for (path, mark) in fresh.into_iter().filter(|_| count_all) {
             let body = json!({ "path": path, "size": mark.size, "modified": mark.modified });
-            self.take(Incoming { name: "file".into(), delivery: None, body });
+            self.take(Incoming { name: "file".into(), delivery: None, body, fault: None });
         }
     }
 
@@ -242,6 +242,9 @@ impl Tick<'_> {
         }
         if !self.def.enabled {
             return self.ignore("the trigger is disabled".into());
+        }
+        if let Some(fault) = incoming.fault {
+            return self.ignore(fault);
         }
         let names = names(&incoming);
         if let Some(source) = &self.def.condition {

@@ -133,7 +133,7 @@ fn text(value: &Value) -> String {
 
 /// What every client is made from.
 pub(crate) fn client_builder() -> ClientBuilder {
-    crate::tls::install_provider();
+    ostler_brokers::tls::install_provider();
     Client::builder()
         .user_agent(concat!("ostler/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(30))

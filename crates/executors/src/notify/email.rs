@@ -149,7 +149,7 @@ impl Letter {
 
     /// One transaction; the connection is left for a goodbye. Whom the server refuses gets nothing, the others do.
     async fn hand_in(&self) -> Result<Handed, Error> {
-        crate::tls::install_provider();
+        ostler_brokers::tls::install_provider();
         let Server { security, host, port, login, .. } = &self.server;
         let hello = hello();
         let tls = |wanted| (*security == wanted).then(|| TlsParameters::new(host.clone())).transpose();

@@ -164,7 +164,7 @@ impl Notify {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
-        let made = webhook::client()?;
+        let made = crate::webhook::client(PATIENCE)?;
         Ok(self.client.get_or_init(|| made).clone())
     }
 }

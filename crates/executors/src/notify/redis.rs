@@ -1,14 +1,17 @@
-//! A notification by Redis: published to a channel, or added to a stream (RESP, <https://redis.io/docs/latest/develop/reference/protocol-spec/>).
+//! A notification by Redis: published to a channel, or added to a stream.
 
 use jiff::Timestamp;
+use ostler_brokers::{
+    BrokerError,
+    redis::{self, Server},
+};
 use ostler_model::TypedError;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     Delivery, Notice,
-    broker::{Body, Link, Place, line},
+    broker::{self, Body},
     wrong,
 };
 use crate::call::Call;
@@ -43,9 +46,8 @@ pub(super) fn schema() -> Value {
 
 /// A command that is ready to be given.
 pub(super) struct Post {
-    place: Place,
-    database: Option<String>,
-    command: Vec<String>,
+    server: Server,
+    command: Vec<Vec<u8>>,
     /// What the answer is called in the output.
     answer: &'static str,
 }
@@ -59,11 +61,7 @@ impl Post {
     ) -> Result<Self, TypedError> {
         let settings: Settings =
             serde_json::from_value(settings).map_err(|e| wrong(format!("`redis`: {e}")))?;
-        let place = Place::parse("redis", &settings.url, [("redis", 6379), ("rediss", 6379)])?;
-        let database = Some(place.address.path.clone()).filter(|path| !path.is_empty());
-        if database.as_ref().is_some_and(|number| number.parse::<u32>().is_err()) {
-            return Err(wrong("`redis.url`: what follows the host is the number of a database, as in /0"));
-        }
+        let server = Server::parse(&settings.url).map_err(|e| broker::wrong_url("redis", &e))?;
         let body = settings.body.text(notice, call, now);
         let (words, answer): (Vec<String>, _) = match (settings.channel, settings.stream) {
             (Some(channel), None) => (vec!["PUBLISH".into(), channel, body], "receivers"),
@@ -77,59 +75,18 @@ impl Post {
             }
             _ => return Err(wrong("`redis` needs either a `channel` or a `stream`")),
         };
-        Ok(Self { place, database, command: words, answer })
+        Ok(Self { server, command: redis::words(words.iter().map(String::as_str)), answer })
     }
 
     pub(super) async fn send(self, call: &Call) -> Delivery {
-        let name = self.place.name();
-        match self.give().await {
-            Ok(answer) => {
-                call.remark(&format!("redis: {name} took it"));
-                Delivery::made(json!({ self.answer: answer }))
-            }
-            Err(why) => Delivery::failed(format!("{name}: {why}")),
-        }
+        broker::told("redis", &self.server.name(), self.give().await, call)
     }
 
-    async fn give(&self) -> Result<Value, String> {
-        let mut link = self.place.connect().await?;
-        if self.place.secured {
-            link = self.place.secure(link).await?;
-        }
-        let address = &self.place.address;
-        if let Some(password) = &address.password {
-            let login = [address.user.as_deref(), Some(password)];
-            ask(&mut link, std::iter::once("AUTH").chain(login.into_iter().flatten())).await?;
-        }
-        if let Some(number) = &self.database {
-            ask(&mut link, ["SELECT", number]).await?;
-        }
-        ask(&mut link, self.command.iter().map(String::as_str)).await
-    }
-}
-
-/// Gives one command and reads its answer.
-async fn ask<'a>(link: &mut Link, words: impl IntoIterator<Item = &'a str>) -> Result<Value, String> {
-    let words: Vec<&str> = words.into_iter().collect();
-    let mut text = format!("*{}\r\n", words.len());
-    for word in words {
-        text += &format!("${}\r\n{word}\r\n", word.len());
-    }
-    link.write_all(text.as_bytes()).await.map_err(|e| e.to_string())?;
-    link.flush().await.map_err(|e| e.to_string())?;
-    let head = line(link).await?;
-    let rest = head.get(1..).unwrap_or_default();
-    match head.as_bytes().first() {
-        Some(b'+') => Ok(rest.into()),
-        Some(b':') => Ok(rest.parse::<i64>().map_or_else(|_| rest.into(), Value::from)),
-        Some(b'-') => Err(rest.to_owned()),
-        Some(b'$') => {
-            let length: usize = rest.parse().map_err(|_| "its answer makes no sense")?;
-            let mut bytes = Vec::new();
-            link.take(length as u64 + 2).read_to_end(&mut bytes).await.map_err(|e| e.to_string())?;
-            bytes.truncate(length);
-            Ok(String::from_utf8_lossy(&bytes).into_owned().into())
-        }
-        _ => Err("its answer makes no sense".into()),
+    async fn give(&self) -> Result<Value, BrokerError> {
+        let answer = match self.server.connect().await?.ask(&self.command).await? {
+            redis::Value::Integer(number) => json!(number),
+            answer => json!(answer.text()),
+        };
+        Ok(json!({ self.answer: answer }))
     }
 }

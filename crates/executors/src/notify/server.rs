@@ -6,7 +6,7 @@
 //! | `smtp+starttls://` | TLS after a greeting; without it nothing is sent | 587 |
 //! | `smtp://` | no TLS: for a mail server on this machine | 25 |
 
-use crate::address::Address;
+use ostler_brokers::Address;
 
 /// Where mail is handed in.
 #[derive(Debug, PartialEq)]

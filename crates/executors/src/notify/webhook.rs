@@ -5,20 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use ostler_clock::Clock;
 use ostler_model::TypedError;
-use reqwest::{
-    Client, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
-    redirect,
-};
-use ring::hmac;
+use reqwest::{Client, Url, header::HeaderMap};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Delivery, Notice, PATIENCE, wrong};
-use crate::{call::Call, http};
-
-/// How much of a refusal is kept.
-const DETAIL: usize = 4096;
+use super::{Delivery, Notice, wrong};
+use crate::{call::Call, webhook};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,12 +46,6 @@ pub(super) fn schema() -> Value {
     })
 }
 
-/// Redirects are not followed: what is signed for one receiver is for no other, and a POST would become a GET.
-pub(super) fn client() -> Result<Client, TypedError> {
-    let client = http::client_builder().timeout(PATIENCE).redirect(redirect::Policy::none());
-    client.build().map_err(|e| wrong(format!("no HTTP client: {e}")))
-}
-
 /// A request that is ready to be sent.
 pub(super) struct Post {
     url: Url,
@@ -80,12 +66,7 @@ impl Post {
             }
             other => serde_json::from_value(other).map_err(|e| wrong(format!("`webhook`: {e}")))?,
         };
-        // The address is not told: that of a webhook is often all that is needed to use it.
-        let url: Url =
-            settings.url.parse().map_err(|e| wrong(format!("`webhook.url` is not an address: {e}")))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong(format!("`webhook.url`: `{}` is neither http nor https", url.scheme())));
-        }
+        let url = webhook::address(&settings.url).map_err(|e| wrong(format!("`webhook.url` {e}")))?;
         let request = &call.request;
         let body = match settings.form {
             Form::Json => super::envelope(notice, request, now),
@@ -97,7 +78,7 @@ impl Post {
             ("idempotency-key", request.idempotency_key.clone()),
         ];
         own.extend(request.traceparent.clone().map(|trace| ("traceparent", trace)));
-        own.extend(settings.secret.map(|secret| ("x-ostler-signature", signature(&secret, &body))));
+        own.extend(settings.secret.map(|secret| ("x-ostler-signature", webhook::signature(&secret, &body))));
         let mut headers = HeaderMap::new();
         for (name, value) in own {
             put(&mut headers, name, &value)?;
@@ -110,42 +91,25 @@ impl Post {
 
     pub(super) async fn send(self, client: &Client, clock: &dyn Clock, call: &Call) -> Delivery {
         let place = self.url.origin().ascii_serialization();
-        let sent = client.post(self.url).headers(self.headers).body(self.body).send().await;
-        let answer = match sent {
-            Ok(answer) => answer,
-            Err(error) => return Delivery::failed(format!("{place}: {}", http::cause(&error).1)),
+        let sent = webhook::post(client, clock, self.url, self.headers, self.body).await;
+        let status = match &sent {
+            Ok(status) => Some(*status),
+            Err(refused) => refused.status,
         };
-        let status = answer.status();
-        call.remark(&format!("webhook: {place} -> {status}"));
-        let output = json!({ "status": status.as_u16() });
-        if status.is_success() {
-            return Delivery::made(output);
-        }
-        let mut fault = TypedError::new("notify", format!("{place} answered {status}"));
-        fault.retry_after = http::retry_after(answer.headers(), clock);
-        let body = http::read(answer, DETAIL).await.unwrap_or_default();
-        fault.detail = Some(String::from_utf8_lossy(&body).into_owned()).filter(|d| !d.is_empty());
+        let output = status.map_or(Value::Null, |status| {
+            call.remark(&format!("webhook: {place} -> {status}"));
+            json!({ "status": status.as_u16() })
+        });
+        let Err(refused) = sent else { return Delivery::made(output) };
+        let mut fault = TypedError::new("notify", refused.message);
+        fault.retry_after = refused.retry_after;
+        fault.detail = refused.detail;
         Delivery { output, fault: Some(fault) }
     }
 }
 
 fn put(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), TypedError> {
-    let key = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| wrong(format!("`webhook.headers`: `{name}` is not the name of a header")))?;
-    let value = HeaderValue::from_str(value).map_err(|_| {
-        wrong(format!(
-            "`webhook.headers`: the value of `{name}` holds a line break or another control character"
-        ))
-    })?;
-    headers.insert(key, value);
-    Ok(())
-}
-
-fn signature(secret: &str, body: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-    let tag = hmac::sign(&key, body.as_bytes());
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256={hex}")
+    webhook::put(headers, name, value).map_err(|e| wrong(format!("`webhook.headers`: {e}")))
 }
 
 /// Slack reads `<…>` as links and mentions and `&` as the beginning of an entity
@@ -159,13 +123,6 @@ fn slack(notice: &Notice) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The example of GitHub's documentation ("Validating webhook deliveries"); `/hooks` of Ostler checks it alike.
-    #[test]
-    fn the_signature_is_the_common_one() {
-        let good = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
-        assert_eq!(signature("It's a Secret to Everybody", "Hello, World!"), good);
-    }
 
     #[test]
     fn what_slack_would_read_as_its_own_is_escaped() {

@@ -17,12 +17,13 @@ use mysql_async::{
     consts::StatusFlags,
     prelude::{Protocol, Queryable},
 };
+use ostler_brokers::Address;
 
 use super::{
     Answer, CONNECT, Failure, INTERRUPT_EVERY, STOP, Script,
     text::{self, Dialect, Statement},
 };
-use crate::{address::Address, call::Call};
+use crate::call::Call;
 
 /// Carries a script out.
 pub(super) async fn run(

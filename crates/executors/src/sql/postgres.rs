@@ -9,37 +9,38 @@ mod values;
 use std::{path::Path, pin::pin, time::Duration};
 
 use futures::{FutureExt, StreamExt, TryStreamExt, future::poll_fn};
+use ostler_brokers::postgres::{Secured, Server, Tls};
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection, Error, Socket, error::ErrorPosition};
 
-use self::{
-    connect::{Secured, Tls},
-    values::{Cell, Param},
-};
+use self::values::{Cell, Param};
 use super::{
     Answer, CONNECT, Failure, INTERRUPT_EVERY, STOP, Script,
     text::{self, Dialect, Statement},
 };
-use crate::{address::Address, call::Call};
+use crate::call::Call;
 
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Carries a script out.
 pub(super) async fn run(
-    address: Address,
+    url: &str,
     folder: &Path,
     script: &Script,
     call: &Call,
 ) -> Result<Option<Answer>, Failure> {
-    let (config, tls, place) = connect::configuration(&address, folder, call)?;
-    let connecting = tokio::time::timeout(CONNECT, config.connect(tls.clone()));
+    let name = format!("ostler {}:{}", call.request.namespace, call.request.task);
+    let server = Server::parse(url, folder, &name);
+    let server = server.map_err(|e| Failure::new("settings", format!("`url` {e}")))?;
+    let place = server.name();
+    let connecting = tokio::time::timeout(CONNECT, server.open());
     let (client, connection) = match call.unless_cancelled(connecting).await {
         Err(_) => return Ok(None),
         Ok(Err(_)) => {
             let text = format!("{place}: it does not let us in for {} s", CONNECT.as_secs());
             return Err(Failure::new("connect", text));
         }
-        Ok(Ok(done)) => done.map_err(|e| connect::refused(&e, &place))?,
+        Ok(Ok(done)) => done.map_err(|e| connect::refused(&e, place))?,
     };
     let token = client.cancel_token();
     let mut driver = pin!(drive(connection, call).fuse());
@@ -49,6 +50,7 @@ pub(super) async fn run(
             biased;
             done = beside(&mut driver, &mut work) => Some(done),
             _ = call.cancel.fired() => {
+                let tls = server.tls();
                 let stopping = stop(&token, &tls, beside(&mut driver, &mut work));
                 if tokio::time::timeout(STOP, stopping).await.is_err() {
                     call.remark(&format!("{place}: it did not say that it has stopped"));

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Policy, ScheduleDef, StepDef, TriggerDef};
+use super::{Policy, ScheduleDef, SinkDef, StepDef, TriggerDef};
 use crate::{Name, RunState, trigger::CalendarDef};
 
 /// All definitions of one file (or folder), lowered and checked.
@@ -27,6 +27,9 @@ pub struct Timetable {
     /// Presets in the order of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presets: Vec<PresetDef>,
+    /// What carries events out, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sinks: Vec<SinkDef>,
 }
 
 /// A task: named, versioned definition of work.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::MessageSource;
 use crate::{Name, RunState, Span};
 
 /// A trigger of a task: what it listens to, which events count, and what the run is given.
@@ -71,6 +72,8 @@ pub enum EventSource {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         existing: bool,
     },
+    /// A message of a broker.
+    Message(MessageSource),
 }
 
 impl EventSource {
@@ -82,6 +85,7 @@ impl EventSource {
             Self::Silence { .. } => "silence",
             Self::Webhook { .. } => "webhook",
             Self::File { .. } => "file",
+            Self::Message(source) => source.word(),
         }
     }
 
@@ -92,7 +96,7 @@ impl EventSource {
             Self::Run { task, .. } | Self::Silence { task, .. } => {
                 Some(task.split_once(':').unwrap_or((home, task)))
             }
-            Self::Webhook { .. } | Self::File { .. } => None,
+            Self::Webhook { .. } | Self::File { .. } | Self::Message(_) => None,
         }
     }
 
@@ -110,6 +114,7 @@ impl EventSource {
             Self::Webhook { secret: Some(secret) } => format!("at each request signed with secret {secret}"),
             Self::Webhook { secret: None } => "at each request, signed or not".to_owned(),
             Self::File { path, .. } => format!("when a file {path} is new or has changed"),
+            Self::Message(source) => source.describe(),
         }
     }
 }

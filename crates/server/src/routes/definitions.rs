@@ -8,7 +8,7 @@ use axum::{
 };
 use ostler_api::{
     Api, ApiError, DefinitionsAt, DefinitionsBy, Diff, ErrorDetail, ErrorKind, ListPage, PageRequest,
-    PresetView, PushReport, TaskView, wire::PushParams,
+    PresetView, PushReport, SinkState, SinkView, TaskView, wire::PushParams,
 };
 use ostler_model::definition::{PresetDef, Timetable};
 use ostler_timetable::{Diagnostics, Format};
@@ -220,6 +220,11 @@ fn export(call: &Call<OneNamespace, Nothing, ()>) -> Result<String, ApiError> {
             .into_iter()
             .filter(|p| !p.missing)
             .filter_map(|p| serde_json::from_value::<PresetDef>(p.definition).ok())
+            .collect(),
+        sinks: all(|page| call.api.sinks(Some(&namespace), page))?
+            .into_iter()
+            .filter(|s: &SinkView| s.state != SinkState::Missing)
+            .map(|s| s.definition)
             .collect(),
     };
     Ok(ostler_timetable::export_yaml(&timetable))

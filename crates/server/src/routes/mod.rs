@@ -4,6 +4,7 @@ mod definitions;
 mod events;
 mod runs;
 mod schedules;
+mod sinks;
 mod system;
 mod tasks;
 mod tokens;
@@ -24,6 +25,7 @@ pub(crate) fn all() -> Routes {
     let routes = tasks::add(routes);
     let routes = schedules::add(routes);
     let routes = triggers::add(routes);
+    let routes = sinks::add(routes);
     let routes = runs::add(routes);
     let routes = events::add(routes);
     let routes = tokens::add(routes);

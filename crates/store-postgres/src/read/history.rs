@@ -1,7 +1,7 @@
 //! Events: the outbox of all nodes in one order, and the history of one machine along its chain.
 
-use ostler_model::MachineId;
-use ostler_store::{EventPage, EventRow};
+use ostler_model::{Kind, MachineId};
+use ostler_store::{EventPage, EventRow, Subject};
 use tokio_postgres::Row;
 
 use super::View;
@@ -30,6 +30,9 @@ const OLDEST: &str = "WITH now AS MATERIALIZED (SELECT pg_current_snapshot() AS 
 
 pub(crate) const AFTER: &str = "SELECT seq, at, machine, step, kind, body FROM event
   WHERE seq>$1 AND seq<$2 ORDER BY seq LIMIT $3";
+pub(crate) const SUBJECTS: &str = "SELECT m.id, m.kind, n.name, coalesce(t.name, ''), m.parent, m.child_key
+  FROM machine m JOIN namespace n ON n.id=m.ns LEFT JOIN task t ON t.id=m.task WHERE m.id=ANY($1)";
+const BEHIND: &str = "SELECT count(*) FROM (SELECT 1 FROM event WHERE seq>$1 ORDER BY seq LIMIT $2) e";
 const FIRST: &str = "SELECT value FROM meta WHERE key='first_event'";
 const HISTORY: &str = "WITH RECURSIVE chain AS (
     SELECT e.*, 1 AS place FROM machine m JOIN event e ON e.seq=m.last_event WHERE m.id=$1
@@ -66,6 +69,25 @@ pub(crate) fn events(link: &mut Link, base: i64, after: i64, limit: u32) -> Done
 }
 
 impl View<'_> {
+    pub(super) fn events_after(&mut self, after: i64, most: u32) -> Done<u64> {
+        let count = self.one(BEHIND, values![after, i64::from(most)], |r| r.int(0))?;
+        Ok(count.unwrap_or(0) as u64)
+    }
+
+    pub(super) fn subjects(&mut self, machines: &[MachineId]) -> Done<Vec<Subject>> {
+        let ids: Vec<i64> = machines.iter().map(|id| id.0).collect();
+        self.many(SUBJECTS, values![ids], |r| {
+            Ok(Subject {
+                id: MachineId(r.int(0)?),
+                kind: Kind(u8::try_from(r.int(1)?).unwrap_or_default()),
+                namespace: r.text(2)?,
+                task: r.text(3)?,
+                parent: r.int_or(4)?.map(MachineId),
+                child_key: r.text_or(5)?,
+            })
+        })
+    }
+
     pub(super) fn history(&mut self, machine: MachineId, limit: u32) -> Done<Vec<EventRow>> {
         if limit == 0 {
             return Ok(Vec::new());

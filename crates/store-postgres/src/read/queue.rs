@@ -1,7 +1,9 @@
 //! The queue: lanes, limits, nodes, letters that wait, numbers.
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{Claimed, LaneRow, Letter, LimitRow, NodeId, NodeRow, Receipt, StoreStats, labels_of};
+use ostler_store::{
+    Claimed, LaneRow, Letter, LimitRow, Mailbox, NodeId, NodeRow, Receipt, StoreStats, labels_of,
+};
 use tokio_postgres::Row;
 
 use super::View;
@@ -15,6 +17,8 @@ use crate::{
 
 pub(crate) const WITH_MAIL: &str = "SELECT t.machine, l.body FROM tick t JOIN mail l ON l.machine=t.machine
   WHERE t.phase=2 AND t.node=$1 AND t.woken>0 ORDER BY l.machine, l.seq";
+const MAILBOX: &str =
+    "SELECT (SELECT count(*) FROM mail WHERE machine=$1), held<>0 FROM tick WHERE machine=$1";
 const CLAIMS: &str = "SELECT machine, fence FROM tick WHERE phase=2 AND node=$1";
 /// What a claim has read, and what it knew of the lane. Whoever holds no permit of a limit of its lane was claimed to be
 /// refused.
@@ -55,6 +59,13 @@ impl View<'_> {
 
     pub(super) fn claims(&mut self, node: NodeId) -> Done<Vec<(MachineId, u64)>> {
         self.many(CLAIMS, values![node.0], |r| Ok((MachineId(r.int(0)?), r.int(1)? as u64)))
+    }
+
+    pub(super) fn mailbox(&mut self, machine: MachineId) -> Done<Option<Mailbox>> {
+        let letters = |n: i64| u64::try_from(n).unwrap_or_default();
+        self.one(MAILBOX, values![machine.0], |r| {
+            Ok(Mailbox { unread: letters(r.int(0)?), held: r.flag(1)? })
+        })
     }
 
     pub(super) fn claimed(&mut self, node: NodeId, machine: MachineId) -> Done<Option<Claimed>> {

@@ -12,12 +12,13 @@ use std::{
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
-    Claimed, Cursor, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, NamespaceRow, NodeId,
-    NodeRow, Page, PresetRow, Queries, RunFilter, StoreError, StoreStats, TaskRow, TokenRow,
+    Claimed, Cursor, DutyRow, EventPage, EventRow, LaneRow, Letter, LimitRow, MachineRow, Mailbox,
+    NamespaceRow, NodeId, NodeRow, Page, PresetRow, Queries, RunFilter, SinkRow, StoreError, StoreStats,
+    Subject, TaskRow, TokenRow,
 };
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use crate::{ReadFrom, error::told, tokens};
+use crate::{ReadFrom, duties, error::told, sinks, tokens};
 
 /// A reading side. A connection is opened when it is first asked: a short-lived process makes several reading sides and
 /// asks one or two, and each connection reads the whole schema.
@@ -126,6 +127,10 @@ impl Queries for Reader {
         self.at_once(|view| view.claimed(node, machine))
     }
 
+    fn mailbox(&self, machine: MachineId) -> Result<Option<Mailbox>, StoreError> {
+        self.at_once(|view| view.mailbox(machine))
+    }
+
     fn events(&self, after: i64, limit: u32) -> Result<EventPage, StoreError> {
         self.at_once(|view| view.events(after, limit))
     }
@@ -182,6 +187,28 @@ impl Queries for Reader {
 
     fn node(&self, node: NodeId) -> Result<Option<NodeRow>, StoreError> {
         self.at_once(|view| view.node(node))
+    }
+
+    fn sinks(&self) -> Result<Vec<SinkRow>, StoreError> {
+        let sql = format!("{} ORDER BY n.name, s.name", sinks::SINK);
+        self.at_once(|view| view.many(&sql, [], sinks::sink_row))
+    }
+
+    fn sink(&self, namespace: &str, name: &str) -> Result<Option<SinkRow>, StoreError> {
+        let sql = format!("{} WHERE n.name=?1 AND s.name=?2", sinks::SINK);
+        self.at_once(|view| view.one(&sql, [namespace, name], sinks::sink_row))
+    }
+
+    fn events_after(&self, after: i64, most: u32) -> Result<u64, StoreError> {
+        self.at_once(|view| view.events_after(after, most))
+    }
+
+    fn subjects(&self, machines: &[MachineId]) -> Result<Vec<Subject>, StoreError> {
+        self.at_once(|view| view.subjects(machines))
+    }
+
+    fn duties(&self) -> Result<Vec<DutyRow>, StoreError> {
+        self.at_once(|view| view.many(duties::ALL, [], duties::duty_row))
     }
 
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {

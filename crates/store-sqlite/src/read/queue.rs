@@ -2,7 +2,7 @@
 
 use ostler_model::MachineId;
 use ostler_store::{
-    Claimed, LaneRow, Letter, LimitRow, Micros, NodeId, NodeRow, StoreError, StoreStats, labels_of,
+    Claimed, LaneRow, Letter, LimitRow, Mailbox, Micros, NodeId, NodeRow, StoreError, StoreStats, labels_of,
 };
 use rusqlite::Row;
 
@@ -10,6 +10,8 @@ use super::View;
 use crate::{claim::claimed, error::told, letters};
 
 const WITH_MAIL: &str = "SELECT machine FROM tick WHERE phase=2 AND node=?1 AND woken>0";
+const MAILBOX: &str =
+    "SELECT (SELECT count(*) FROM mail WHERE machine=?1), held<>0 FROM tick WHERE machine=?1";
 const CLAIMS: &str = "SELECT machine, fence FROM tick WHERE phase=2 AND node=?1";
 /// The columns of a claim, as it reads them, and what it knew of the lane. Whoever holds no permit of a limit of its lane
 /// was claimed to be refused.
@@ -42,6 +44,7 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     (WITH_MAIL, "SEARCH tick USING INDEX tick_claimed (node=?)"),
     (OLDEST_READY, "SEARCH p USING INDEX tick_ready (lane=? AND priority>?)"),
     (OLDEST_READY, "SEARCH n USING INDEX tick_ready (lane>?)"),
+    (MAILBOX, "SEARCH mail USING COVERING INDEX mail_machine (machine=?)"),
     (CLAIMS, "SEARCH tick USING INDEX tick_claimed (node=?)"),
     (CLAIMED, "SEARCH t USING INTEGER PRIMARY KEY (rowid=?)"),
     (HOLDERS, "SEARCH permit USING PRIMARY KEY (limit=?)"),
@@ -62,6 +65,11 @@ impl View<'_> {
 
     pub(super) fn claims(&self, node: NodeId) -> Result<Vec<(MachineId, u64)>, StoreError> {
         self.many(CLAIMS, [node.0], |r| Ok((MachineId(r.get(0)?), r.get::<_, i64>(1)? as u64)))
+    }
+
+    pub(super) fn mailbox(&self, machine: MachineId) -> Result<Option<Mailbox>, StoreError> {
+        let letters = |n: i64| u64::try_from(n).unwrap_or_default();
+        self.one(MAILBOX, [machine.0], |r| Ok(Mailbox { unread: letters(r.get(0)?), held: r.get(1)? }))
     }
 
     pub(super) fn claimed(&self, node: NodeId, machine: MachineId) -> Result<Option<Claimed>, StoreError> {

@@ -17,6 +17,7 @@ pub(super) fn task(name: &str, digest: &str, schedules: &[(&str, &str)]) -> Push
                     kind: ostler_model::Kind::SCHEDULE.0,
                     digest: (*digest).into(),
                     listens: None,
+                    has_duty: false,
                 })
                 .collect(),
         ),
@@ -32,6 +33,7 @@ pub(super) fn push(tasks: Vec<PushTask>) -> Push {
         complete: true,
         tasks,
         presets: Default::default(),
+        sinks: Default::default(),
     }
 }
 

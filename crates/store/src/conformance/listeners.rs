@@ -12,6 +12,7 @@ fn listening(name: &str, trigger: &str, to: &str) -> PushTask {
         kind: ostler_model::Kind::TRIGGER.0,
         digest: to.into(),
         listens: Some(("default".into(), to.into())),
+        has_duty: false,
     };
     PushTask { starters: Some(vec![starter]), ..task(name, "1", &[]) }
 }
@@ -48,6 +49,70 @@ impl Kit {
         self.stay(&row, crate::NEVER);
         runs
     }
+}
+
+/// Of a held trigger, and of its duty.
+pub fn a_trigger_that_is_held_back_hears_nothing_of_what_a_duty_brings(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let with_duty = |digest: &str, has_duty| {
+        let mut task = listening("b", "redis1", digest);
+        let starters = task.starters.iter_mut().flatten();
+        starters.for_each(|s| (s.listens, s.has_duty) = (None, has_duty));
+        push(vec![task])
+    };
+    kit.push(with_duty("1", true));
+    let machine = kit.trigger().id;
+    let name = crate::trigger_duty(machine);
+    assert_eq!(crate::duty_trigger(&name), Some(machine));
+    let duties = |kit: &Kit| kit.queries().duties().unwrap();
+    assert_eq!(
+        duties(&kit).iter().map(|d| (d.duty.clone(), d.node)).collect::<Vec<_>>(),
+        [(name.clone(), None)]
+    );
+    let taken = match kit.ask(Command::TakeDuties { node: kit.node, duties: vec![name.clone()] }) {
+        Ok(Reply::Taken(mut taken)) => taken.remove(0),
+        other => panic!("{other:?}"),
+    };
+    // It reads that it was made.
+    assert_eq!(kit.told(), []);
+    let bring = |kit: &mut Kit, cursor: &str| {
+        let letter = signal("event");
+        let progress = crate::Progress {
+            duty: name.clone(),
+            node: kit.node,
+            fence: taken.fence,
+            cursor: Some(cursor.into()),
+            note: None,
+            send: vec![(machine, letter.clone()), (machine, letter)],
+        };
+        match kit.ask(Command::Progress(Box::new(progress))) {
+            Ok(Reply::Progressed(progressed)) => progressed,
+            other => panic!("{other:?}"),
+        }
+    };
+    let kept = |hears| crate::Progressed::Kept { sent: vec![hears; 2] };
+    assert_eq!(bring(&mut kit, "1"), kept(true));
+    let mailbox = |kit: &Kit| kit.queries().mailbox(machine).unwrap();
+    assert_eq!(mailbox(&kit), Some(crate::Mailbox { unread: 2, held: false }));
+    assert_eq!(kit.queries().mailbox(MachineId(5)).unwrap(), None);
+    let hold = |on| Command::Hold { what: Hold::Machine(machine), on };
+    kit.ask(hold(true)).unwrap();
+    assert_eq!(bring(&mut kit, "2"), kept(false));
+    assert_eq!(mailbox(&kit), Some(crate::Mailbox { unread: 2, held: true }));
+    assert_eq!(duties(&kit)[0].cursor.as_deref(), Some("2"), "its place moves on all the same");
+    kit.ask(hold(false)).unwrap();
+    assert_eq!(bring(&mut kit, "3"), kept(true));
+    // Other words take it from whoever has it, and leave its place; without a duty it is forgotten.
+    kit.push(with_duty("2", true));
+    assert_eq!(bring(&mut kit, "4"), crate::Progressed::Lost);
+    assert_eq!((duties(&kit)[0].cursor.as_deref(), duties(&kit)[0].node), (Some("3"), None));
+    kit.push(with_duty("3", false));
+    assert_eq!(duties(&kit), []);
+    kit.push(with_duty("4", true));
+    assert_eq!(duties(&kit)[0].cursor.as_deref(), Some(""));
+    kit.push(push(Vec::new()));
+    kit.push(push(vec![task("b", "1", &[])]));
+    assert_eq!(duties(&kit), []);
 }
 
 pub fn who_listens_is_told_of_each_end_with_its_commit(make: Make<'_>) {

@@ -11,6 +11,7 @@
 )]
 
 mod claims;
+mod duties;
 mod events;
 mod holds;
 mod letters;
@@ -20,11 +21,13 @@ mod model;
 mod nodes;
 mod pushes;
 mod retention;
+mod sinks;
 mod tokens;
 
 use std::{rc::Rc, sync::Arc};
 
 pub use claims::*;
+pub use duties::*;
 pub use events::*;
 pub use holds::*;
 pub use letters::*;
@@ -36,6 +39,7 @@ use ostler_model::{MachineId, RunState};
 use proptest::prelude::ProptestConfig;
 pub use pushes::*;
 pub use retention::*;
+pub use sinks::*;
 pub use tokens::*;
 
 use crate::{
@@ -99,6 +103,7 @@ macro_rules! conformance_suite {
             a_revoked_token_frees_its_name_and_stays_on_record
             presets_come_and_go
             who_listens_is_told_of_each_end_with_its_commit
+            a_trigger_that_is_held_back_hears_nothing_of_what_a_duty_brings
             who_is_held_back_hears_nothing
             the_claims_of_a_dead_node_are_lost_and_found
             a_dead_holder_cannot_commit
@@ -111,6 +116,10 @@ macro_rules! conformance_suite {
             what_a_node_holds_is_told_as_it_was_claimed
             one_that_was_claimed_to_be_refused_stays_so
             a_worker_is_told_as_it_registered
+            one_of_64_takers_has_a_duty
+            a_duty_goes_to_another_when_its_node_is_gone
+            a_lost_duty_sends_no_letters
+            a_duty_is_left_moved_and_ended
             events_come_in_order_and_never_before_the_cursor
             a_history_is_told_from_the_oldest
             pages_are_complete_while_others_insert
@@ -120,6 +129,10 @@ macro_rules! conformance_suite {
             prune_keeps_so_many
             prune_waits_for_the_parts
             prune_trims_what_lives
+            prune_leaves_what_has_still_to_be_sent
+            a_sink_begins_now_and_goes_on_where_it_was
+            a_paused_sink_is_nobodys
+            what_events_are_about_is_told
             any_history_keeps_the_promises
         }
     };

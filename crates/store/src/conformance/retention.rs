@@ -3,7 +3,8 @@
 use super::*;
 use crate::{EventPage, Prune, Pruned};
 
-const NOTHING: Prune = Prune { before: None, keep: None, max_bytes: None, events_before: None, batch: 100 };
+const NOTHING: Prune =
+    Prune { before: None, keep: None, max_bytes: None, events_before: None, unsent: None, batch: 100 };
 
 impl Kit {
     fn prune(&mut self, prune: Prune) -> Pruned {
@@ -14,7 +15,7 @@ impl Kit {
     }
 
     /// Until there is no more.
-    fn prune_all(&mut self, prune: &Prune) -> Vec<MachineId> {
+    pub(super) fn prune_all(&mut self, prune: &Prune) -> Vec<MachineId> {
         let mut machines = Vec::new();
         for _ in 0..1000 {
             let pruned = self.prune(prune.clone());
@@ -28,7 +29,7 @@ impl Kit {
     }
 
     /// Runs that end a second after another.
-    fn ended(&mut self, count: usize) -> Vec<MachineId> {
+    pub(super) fn ended(&mut self, count: usize) -> Vec<MachineId> {
         let mut ids = Vec::new();
         for _ in 0..count {
             self.start(run());

@@ -21,6 +21,10 @@ pub(crate) enum Place<'a> {
     Condition,
     /// `if` and `inputs` of a trigger: worked out before there is a run, from the event.
     Event,
+    /// `if` and names of a sink: worked out for each event that is carried out.
+    Sent,
+    /// Addresses, secrets and headers of brokers that are sent to or listened to: worked out once.
+    Address,
     /// A value of `env`.
     Env,
     /// Settings, keyword arguments, standard input: may hold secrets.
@@ -159,7 +163,8 @@ impl Names<'_> {
         }
         let known: &[&str] = match place {
             Place::Key => &["inputs", "task"],
-            Place::Event => &["event"],
+            Place::Event | Place::Sent => &["event"],
+            Place::Address => &["secrets"],
             Place::Condition => &["inputs", "steps", "run", "event"],
             Place::Env => &["inputs", "steps", "matrix", "run", "event", "secrets"],
             Place::With => &["inputs", "steps", "matrix", "run", "event", "env", "secrets"],
@@ -174,6 +179,7 @@ impl Names<'_> {
             "steps" => self.step(reference),
             "matrix" => self.matrix(reference),
             "run" => self.run(reference),
+            "event" if place == Place::Sent => sent(reference),
             "secrets" if reference.path.len() != 2 || reference.dynamic => {
                 Some(Wrong::new("`secrets` is looked up by one name").help("write `secrets.NAME`"))
             }
@@ -198,6 +204,8 @@ impl Names<'_> {
             ("secrets", _) => "a secret goes into `env`, `with`, `kwargs` or `stdin` only",
             ("env", Place::Env) => "values of `env` cannot look up other values of `env`",
             ("env", Place::Condition) => "`env` belongs to the step, which has not begun",
+            (_, Place::Sent) => "a sink knows the event that it carries out",
+            (_, Place::Address) => "an address is the same for all events",
             (_, Place::Event) => "a trigger knows its event only: `event.name` and `event.body`",
             (_, Place::Key) => "a key is worked out before the run begins, from its inputs",
             _ => {
@@ -367,6 +375,18 @@ impl Wrong {
         self.is_warning = true;
         self
     }
+}
+
+/// What is known of an event that a sink carries out.
+const SENT: [&str; 11] =
+    ["type", "cursor", "at", "namespace", "task", "machine", "parent", "part", "step", "kind", "body"];
+
+fn sent(reference: &Reference) -> Option<Wrong> {
+    let name = reference.path.get(1)?;
+    if SENT.contains(&name.as_str()) {
+        return None;
+    }
+    Some(Wrong::new(format!("an event has no `{name}`")).help(suggest(name, SENT, "")))
 }
 
 /// A way into a declared value: the fields of objects that declare theirs are known. `path[0]` is its name.

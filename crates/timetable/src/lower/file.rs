@@ -15,6 +15,7 @@ use super::{
     fields::Fields,
     parts, policy, schemas,
     schemas::Protocols,
+    sink,
     step::Level,
     task::{self, House, Lowered},
 };
@@ -38,6 +39,7 @@ pub(crate) fn looks_like_definitions(node: &Node) -> bool {
     kind.is_some_and(|k| k.ends_with("-timetable"))
         || node.get("tasks").is_some()
         || node.get("presets").is_some()
+        || node.get("sinks").is_some()
 }
 
 /// What `meta` of a file says.
@@ -85,6 +87,7 @@ pub(crate) fn lower(cx: &Context<'_>, root: &Node, origin: &Origin) -> Option<Ti
     };
     let lowered = tasks(cx, &mut fields, &house);
     let presets = presets(cx, &mut fields, &lowered, &house.zone);
+    let sinks = sink::sinks(cx, &mut fields);
     fields.finish(cx);
     check_starters(cx, &lowered, &presets);
     let ephemeral = meta.namespace.is_none();
@@ -95,6 +98,7 @@ pub(crate) fn lower(cx: &Context<'_>, root: &Node, origin: &Origin) -> Option<Ti
         calendars: house.calendars,
         tasks: lowered.into_iter().map(|l| l.task).collect(),
         presets,
+        sinks,
     })
 }
 
@@ -136,7 +140,7 @@ fn meta(cx: &Context<'_>, fields: &mut Fields<'_>) -> FileMeta {
 
 fn tasks<'n>(cx: &Context<'_>, fields: &mut Fields<'n>, house: &House<'n>) -> Vec<Lowered<'n>> {
     let Some((key, node)) = fields.take_entry(cx, &["tasks"]) else {
-        if !fields.has("presets") && !fields.has("calendars") {
+        if !["presets", "calendars", "sinks"].iter().any(|key| fields.has(key)) {
             let problem = Problem::new(
                 "missing-key",
                 &(fields.span.start..fields.span.start + 1),
@@ -181,26 +185,60 @@ fn tasks<'n>(cx: &Context<'_>, fields: &mut Fields<'n>, house: &House<'n>) -> Ve
 }
 
 fn presets(cx: &Context<'_>, fields: &mut Fields<'_>, tasks: &[Lowered<'_>], zone: &str) -> Vec<PresetDef> {
-    let Some(node) = fields.take(cx, &["presets"]) else { return Vec::new() };
+    named(cx, fields, "presets", |key, node| {
+        let (preset, span) = preset(cx, key, node, tasks, zone)?;
+        Some((preset.id.clone(), span, preset))
+    })
+}
+
+/// What stands under a key as a list, or as a map of ids; each id once.
+pub(crate) fn named<'n, T>(
+    cx: &Context<'_>,
+    fields: &mut Fields<'n>,
+    what: &'static str,
+    read: impl Fn(Option<task::IdKey<'n>>, &'n Node) -> Option<(Name, std::ops::Range<usize>, T)>,
+) -> Vec<T> {
+    let Some(node) = fields.take(cx, &[what]) else { return Vec::new() };
     let entries: Vec<(Option<task::IdKey<'_>>, &Node)> = match &node.kind {
         Kind::List(items) => items.iter().map(|n| (None, n)).collect(),
         Kind::Map(entries) => entries.iter().map(|(k, n)| (Some((k.text.as_str(), &k.span)), n)).collect(),
         _ => {
-            cx.wrong_type(node, "presets", "a list of presets");
+            cx.wrong_type(node, what, &format!("a list of {what}"));
             return Vec::new();
         }
     };
-    let mut presets: Vec<PresetDef> = Vec::new();
+    let mut seen: Vec<Name> = Vec::new();
+    let mut all = Vec::new();
     for (key, node) in entries {
-        let Some((preset, span)) = preset(cx, key, node, tasks, zone) else { continue };
-        if presets.iter().any(|p| p.id == preset.id) {
-            let problem =
-                Problem::new("duplicate-id", &span, format!("two presets have the id `{}`", preset.id));
+        let Some((id, span, one)) = read(key, node) else { continue };
+        if seen.contains(&id) {
+            let problem = Problem::new("duplicate-id", &span, format!("two {what} have the id `{id}`"));
             cx.error(problem.help("give them different ids"));
         }
-        presets.push(preset);
+        seen.push(id);
+        all.push(one);
     }
-    presets
+    all
+}
+
+/// The id of one of them, with its place: as given, or the key it stands under. `what` as in `the preset`.
+pub(crate) fn id(
+    cx: &Context<'_>,
+    fields: &mut Fields<'_>,
+    key: Option<task::IdKey<'_>>,
+    what: &str,
+) -> (Option<Name>, std::ops::Range<usize>) {
+    match (fields.take(cx, &["id"]), key) {
+        (Some(n), _) => (cx.name(n, "id"), n.span.clone()),
+        (None, Some((key, span))) => (cx.name_of(key, span, &format!("{what}'s key")), span.clone()),
+        (None, None) => {
+            let span = fields.span.clone();
+            cx.error(
+                Problem::new("missing-key", &span, format!("{what} has no id")).help("write `id: a-name`"),
+            );
+            (None, span)
+        }
+    }
 }
 
 fn preset(
@@ -211,21 +249,7 @@ fn preset(
     zone: &str,
 ) -> Option<(PresetDef, std::ops::Range<usize>)> {
     let mut fields = Fields::of(cx, node, "presets", "a preset")?;
-    let mut span = fields.span.clone();
-    let id = match (fields.take(cx, &["id"]), key) {
-        (Some(n), _) => {
-            span = n.span.clone();
-            cx.name(n, "id")
-        }
-        (None, Some((key, key_span))) => {
-            span = key_span.clone();
-            cx.name_of(key, key_span, "the preset's key")
-        }
-        (None, None) => {
-            cx.error(Problem::new("missing-key", &span, "the preset has no id").help("write `id: a-name`"));
-            None
-        }
-    };
+    let (id, span) = id(cx, &mut fields, key, "the preset");
     let task = match fields.take(cx, &["task"]) {
         Some(n) => cx.name(n, "task").map(|name| (name, n)),
         None => {

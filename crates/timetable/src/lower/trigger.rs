@@ -1,4 +1,4 @@
-//! `on.run`, `on.silence`, `on.webhook`, `on.file`: what starts a task besides the clock.
+//! What starts a task besides the clock: `on.run`, `on.silence`, `on.webhook`, `on.file`, and messages of brokers.
 
 use ostler_model::{
     Name, RunState, Span,
@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// The keys of `on` that are triggers.
-pub(crate) const WORDS: [&str; 4] = ["run", "silence", "webhook", "file"];
+pub(crate) const WORDS: [&str; 8] =
+    ["run", "silence", "webhook", "file", "redis", "nats", "mqtt", "postgres"];
 
 /// How long a file must have been as it is, when nothing is said.
 const SETTLE: Span = Span::from_secs(1);
@@ -157,6 +158,9 @@ fn source(cx: &Context<'_>, word: &str, fields: &mut Fields<'_>) -> Option<Event
                     None
                 }
             }
+        }
+        "redis" | "nats" | "mqtt" | "postgres" => {
+            super::message::source(cx, word, fields).map(EventSource::Message)
         }
         _ => {
             let given = fields.take(cx, &["path"]);

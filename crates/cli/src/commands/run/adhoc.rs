@@ -109,5 +109,6 @@ fn make(kind: &str, text: &str, step: StepDef) -> Result<Timetable, CliError> {
         calendars: std::collections::BTreeMap::new(),
         tasks: vec![task],
         presets: Vec::new(),
+        sinks: Vec::new(),
     })
 }

@@ -60,6 +60,7 @@ pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>
             observer: Arc::new(move |notice| onlooker.notice(notice)),
             lines: Some(live.clone()),
             secrets,
+            duties: Vec::new(),
         })?;
         let session = Session { actor, running, live, ended, output: global.output };
         match when {

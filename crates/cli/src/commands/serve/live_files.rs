@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use ostler_api::ScheduleCounts;
 use ostler_clock::{Clock, SystemClock};
 use ostler_model::definition::Timetable;
 use ostler_service::{Actor, Service};
@@ -98,7 +99,12 @@ impl LiveSource {
                 let now = by_origin(loaded.timetables);
                 let gone = self.pushed.iter().filter(|(origin, _)| !now.contains_key(*origin));
                 let emptied: Vec<_> = gone
-                    .map(|(_, t)| Timetable { tasks: Vec::new(), presets: Vec::new(), ..t.clone() })
+                    .map(|(_, t)| Timetable {
+                        tasks: Vec::new(),
+                        presets: Vec::new(),
+                        sinks: Vec::new(),
+                        ..t.clone()
+                    })
                     .collect();
                 for timetable in now.values().chain(&emptied) {
                     push(service, actor, timetable);
@@ -133,7 +139,8 @@ pub fn push(service: &Service, actor: &Actor, timetable: &Timetable) {
             let is_same = pushed.added.is_empty()
                 && pushed.changed.is_empty()
                 && pushed.missing.is_empty()
-                && pushed.relinked.is_empty();
+                && pushed.relinked.is_empty()
+                && pushed.sinks == ScheduleCounts::default();
             if !is_same {
                 tracing::warn!(
                     origin = %timetable.origin,
@@ -141,6 +148,7 @@ pub fn push(service: &Service, actor: &Actor, timetable: &Timetable) {
                     changed = ?pushed.changed,
                     missing = ?pushed.missing,
                     back = ?pushed.relinked,
+                    sinks = pushed.sinks.made + pushed.sinks.changed + pushed.sinks.ended,
                     "definitions have changed"
                 );
             }

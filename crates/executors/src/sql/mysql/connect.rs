@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use mysql_async::{Conn, DriverError, Error, IoError, Opts, OptsBuilder, SslOpts};
+use ostler_brokers::{Address, tls};
 
 use super::Failure;
-use crate::{address::Address, tls};
 
 const KEYS: &str = "`sslmode`, `sslrootcert` and `socket`";
 

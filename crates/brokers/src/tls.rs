@@ -10,7 +10,7 @@ use rustls::{
 };
 
 /// Whom to believe.
-pub(crate) enum Trust<'a> {
+pub enum Trust<'a> {
     /// Whoever answers: what is sent cannot be read by the way, but perhaps by somebody in between.
     Anybody,
     /// Whoever the certificates of this machine vouch for.
@@ -20,7 +20,7 @@ pub(crate) enum Trust<'a> {
 }
 
 /// One TLS provider for the process; a second call finds the first.
-pub(crate) fn install_provider() {
+pub fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn install_provider() {
 ///
 /// # Errors
 /// When there are none, what to do.
-pub(crate) fn system_roots() -> Result<Vec<CertificateDer<'static>>, String> {
+pub fn system_roots() -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = rustls_native_certs::load_native_certs().certs;
     if certificates.is_empty() {
         return Err(
@@ -42,7 +42,7 @@ pub(crate) fn system_roots() -> Result<Vec<CertificateDer<'static>>, String> {
 ///
 /// # Errors
 /// A sentence about the certificates.
-pub(crate) fn client(trust: &Trust<'_>) -> Result<ClientConfig, String> {
+pub fn client(trust: &Trust<'_>) -> Result<ClientConfig, String> {
     install_provider();
     let builder = ClientConfig::builder();
     let mut roots = RootCertStore::empty();

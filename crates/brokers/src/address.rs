@@ -4,21 +4,25 @@
 //! the login, whatever the password holds, and `%40` is `@` while a lone `%` stays what it is. No message shows the
 //! text: there may be a password in it.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
-/// Where a server is, and who asks.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Address {
-    pub(crate) scheme: String,
-    pub(crate) user: Option<String>,
-    pub(crate) password: Option<String>,
+/// Where a server is, and who asks. Printed without the login.
+#[derive(Clone, PartialEq)]
+pub struct Address {
+    /// What stands before `://`.
+    pub scheme: String,
+    /// Who asks; `None` when it is empty.
+    pub user: Option<String>,
+    /// Their password, an empty one too.
+    pub password: Option<String>,
     /// Without the brackets of IPv6; empty when none is named.
-    pub(crate) host: String,
-    pub(crate) port: Option<u16>,
+    pub host: String,
+    /// As given.
+    pub port: Option<u16>,
     /// Without its first slash.
-    pub(crate) path: String,
+    pub path: String,
     /// What follows the question mark, in its order.
-    pub(crate) query: Vec<(String, String)>,
+    pub query: Vec<(String, String)>,
 }
 
 impl Address {
@@ -26,7 +30,7 @@ impl Address {
     ///
     /// # Errors
     /// What is wrong with it, as a verb and its object: "is not an address as in …".
-    pub(crate) fn parse(text: &str, example: &str) -> Result<Self, String> {
+    pub fn parse(text: &str, example: &str) -> Result<Self, String> {
         let shape = || format!("is not an address as in {example}");
         let (scheme, rest) = text.split_once("://").ok_or_else(shape)?;
         let (login, place) = match rest.rsplit_once('@') {
@@ -71,8 +75,15 @@ impl Address {
     }
 
     /// Whether what is sent there leaves this machine.
-    pub(crate) fn is_remote(&self) -> bool {
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
         self.host != "localhost" && !self.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}:{:?}/{}", self.scheme, self.host, self.port, self.path)
     }
 }
 
