@@ -118,8 +118,7 @@ impl Outgoing {
             }
             self.write.flush().await
         };
-        sent.await
-            .map_err(|error| BrokerError::Away { place: self.place.clone(), why: error.to_string() })
+        sent.await.map_err(|error| BrokerError::Away { place: self.place.clone(), why: error.to_string() })
     }
 }
 

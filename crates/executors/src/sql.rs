@@ -207,9 +207,7 @@ async fn run(url: &str, folder: &Path, script: Script, call: &Call) -> Result<Op
     let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
     match scheme {
         "sqlite" => sqlite::run(rest, folder, script, call).await,
-        "postgres" | "postgresql" => {
-            postgres::run(url, folder, &script, call).await
-        }
+        "postgres" | "postgresql" => postgres::run(url, folder, &script, call).await,
         #[cfg(feature = "mysql")]
         "mysql" | "mariadb" => {
             let address = ostler_brokers::Address::parse(url, "mysql://user:password@host:3306/database");

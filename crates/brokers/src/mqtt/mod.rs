@@ -76,7 +76,9 @@ impl Server {
         let mut link = Link::new(&self.place, wire, Wire::default());
         link.outgoing.send(&self.greeting(session)).await?;
         match link.incoming.next().await? {
-            Packet::Welcome { known, code: 0 } => Ok(Mqtt { link, known, numbers: 0, spoken: Instant::now(), asked: None }),
+            Packet::Welcome { known, code: 0 } => {
+                Ok(Mqtt { link, known, numbers: 0, spoken: Instant::now(), asked: None })
+            }
             Packet::Welcome { code, .. } => Err(link.incoming.refused(refusal(code))),
             _ => Err(link.incoming.garbled("it does not greet as MQTT does")),
         }
@@ -188,7 +190,10 @@ impl Mqtt {
                 Packet::Subscribed { number, codes } if number == own => {
                     return match codes.first() {
                         Some(0 | 1) => Ok(early),
-                        _ => Err(self.link.incoming.refused(format!("it does not let us listen to `{filter}`"))),
+                        _ => Err(self
+                            .link
+                            .incoming
+                            .refused(format!("it does not let us listen to `{filter}`"))),
                     };
                 }
                 Packet::Message(message) => early.push(message),
@@ -245,23 +250,4 @@ fn refusal(code: u8) -> String {
         _ => return format!("it refuses with code {code}"),
     };
     why.to_owned()
-}
-
-/// Whether messages can be published to this topic.
-#[must_use]
-pub fn is_topic(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 65_535 && !text.contains(['+', '#', '\0'])
-}
-
-/// Whether this names topics to listen to: `+` stands for one level, `#` at the end for any number of them.
-#[must_use]
-pub fn is_filter(text: &str) -> bool {
-    let levels: Vec<&str> = text.split('/').collect();
-    let last = levels.len() - 1;
-    let is_level = |(at, level): (usize, &&str)| match *level {
-        "+" => true,
-        "#" => at == last,
-        other => !other.contains(['+', '#', '\0']),
-    };
-    !text.is_empty() && text.len() <= 65_535 && levels.iter().enumerate().all(is_level)
 }

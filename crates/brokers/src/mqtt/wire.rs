@@ -41,11 +41,17 @@ pub struct Message {
 #[derive(Debug, PartialEq)]
 pub(super) enum Packet {
     /// Whether it knows us, and whether it lets us in.
-    Welcome { known: bool, code: u8 },
+    Welcome {
+        known: bool,
+        code: u8,
+    },
     /// It has the message of this number.
     Taken(u16),
     /// What became of the wishes of a subscription.
-    Subscribed { number: u16, codes: Bytes },
+    Subscribed {
+        number: u16,
+        codes: Bytes,
+    },
     Message(Message),
     Pong,
 }

@@ -100,7 +100,11 @@ impl Nats {
         Ok(told.into_iter().map(|told| told.and_then(|kept| kept.ok_or_else(lost))).collect())
     }
 
-    async fn api(&mut self, call: &str, body: &Value) -> Result<Value, BrokerError> {
+    /// Asks JetStream something, as in `STREAM.INFO.ORDERS`.
+    ///
+    /// # Errors
+    /// The connection's, or the server's.
+    pub async fn api(&mut self, call: &str, body: &Value) -> Result<Value, BrokerError> {
         let answer = self.ask(&format!("$JS.API.{call}"), body.to_string().as_bytes()).await?;
         if answer.status.is_some() {
             return Err(self.link.incoming.refused("it has no JetStream, or not for this user"));
@@ -162,8 +166,7 @@ impl Nats {
                 _ => {
                     let reply = self.question();
                     consumer.pull = Some((reply.clone(), PULLED));
-                    let call =
-                        format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name);
+                    let call = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream, consumer.name);
                     let wish = json!({ "batch": PULLED, "expires": PULL.as_nanos() as u64 }).to_string();
                     let mut bytes = Vec::new();
                     let post = Post { subject: &call, body: wish.as_bytes(), ..Post::default() };
@@ -191,7 +194,10 @@ impl Nats {
             }
             let Some((sequence, given)) = message.reply.as_deref().and_then(numbers) else { continue };
             if given != consumer.given + 1 {
-                return Err(self.link.incoming.away(format!("messages of stream {} were lost on the way", consumer.stream)));
+                return Err(self
+                    .link
+                    .incoming
+                    .away(format!("messages of stream {} were lost on the way", consumer.stream)));
             }
             consumer.given = given;
             if let Some((_, missing)) = &mut consumer.pull {

@@ -159,14 +159,13 @@ impl Nats {
         }
     }
 
-    /// Listens to a subject; what is published comes by [`Nats::next`]. Of those who give the same group one gets each.
+    /// Listens to a subject; what is published comes by [`Nats::next`].
     ///
     /// # Errors
     /// The connection's, or the server's.
-    pub async fn subscribe(&mut self, subject: &str, group: Option<&str>) -> Result<(), BrokerError> {
+    pub async fn subscribe(&mut self, subject: &str) -> Result<(), BrokerError> {
         self.subscriptions += 1;
-        let group = group.map(|group| format!("{group} ")).unwrap_or_default();
-        let text = format!("SUB {subject} {group}{}\r\nPING\r\n", self.subscriptions);
+        let text = format!("SUB {subject} {}\r\nPING\r\n", self.subscriptions);
         self.link.outgoing.send(text.as_bytes()).await?;
         self.settled().await
     }
@@ -249,27 +248,4 @@ fn put(bytes: &mut Vec<u8>, post: &Post<'_>, reply: Option<&str>) {
     for part in [line.as_bytes(), head.as_bytes(), post.body, b"\r\n"] {
         bytes.extend_from_slice(part);
     }
-}
-
-/// Whether messages can be published to this subject: words joined by dots, none of them wild.
-#[must_use]
-pub fn is_subject(text: &str) -> bool {
-    is_filter(text) && text.split('.').all(|part| part != "*" && part != ">")
-}
-
-/// Whether this names subjects to listen to: `*` stands for one word, `>` at the end for any number of them.
-#[must_use]
-pub fn is_filter(text: &str) -> bool {
-    let parts: Vec<&str> = text.split('.').collect();
-    let last = parts.len() - 1;
-    // A space or line break would begin another word of the protocol.
-    !text.chars().any(|c| c.is_whitespace() || c.is_control())
-        && parts.iter().enumerate().all(|(at, part)| !part.is_empty() && (*part != ">" || at == last))
-}
-
-/// Whether a stream of JetStream can have this name.
-#[must_use]
-pub fn is_stream(text: &str) -> bool {
-    let is_out = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '*' | '>' | '/' | '\\');
-    !text.is_empty() && !text.contains(is_out)
 }

@@ -12,7 +12,7 @@ use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, Error, Socket, config::SslMode, error::DbError,
 };
 
-pub use self::secured::{Secured, Tls};
+pub use self::secured::{Handshake, Secured, Tls};
 use crate::{
     ANSWER, Address, BrokerError, GREETING, SILENCE,
     tls::{self, Trust},
@@ -251,10 +251,4 @@ async fn heard(connection: &mut Connection<Socket, Secured>) -> Option<Result<No
 #[must_use]
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Whether a channel can have this name: PostgreSQL cuts longer ones off without a word.
-#[must_use]
-pub fn is_channel(text: &str) -> bool {
-    (1..=63).contains(&text.len()) && !text.contains('\0')
 }

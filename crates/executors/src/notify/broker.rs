@@ -37,12 +37,7 @@ pub(super) fn wrong_url(broker: &str, error: &BrokerError) -> TypedError {
 }
 
 /// What became of a message, with a remark in the log when the broker has it.
-pub(super) fn told(
-    broker: &str,
-    place: &str,
-    done: Result<Value, BrokerError>,
-    call: &Call,
-) -> Delivery {
+pub(super) fn told(broker: &str, place: &str, done: Result<Value, BrokerError>, call: &Call) -> Delivery {
     match done {
         Ok(output) => {
             call.remark(&format!("{broker}: {place} took it"));

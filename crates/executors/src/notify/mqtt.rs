@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use ostler_brokers::{
     BrokerError,
-    mqtt::{self, Post as Message, Server, Session},
+    mqtt::{Post as Message, Server, Session},
 };
-use ostler_model::TypedError;
+use ostler_model::{TypedError, places};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -73,7 +73,7 @@ impl Post {
             serde_json::from_value(settings).map_err(|e| wrong(format!("`mqtt`: {e}")))?;
         let server = Server::parse(&settings.url).map_err(|e| broker::wrong_url("mqtt", &e))?;
         let topic = settings.topic;
-        if !mqtt::is_topic(&topic) {
+        if !places::is_mqtt_topic(&topic) {
             return Err(wrong("`mqtt.topic` is a topic without `+` and `#`"));
         }
         if settings.qos > 1 {

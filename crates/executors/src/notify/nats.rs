@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use ostler_brokers::{
     BrokerError,
-    nats::{self, Post as Message, Server},
+    nats::{Post as Message, Server},
 };
-use ostler_model::TypedError;
+use ostler_model::{TypedError, places};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ impl Post {
             serde_json::from_value(settings).map_err(|e| wrong(format!("`nats`: {e}")))?;
         let server = Server::parse(&settings.url).map_err(|e| broker::wrong_url("nats", &e))?;
         let subject = settings.subject;
-        if !nats::is_subject(&subject) {
+        if !places::is_nats_subject(&subject) {
             return Err(wrong("`nats.subject` is not words joined by dots, without `*` and `>`"));
         }
         let body = settings.body.text(notice, call, now);

@@ -50,7 +50,8 @@ pub(super) async fn run(
             biased;
             done = beside(&mut driver, &mut work) => Some(done),
             _ = call.cancel.fired() => {
-                let stopping = stop(&token, &server.tls(), beside(&mut driver, &mut work));
+                let tls = server.tls();
+                let stopping = stop(&token, &tls, beside(&mut driver, &mut work));
                 if tokio::time::timeout(STOP, stopping).await.is_err() {
                     call.remark(&format!("{place}: it did not say that it has stopped"));
                 }

@@ -10,7 +10,6 @@ use ostler_brokers::{Address, tls};
 
 use super::Failure;
 
-
 const KEYS: &str = "`sslmode`, `sslrootcert` and `socket`";
 
 /// How to connect, and the place in words.
