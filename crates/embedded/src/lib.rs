@@ -17,6 +17,7 @@
 //! assert!(service.namespaces(&Actor::local("me"), &PageRequest::first(10)).unwrap().complete);
 //! ```
 
+pub mod copy;
 mod lines;
 mod link;
 mod local;

@@ -12,6 +12,7 @@
 //! ```
 
 mod batch;
+mod check;
 mod claim;
 mod commit;
 mod hold;
@@ -29,6 +30,7 @@ mod read;
 #[cfg(any(feature = "scratch", test))]
 pub mod scratch;
 mod start;
+mod tables;
 mod tokens;
 mod trouble;
 mod turns;
@@ -54,7 +56,9 @@ use crate::{
     value::{Columns, values},
 };
 pub use crate::{
+    check::check,
     logs::PgBlocks,
+    tables::PgTables,
     url::Address,
     wake::{Listener, Wakes},
 };
@@ -114,7 +118,7 @@ impl PgStore {
     /// Opens a store; makes it, or brings its schema up to date.
     ///
     /// # Errors
-    /// The server cannot be reached, is too old, or a newer Ostler has migrated the store.
+    /// The server cannot be reached, is too old, or a newer Ostler has migrated the store, or it is not complete.
     pub fn open(address: &Address) -> Result<Self, StoreError> {
         Self::open_with(address, None)
     }
@@ -130,6 +134,7 @@ impl PgStore {
         };
         let mut link = Link::open(address).map_err(at)?;
         let opened = migrate::open(&mut link, address, salt).map_err(at)?;
+        migrate::may_open(&mut link, address).map_err(at)?;
         Ok(Self {
             address: address.clone(),
             opened,

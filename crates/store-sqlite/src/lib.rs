@@ -35,6 +35,7 @@ mod prune;
 mod push;
 mod read;
 mod start;
+mod tables;
 mod tokens;
 mod tx;
 
@@ -47,6 +48,7 @@ pub use changes::Changes;
 pub use open::{Durability, OpenOptions};
 use ostler_store::{Command, Micros, Queries, Reply, Store, StoreError};
 pub use owner::{NodeLock, OwnerLock, is_node_alive};
+pub use tables::SqliteTables;
 use rusqlite::Connection;
 
 use crate::{claim::Turns, error::told, names::Names, read::Reader, tx::Tx};
@@ -197,7 +199,11 @@ impl SqliteStore {
         apart: Apart,
     ) -> Result<Vec<Result<Reply, StoreError>>, Failed> {
         open::begin(connection, self.options.patience).map_err(Failed::All)?;
-        self.names.begin(connection);
+        let may = self.names.begin(connection);
+        if let Err(refused) = may {
+            let _ = connection.execute_batch("ROLLBACK");
+            return Err(Failed::All(refused));
+        }
         let mut tx = Tx::new(connection, now, &mut self.names, &mut self.turns);
         let mut replies = Vec::with_capacity(batch.len());
         let done = batch.iter().try_for_each(|command| {
