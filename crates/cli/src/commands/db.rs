@@ -5,7 +5,6 @@ mod copy;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use ostler_api::RetentionPolicy;
 use ostler_embedded::Place;
 use ostler_model::Span;
@@ -69,7 +68,7 @@ pub struct Prune {
 
 impl Db {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
-        if crate::remote::server(global)?.is_some() {
+        if !matches!(self, Self::Copy(_)) && crate::remote::server(global)?.is_some() {
             return Err(CliError::usage("`db` works on a store of this machine, not on a server"));
         }
         let place = context::place(global)?;
@@ -77,7 +76,7 @@ impl Db {
             Self::Stats => stats(global, &place),
             Self::Prune(prune) => prune.run(global),
             Self::Check => check(global, &place),
-            Self::Backup(backup) => backup.run(global, &place),
+            Self::Backup(backup) => copy::back_up(global, &place, &backup.to),
             Self::Copy(copy) => copy.run(global),
             Self::Unmark => copy::unmark(global, &place),
             Self::Vacuum => vacuum(global, &file(&place)?),
@@ -148,32 +147,6 @@ fn vacuum(global: &Global, file: &Path) -> Result<u8, CliError> {
         format!("{} before, {} now", output::bytes(before), output::bytes(after))
     });
     Ok(0)
-}
-
-impl Backup {
-    fn run(self, global: &Global, place: &Place) -> Result<u8, CliError> {
-        if self.to.exists() {
-            return Err(CliError::usage(format!("`{}` is there already", self.to.display())));
-        }
-        if let Place::Postgres(_) = place {
-            return copy::back_up(global, place, &self.to);
-        }
-        let file = file(place)?;
-        let bar = if global.output.is_machine() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent}% {eta}") {
-            bar.set_style(style);
-        }
-        admin::backup(&file, &self.to, |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        })?;
-        bar.finish_and_clear();
-        let bytes = std::fs::metadata(&self.to).map(|m| m.len()).unwrap_or_default();
-        global.output.show(&json!({ "file": self.to, "bytes": bytes }), |_| {
-            format!("wrote {} ({})", self.to.display(), output::bytes(bytes))
-        });
-        Ok(0)
-    }
 }
 
 impl Prune {

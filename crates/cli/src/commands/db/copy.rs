@@ -16,7 +16,7 @@ use ostler_embedded::{
     Place,
     copy::{self, Copied, CopyError, Step, Tell},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Global;
 use crate::{
@@ -81,18 +81,32 @@ impl Copy {
             ),
             (false, false) => format!("{to} has taken the place of {from}"),
         };
-        show(global, (&from.to_string(), &to.to_string()), &copied, &done);
+        let (rows, bytes) = total(&copied);
+        let document = json!({
+            "from": from.to_string(), "to": to.to_string(), "rows": rows, "bytes": bytes, "tables": tables(&copied)
+        });
+        global.output.show(&document, |_| told(&copied, &done));
         Ok(0)
     }
 }
 
-/// Writes a store on PostgreSQL into a file.
+/// Writes a store into a file.
 pub(super) fn back_up(global: &Global, place: &Place, to: &Path) -> Result<u8, CliError> {
+    let beside = Place::File(to.to_owned()).logs();
+    for path in [to, &beside] {
+        if path.exists() {
+            return Err(CliError::usage(format!("`{}` is there already", path.display())));
+        }
+    }
     let progress = Progress::begin(global)?;
     let copied = progress.watch(|tell| copy::back_up(place, to, &SystemClock, tell))?;
     let bytes = std::fs::metadata(to).map(|m| m.len()).unwrap_or_default();
+    let mut document = json!({ "file": to, "bytes": bytes });
+    if !copied.is_empty() {
+        document["tables"] = tables(&copied);
+    }
     let done = format!("wrote {} ({})", to.display(), output::bytes(bytes));
-    show(global, (&place.to_string(), &to.display().to_string()), &copied, &done);
+    global.output.show(&document, |_| if copied.is_empty() { done } else { told(&copied, &done) });
     Ok(0)
 }
 
@@ -120,21 +134,25 @@ fn dry_run(global: &Global, from: &Place, to: &Place) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// One line a table that holds something, and what was done.
-fn show(global: &Global, (from, to): (&str, &str), copied: &[Copied], done: &str) {
-    let (rows, bytes) = copied.iter().fold((0, 0), |(r, b), c| (r + c.sum.rows, b + c.sum.bytes));
-    let tables: Vec<_> = copied
+fn tables(copied: &[Copied]) -> Value {
+    copied
         .iter()
         .map(|c| json!({ "table": c.table, "rows": c.sum.rows, "bytes": c.sum.bytes, "checksum": c.sum.digest() }))
-        .collect();
-    let document = json!({ "from": from, "to": to, "rows": rows, "bytes": bytes, "tables": tables });
-    global.output.show(&document, |_| {
-        let filled = copied.iter().filter(|c| c.sum.rows > 0);
-        let lines = filled.map(|c| vec![Cell::new(c.table), Cell::new(c.sum.rows), Cell::new(c.sum.digest())]);
-        let table = output::table(&["table", "rows", "checksum"], lines.collect());
-        let bytes = output::bytes(bytes);
-        format!("{table}\n{done}: {rows} rows ({bytes}) with equal checksums in both")
-    });
+        .collect()
+}
+
+fn total(copied: &[Copied]) -> (u64, u64) {
+    copied.iter().fold((0, 0), |(rows, bytes), c| (rows + c.sum.rows, bytes + c.sum.bytes))
+}
+
+/// One line a table that holds something, and what was done.
+fn told(copied: &[Copied], done: &str) -> String {
+    let filled = copied.iter().filter(|c| c.sum.rows > 0);
+    let lines = filled.map(|c| vec![Cell::new(c.table), Cell::new(c.sum.rows), Cell::new(c.sum.digest())]);
+    let table = output::table(&["table", "rows", "checksum"], lines.collect());
+    let (rows, bytes) = total(copied);
+    let bytes = output::bytes(bytes);
+    format!("{table}\n{done}: {rows} rows ({bytes}), the same checksums in both")
 }
 
 /// A bar on a terminal, and the wish to stop.
@@ -169,11 +187,11 @@ impl Progress {
             self.bar.set_length(step.of);
             self.bar.set_position(step.rows);
             self.bar.set_message(format!(
-                "{doing} {:10} {} rows, {}, {:.0} rows/s",
+                "{doing} {:10} {} ({:.0}/s), {}",
                 step.table,
                 step.rows,
-                HumanBytes(step.bytes),
-                step.rows as f64 / seconds
+                step.rows as f64 / seconds,
+                HumanBytes(step.bytes)
             ));
             !self.stop.load(Ordering::Relaxed)
         });
