@@ -26,9 +26,11 @@ tasks:
       - { id: b, run: echo b }
   - meta: { id: release }
     steps:
-      - { id: paid, uses: wait, with: { signal: paid } }
-      - { id: ship, env: { AMOUNT: "${{ steps.paid.outputs.amount }}" }, run: 'echo "amount=$AMOUNT" >> $OSTLER_OUTPUT' }
-    outputs: { type: object }
+      - id: paid
+        uses: wait
+        with: { signal: paid }
+        outputs: { type: object, required: [amount], properties: { amount: { type: number } } }
+      - { id: ship, env: { AMOUNT: "${{ steps.paid.outputs.amount }}" }, run: 'echo "paid $AMOUNT"' }
   - meta: { id: fails }
     policy: { retry: { attempts: 2, initial: 10ms } }
     run: exit 3
@@ -53,6 +55,7 @@ struct Trace {
     flow: String,
     failed: String,
     elsewhere: String,
+    limited: String,
     cursor: String,
 }
 
@@ -61,28 +64,28 @@ fn live(shop: &Shop) -> Trace {
     shop.write("demo.yaml", FILE);
     let server = shop.serve(&["demo.yaml"]);
     let on = |args: &[&str]| shop.json(&[args, &["--server", &server.url]].concat());
-    let id = |run: &Value| run["id"].as_str().or(run["run"]["id"].as_str()).unwrap().to_owned();
-    let start = |task: &str, more: &[&str]| {
-        let answer = server.post(&format!("/api/v1/tasks/demo/{task}/runs"), &json!({}));
-        assert!(more.is_empty() && answer.status < 300, "{task}: {}", answer.text);
-        id(&answer.json())
-    };
-    let (waiting, flow) = (start("release", &[]), start("flow", &[]));
-    let (failed, elsewhere) = (start("fails", &[]), start("elsewhere", &[]));
-    for key in ["one", "two"] {
-        let run = ["run", "demo:limited", "-i", &format!("key={key}"), "--idempotency-key", key];
-        on(&run);
-    }
+    let id = |task: &str, key: &str| start(&server, task, key)["id"].as_str().unwrap().to_owned();
+    let (waiting, flow) = (id("release", "r"), id("flow", "f"));
+    let (failed, elsewhere) = (id("fails", "x"), id("elsewhere", "e"));
+    let limited = id("limited", "one");
     on(&["tasks", "pause", "demo:paused"]);
-    start("paused", &[]);
+    id("paused", "p");
     shop.json(&["tokens", "create", "ops", "--scope", "admin", "--server", &server.url]);
     shop.wait_for("ends", || {
         let ended = |id: &str| server.get(&format!("/api/v1/runs/{id}")).json()["finished_at"] != Value::Null;
-        ended(&flow) && ended(&failed) && !fired(&server, "heard", 2).is_empty()
+        ended(&flow) && ended(&failed) && ended(&limited) && !fired(&server, "heard", 2).is_empty()
     });
     let cursor = on(&["events", "--limit", "5"])["next"].as_str().unwrap().to_owned();
     assert_eq!(server.end(), 0);
-    Trace { waiting, flow, failed, elsewhere, cursor }
+    Trace { waiting, flow, failed, elsewhere, limited, cursor }
+}
+
+/// Starts a run under a key of its own.
+fn start(server: &Server, task: &str, key: &str) -> Value {
+    let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+    let answer = server.ask("POST", &format!("/api/v1/tasks/demo/{task}/runs"), &headers, "{}");
+    assert!(answer.status < 300, "{task}: {}", answer.text);
+    answer.json()
 }
 
 /// Ended runs of a task, when there are so many.
@@ -130,8 +133,8 @@ fn goes_on(shop: &Shop, store: &str, trace: &Trace) {
     shop.wait_for("the run that waited", || run(&trace.waiting)["state"] == "succeeded");
     shop.wait_for("more ticks", || !fired(&server, "ticking", before + 2).is_empty());
     // The same key is the same run.
-    let again = server.ask("POST", "/api/v1/tasks/demo/limited/runs", &[("idempotency-key", "one")], "{}");
-    assert!(again.status < 300, "{}", again.text);
+    let again = start(&server, "limited", "one");
+    assert_eq!((&again["outcome"], &again["id"]), (&json!("repeated"), &json!(trace.limited)));
     let more = server.get(&format!("/api/v1/events?after={cursor}&limit=1000")).json();
     assert!(!more["items"].as_array().unwrap().is_empty(), "{more}");
     assert_eq!(server.end(), 0);
@@ -272,8 +275,7 @@ fn a_store_that_is_in_use_is_not_moved_and_is_backed_up() {
     let mut serve = shop.command(&["--store", schema.url(), "serve", "demo.yaml", "--listen", "127.0.0.1:0"]);
     serve.stdout(Stdio::piped()).stderr(Stdio::piped());
     let server = shop.serve_by(serve);
-    let naps = server.post("/api/v1/tasks/demo/flow/runs", &json!({}));
-    assert!(naps.status < 300, "{}", naps.text);
+    start(&server, "flow", "once more");
     let told = shop.run(&["db", "copy", schema.url(), &file(&shop, "away.db")]);
     assert_eq!(told.code, 4, "{}", told.err);
     assert!(told.err.contains("is in use: node") && told.err.contains("--keep-source"), "{}", told.err);

@@ -2,7 +2,7 @@
 
 use ostler_store::{
     Mark, StoreError,
-    tables::{ColumnType, EachRow, Field, Fields, NUMBERS, TABLES, Table, Tables},
+    tables::{Column, ColumnType, EachRow, Field, Fields, NUMBERS, TABLES, Table, Tables},
 };
 use tokio_postgres::Row;
 
@@ -40,10 +40,9 @@ impl PgTables {
     /// As [`crate::PgStore::open`]; or the address is that of a pooler.
     pub fn open(address: &Address) -> Result<Self, StoreError> {
         let open = || -> Done<Self> {
-            Ok(Self { link: whole_tables(address).and_then(|mut link| {
-                migrate::open(&mut link, address, None)?;
-                Ok(link)
-            })? })
+            let mut link = whole_tables(address)?;
+            migrate::open(&mut link, address, None)?;
+            Ok(Self { link })
         };
         open().map_err(|trouble| match trouble.told() {
             StoreError::Unavailable(why) => StoreError::Unavailable(format!("{address}: {why}")),
@@ -201,7 +200,7 @@ impl Tables for PgTables {
 }
 
 fn fields(table: &Table, row: &Row) -> Done<Fields> {
-    let field = |(at, column): (usize, &ostler_store::tables::Column)| {
+    let field = |(at, column): (usize, &Column)| -> Done<Field> {
         Ok(match column.holds {
             ColumnType::Int => row.int_or(at)?.map_or(Field::Null, Field::Int),
             ColumnType::Flag => Field::Int(row.flag(at)?.into()),

@@ -6,7 +6,7 @@ use ostler_store::{
     Mark, StoreError,
     tables::{ColumnType, EachRow, Field, Fields, NUMBERS, Table, Tables},
 };
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::{ToSqlOutput, ValueRef}};
 
 use crate::{OpenOptions, error::told, open};
 
@@ -168,13 +168,13 @@ fn fields(table: &Table, row: &Row<'_>) -> Result<Fields, StoreError> {
     Ok(fields)
 }
 
-fn value(field: &Field) -> ValueRef<'_> {
-    match field {
+fn value(field: &Field) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(match field {
         Field::Null => ValueRef::Null,
         Field::Int(value) => ValueRef::Integer(*value),
         Field::Text(value) => ValueRef::Text(value.as_bytes()),
         Field::Bytes(value) => ValueRef::Blob(value),
-    }
+    })
 }
 
 #[cfg(test)]

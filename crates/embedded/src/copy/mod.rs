@@ -14,7 +14,7 @@ use ostler_engine::time::micros;
 use ostler_executors::LogFolder;
 use ostler_store::{
     Command, Mark, StoreError,
-    tables::{Fields, LOG, Sum, Summing, TABLES, Table},
+    tables::{Field, Fields, LOG, Sum, Summing, TABLES, Table, Tables},
 };
 
 use self::end::{End, Use};
@@ -342,20 +342,11 @@ fn refuse_incomplete(end: &mut End) -> Result<(), CopyError> {
 /// Takes a store to be filled: an empty one, or one that was being filled from the same source.
 fn take(to: &mut End, from: &mut End) -> Result<(), CopyError> {
     let mine = Mark::CopyOf(from.name.clone());
-    let is_empty = |tables: &mut dyn ostler_store::tables::Tables| {
-        for table in TABLES.iter().filter(|table| ***table != LOG) {
-            let rows = tables.count(table)?;
-            if rows > 0 {
-                return Ok(Some((table.name, rows)));
-            }
-        }
-        Ok::<_, StoreError>(None)
-    };
     match to.tables.mark()? {
         Some(mark) if mark == mine => {
             // Another store may stand at the same place now.
             let other = to.tables.numbers()?.first() != from.tables.numbers()?.first();
-            match other && is_empty(&mut *to.tables)?.is_some() {
+            match other && first_filled(&mut *to.tables)?.is_some() {
                 true => Err(CopyError::OtherSource {
                     place: to.name.clone(),
                     from: format!("another store that was at {}", from.name),
@@ -371,7 +362,7 @@ fn take(to: &mut End, from: &mut End) -> Result<(), CopyError> {
             let mut found = (rows > 0).then_some((LOG.name, rows));
             if found.is_none() {
                 to.tables.alone(&mut |tables| {
-                    found = is_empty(tables)?;
+                    found = first_filled(tables)?;
                     if found.is_none() { tables.set_mark(Some(&mine)) } else { Ok(()) }
                 })?;
             }
@@ -383,12 +374,26 @@ fn take(to: &mut End, from: &mut End) -> Result<(), CopyError> {
     }
 }
 
+/// A table that holds something, with how much; run logs are looked at elsewhere.
+fn first_filled(tables: &mut dyn Tables) -> Result<Option<(&'static str, u64)>, StoreError> {
+    for table in TABLES.iter().filter(|table| ***table != LOG) {
+        let rows = tables.count(table)?;
+        if rows > 0 {
+            return Ok(Some((table.name, rows)));
+        }
+    }
+    Ok(None)
+}
+
 /// Nodes of the store that was left do not come along. What they had in hand when it was left is given back.
 fn give_up_nodes(place: &Place, clock: &dyn Clock) -> Result<(), CopyError> {
     let mut store = Opened::open(place)?.writing();
     let nodes = store.queries()?.nodes()?;
     let open: Vec<Command> =
         nodes.iter().filter(|node| !node.closed).map(|node| Command::Rescue { node: node.node }).collect();
+    if open.is_empty() {
+        return Ok(());
+    }
     for reply in store.apply(micros(clock.now()), &open) {
         reply?;
     }
@@ -420,7 +425,7 @@ impl<'a> Work<'a> {
             if at <= there {
                 return Ok(());
             }
-            bytes += row.iter().map(ostler_store::tables::Field::bytes).sum::<u64>();
+            bytes += row.iter().map(Field::bytes).sum::<u64>();
             batch.push(row);
             if batch.len() >= ROWS || bytes >= BYTES {
                 bytes = 0;
