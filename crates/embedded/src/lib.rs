@@ -17,6 +17,7 @@
 //! assert!(service.namespaces(&Actor::local("me"), &PageRequest::first(10)).unwrap().complete);
 //! ```
 
+pub mod copy;
 mod duties;
 mod lines;
 mod link;

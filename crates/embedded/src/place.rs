@@ -17,7 +17,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// The place as people give it: `:memory:`, a URL that begins with `postgres://`, or a file.
+    /// The place as people give it: `:memory:`, a URL that begins with `postgres://`, or a file, which may have
+    /// `sqlite:` before it.
     ///
     /// # Errors
     /// The URL does not read.
@@ -27,7 +28,8 @@ impl Place {
             Some(url) if Address::is_one(url) => {
                 Address::parse(url).map(|address| Self::Postgres(Box::new(address)))
             }
-            _ => Ok(Self::File(path.to_owned())),
+            Some(file) => Ok(Self::File(file.strip_prefix("sqlite:").unwrap_or(file).into())),
+            None => Ok(Self::File(path.to_owned())),
         }
     }
 

@@ -43,7 +43,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use container::Container;
 pub use http::Http;
-pub use logs::{LogCursor, LogQuery, LogRecord, LogWriter, RunLogs};
+pub use logs::{LogCursor, LogFolder, LogQuery, LogRecord, LogWriter, RunLogs};
 pub use notify::Notify;
 use ostler_clock::{Clock, SystemClock};
 use ostler_execution::Executors;

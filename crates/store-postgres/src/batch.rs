@@ -1,7 +1,7 @@
 //! A batch inside its transaction: what it needs before it begins, commands of one sort together, and one command's
 //! failure kept from its neighbours.
 
-use ostler_store::{Command, Commit, Next, NodeId, Reply, StoreError};
+use ostler_store::{Command, Commit, Mark, Next, NodeId, Reply, StoreError};
 
 use crate::{
     link::Mode,
@@ -32,7 +32,7 @@ fn needs(batch: &[Command]) -> (bool, i64) {
 /// Read at the beginning of each transaction, in the same message.
 const PROLOGUE: &str = "SELECT (SELECT value FROM meta WHERE key='generation'),
   CASE WHEN $1 THEN pg_current_xact_id()::text::bigint END,
-  ARRAY(SELECT nextval('machine_low') FROM generate_series(1, $2))";
+  ARRAY(SELECT nextval('machine_low') FROM generate_series(1, $2)), (SELECT words FROM meta WHERE key='mark')";
 
 /// Why a command is refused before anything is written for it.
 fn refusal(command: &Command) -> Option<StoreError> {
@@ -57,6 +57,9 @@ impl Tx<'_> {
         let mode = if events { Mode::Events } else { Mode::Write };
         let first = self.link.begin(mode, Some((PROLOGUE, values![events, missing])))?;
         let row = first.first().ok_or_else(|| StoreError::Corrupt("the store has no `meta`".into()))?;
+        if let Some(mark) = row.text_or(3)? {
+            return Err(Mark::of(&mark)?.refusal().into());
+        }
         let lows: Vec<i64> = row.try_get(2).map_err(Trouble::from)?;
         self.numbers.begin(row.int_or(1)?.unwrap_or(0), lows);
         self.names.begin(row.int(0)?);

@@ -12,6 +12,7 @@
 //! ```
 
 mod batch;
+mod check;
 mod claim;
 mod commit;
 mod duties;
@@ -31,6 +32,7 @@ mod read;
 pub mod scratch;
 mod sinks;
 mod start;
+mod tables;
 mod tokens;
 mod trouble;
 mod turns;
@@ -44,6 +46,13 @@ use std::{thread, time::Duration};
 use ostler_clock::{Entropy, SeededEntropy};
 use ostler_store::{Command, Micros, NEVER, Queries, Reply, Store, StoreError};
 
+pub use crate::{
+    check::check,
+    logs::PgBlocks,
+    tables::PgTables,
+    url::Address,
+    wake::{Listener, Wakes},
+};
 use crate::{
     link::{Link, Mode},
     migrate::Opened,
@@ -54,11 +63,6 @@ use crate::{
     turns::Turns,
     tx::Tx,
     value::{Columns, values},
-};
-pub use crate::{
-    logs::PgBlocks,
-    url::Address,
-    wake::{Listener, Wakes},
 };
 
 /// How often a batch is tried that met others in its way.
@@ -116,7 +120,7 @@ impl PgStore {
     /// Opens a store; makes it, or brings its schema up to date.
     ///
     /// # Errors
-    /// The server cannot be reached, is too old, or a newer Ostler has migrated the store.
+    /// The server cannot be reached, is too old, or a newer Ostler has migrated the store, or it is not complete.
     pub fn open(address: &Address) -> Result<Self, StoreError> {
         Self::open_with(address, None)
     }
@@ -132,6 +136,7 @@ impl PgStore {
         };
         let mut link = Link::open(address).map_err(at)?;
         let opened = migrate::open(&mut link, address, salt).map_err(at)?;
+        migrate::may_open(&mut link, address).map_err(at)?;
         Ok(Self {
             address: address.clone(),
             opened,

@@ -1,9 +1,9 @@
 //! A connection and its statements. Connections are driven by one thread of the process; whoever asks something blocks
 //! until the answer is there, which needs no runtime of its own.
 
-use std::{collections::HashMap, sync::OnceLock, time::Duration};
+use std::{collections::HashMap, pin::pin, sync::OnceLock, time::Duration};
 
-use futures::{executor::block_on, future::try_join_all};
+use futures::{TryStreamExt, executor::block_on, future::try_join_all};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{
     Client, NoTls, Row, Statement,
@@ -159,6 +159,16 @@ impl Link {
     #[cfg(test)]
     pub(crate) fn unprepared(&mut self, sql: &str) -> Done<Vec<Row>> {
         Ok(block_on(self.client.query_typed(sql, &[]))?)
+    }
+
+    /// Gives the rows of a query one by one, as the server sends them: they may be more than memory holds.
+    pub(crate) fn each(&self, sql: &str, row: &mut dyn FnMut(&Row) -> Done<()>) -> Done<()> {
+        let none: [(i64, Type); 0] = [];
+        let mut rows = pin!(block_on(self.client.query_typed_raw(sql, none))?);
+        while let Some(next) = block_on(rows.try_next())? {
+            row(&next)?;
+        }
+        Ok(())
     }
 
     /// The rows of two queries with the same values, the second asked behind the first in one message.

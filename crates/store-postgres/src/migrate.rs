@@ -1,7 +1,7 @@
 //! The schema: made and brought up to date when a store is opened, once, however many nodes open it together.
 
 use ostler_clock::{Entropy, SeededEntropy};
-use ostler_store::StoreError;
+use ostler_store::{Mark, StoreError};
 
 use crate::{
     link::Link,
@@ -13,10 +13,23 @@ use crate::{
 
 /// Each step in a transaction of its own. A step that is out is never changed. None takes a lock for long that the hot
 /// path needs: columns are added with constant defaults, indexes of large tables are built beside the work.
-const STEPS: &[&str] = &[include_str!("../migrations/0001_start.sql")];
+const STEPS: &[&str] =
+    &[include_str!("../migrations/0001_start.sql"), include_str!("../migrations/0002_mark.sql")];
 
 /// The newest schema known here.
 pub(crate) const SCHEMA: i64 = STEPS.len() as i64;
+
+/// The store's mark.
+pub(crate) const MARK: &str = "SELECT words FROM meta WHERE key='mark'";
+
+/// Refuses a store that is not complete.
+pub(crate) fn may_open(link: &mut Link, address: &Address) -> Done<()> {
+    link.script(&format!("BEGIN; SET LOCAL search_path TO {}", address.schema))?;
+    let found = link.rows(MARK, &[]);
+    link.script("COMMIT")?;
+    let text = found?.first().map_or(Ok(None), |r| r.text_or(0))?;
+    Ok(Mark::may_open(text.as_deref().map(Mark::of).transpose()?.as_ref())?)
+}
 
 /// What is read of a store when it is opened.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +105,9 @@ fn step(link: &mut Link, address: &Address, salt: Option<u64>) -> Done<Option<Op
     }
     let salt = salt.ok_or_else(|| Trouble::Store(StoreError::Corrupt("the store has no salt".into())))?;
     // A dump that is restored on another server may hold numbers above those that this one would give.
-    let ends = "SELECT coalesce((SELECT seq FROM event ORDER BY seq DESC LIMIT 1), 0),
+    // They may be pruned by then.
+    let ends = "SELECT greatest((SELECT seq FROM event ORDER BY seq DESC LIMIT 1),
+          (SELECT value-1 FROM meta WHERE key='first_event'), 0),
         pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
     let row = link.rows(ends, &[])?;
     let (last, next) = row.first().map_or(Ok((0, 0)), |r| Ok::<_, Trouble>((r.int(0)?, r.int(1)?)))?;

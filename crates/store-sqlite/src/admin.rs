@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use ostler_store::StoreError;
+use ostler_store::{INVARIANTS, StoreError};
 use rusqlite::{Connection, OpenFlags, backup};
 
 use crate::error::told;
@@ -10,53 +10,13 @@ use crate::error::told;
 /// Pages copied in one step of a backup; writers go on between steps.
 const STEP: i32 = 2000;
 
-/// Contradictions between tables, each with the words for it.
-const INVARIANTS: &[(&str, &str)] = &[
-    (
-        "machines that live and have no place in the queue",
-        "SELECT count(*) FROM machine m WHERE m.state=0 AND NOT EXISTS (SELECT 1 FROM tick t WHERE t.machine=m.id)",
-    ),
-    (
-        "places in the queue of machines that are gone or have ended",
-        "SELECT count(*) FROM tick t LEFT JOIN machine m ON m.id=t.machine WHERE m.id IS NULL OR m.state<>0",
-    ),
-    (
-        "permits of machines that are gone or have ended",
-        "SELECT count(*) FROM permit p LEFT JOIN machine m ON m.id=p.machine WHERE m.id IS NULL OR m.state<>0",
-    ),
-    (
-        "letters to machines that are gone or have ended",
-        "SELECT count(*) FROM mail l LEFT JOIN machine m ON m.id=l.machine WHERE m.id IS NULL OR m.state<>0",
-    ),
-    (
-        "parts whose flow has ended while they live",
-        "SELECT count(*) FROM tick t JOIN machine m ON m.id=t.machine JOIN machine p ON p.id=m.parent WHERE p.state<>0",
-    ),
-    (
-        "machines whose last event is not theirs",
-        "SELECT count(*) FROM machine m JOIN event e ON e.seq=m.last_event WHERE e.machine<>m.id OR e.step<>m.step",
-    ),
-    (
-        "machines pinned to a definition that is gone",
-        "SELECT count(*) FROM machine m WHERE m.definition<>0 AND m.state=0
-           AND NOT EXISTS (SELECT 1 FROM definition d WHERE d.id=m.definition)",
-    ),
-    (
-        "claims of nodes that are closed",
-        "SELECT count(*) FROM tick t LEFT JOIN node n ON n.id=t.node WHERE t.phase=2 AND (n.id IS NULL OR n.closed=1)",
-    ),
-    (
-        "duties of nodes that are closed",
-        "SELECT count(*) FROM duty d LEFT JOIN node n ON n.id=d.node WHERE d.node IS NOT NULL AND (n.id IS NULL OR n.closed=1)",
-    ),
-];
-
 /// Everything that is wrong with a store: damage of the file, and records that contradict one another.
 ///
 /// # Errors
 /// The file cannot be opened at all.
 pub fn check(path: &Path) -> Result<Vec<String>, StoreError> {
     let connection = crate::open::reading(path)?;
+    crate::open::may_open(&connection)?;
     let mut found = Vec::new();
     let mut select = connection.prepare("PRAGMA integrity_check").map_err(told)?;
     let lines: Result<Vec<String>, _> = select.query_map([], |r| r.get(0)).and_then(Iterator::collect);
@@ -74,12 +34,14 @@ pub fn check(path: &Path) -> Result<Vec<String>, StoreError> {
     Ok(found)
 }
 
-/// Copies a store while it is in use; `progress` is told pages done and pages in all.
+/// Copies a store while it is in use; `progress` is told pages done and pages in all, and says whether to go on. `false`
+/// when it did not.
 ///
 /// # Errors
 /// The source cannot be read or the target not be written.
-pub fn backup(from: &Path, to: &Path, progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+pub fn backup(from: &Path, to: &Path, progress: impl FnMut(u64, u64) -> bool) -> Result<bool, StoreError> {
     let source = crate::open::reading(from)?;
+    crate::open::may_open(&source)?;
     copy(&source, to, progress)
 }
 
@@ -87,8 +49,8 @@ pub fn backup(from: &Path, to: &Path, progress: impl FnMut(u64, u64)) -> Result<
 pub(crate) fn copy(
     source: &Connection,
     to: &Path,
-    mut progress: impl FnMut(u64, u64),
-) -> Result<(), StoreError> {
+    mut progress: impl FnMut(u64, u64) -> bool,
+) -> Result<bool, StoreError> {
     let cannot = |e: &dyn std::fmt::Display| {
         StoreError::Unavailable(format!("`{}` cannot be written: {e}", to.display()))
     };
@@ -101,8 +63,14 @@ pub(crate) fn copy(
         let step = backup.step(STEP).map_err(told)?;
         let state = backup.progress();
         let total = u64::try_from(state.pagecount).unwrap_or(0);
-        progress(total - u64::try_from(state.remaining).unwrap_or(0).min(total), total);
+        let go_on = progress(total - u64::try_from(state.remaining).unwrap_or(0).min(total), total);
         match step {
+            _ if !go_on => {
+                drop(backup);
+                drop(target);
+                let _ = std::fs::remove_file(&part);
+                return Ok(false);
+            }
             backup::StepResult::Done => break,
             backup::StepResult::More => {}
             _ => std::thread::sleep(Duration::from_millis(20)),
@@ -112,7 +80,7 @@ pub(crate) fn copy(
     drop(target);
     let done =
         std::fs::File::open(&part).and_then(|f| f.sync_all()).and_then(|()| std::fs::rename(&part, to));
-    done.map_err(|e| cannot(&e))
+    done.map(|()| true).map_err(|e| cannot(&e))
 }
 
 /// Gives all free pages back and empties the write-ahead log, so that the file is as small as its content.

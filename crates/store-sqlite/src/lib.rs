@@ -37,6 +37,7 @@ mod push;
 mod read;
 mod sinks;
 mod start;
+mod tables;
 mod tokens;
 mod tx;
 
@@ -50,6 +51,7 @@ pub use open::{Durability, OpenOptions};
 use ostler_store::{Command, Micros, Queries, Reply, Store, StoreError};
 pub use owner::{NodeLock, OwnerLock, is_node_alive};
 use rusqlite::Connection;
+pub use tables::SqliteTables;
 
 use crate::{claim::Turns, error::told, names::Names, read::Reader, tx::Tx};
 
@@ -199,7 +201,11 @@ impl SqliteStore {
         apart: Apart,
     ) -> Result<Vec<Result<Reply, StoreError>>, Failed> {
         open::begin(connection, self.options.patience).map_err(Failed::All)?;
-        self.names.begin(connection);
+        let may = self.names.begin(connection);
+        if let Err(refused) = may {
+            let _ = connection.execute_batch("ROLLBACK");
+            return Err(Failed::All(refused));
+        }
         let mut tx = Tx::new(connection, now, &mut self.names, &mut self.turns);
         let mut replies = Vec::with_capacity(batch.len());
         let done = batch.iter().try_for_each(|command| {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use ostler_store::{NewMachine, NodeId, OnFull, StoreError, label_text, labels_of};
 use rusqlite::{Connection, params};
 
-use crate::{Tx, hold};
+use crate::{Tx, hold, open};
 
 /// Names of one sort that are remembered at most; there may be a limit for each customer of a customer.
 const REMEMBERED: usize = 20_000;
@@ -52,16 +52,21 @@ pub(crate) struct Lane {
 }
 
 impl Names {
-    /// A transaction begins: forgets everything when another connection has written meanwhile.
-    pub(crate) fn begin(&mut self, connection: &Connection) {
+    /// A transaction begins: forgets everything when another connection has written meanwhile. That may have been a mark
+    /// which lets nobody change the store any more.
+    pub(crate) fn begin(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let version = connection
             .prepare_cached("PRAGMA data_version")
             .and_then(|mut s| s.query_row([], |r| r.get(0)))
             .unwrap_or(-1);
         if version != self.data_version {
             self.forget();
+            if let Some(mark) = open::mark(connection)? {
+                return Err(mark.refusal());
+            }
             self.data_version = version;
         }
+        Ok(())
     }
 
     /// What was interned in a transaction that is rolled back is not there.

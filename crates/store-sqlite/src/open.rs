@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use ostler_store::StoreError;
-use rusqlite::{Connection, MAIN_DB, OpenFlags, config::DbConfig};
+use ostler_store::{Mark, StoreError};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension, config::DbConfig};
 
 use crate::{ReadFrom, ReaderFactory, SqliteStore, claim::Turns, error::told, names::Names};
 
@@ -95,33 +95,8 @@ impl SqliteStore {
     }
 
     fn open_as(path: &Path, options: &OpenOptions, migrations: &[&str]) -> Result<Self, StoreError> {
-        let cannot =
-            |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
-        if path.is_dir() {
-            return Err(cannot(&"it is a folder; name a file in it"));
-        }
-        if let Some(folder) = path.parent() {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            std::fs::create_dir_all(folder)
-                .map_err(|e| cannot(&format_args!("its folder cannot be made: {e}")))?;
-            if !options.allow_network {
-                refuse_network(folder).map_err(|e| cannot(&e))?;
-            }
-        }
-        let connection = Connection::open_with_flags(
-            path,
-            OpenFlags::SQLITE_OPEN_READ_WRITE
-                | OpenFlags::SQLITE_OPEN_CREATE
-                | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-        )
-        .map_err(|e| cannot(&format_args!("it cannot be opened: {e}")))?;
-        // SQLite opens what it may not write for reading, and would say so only at the first write.
-        if connection.is_readonly(MAIN_DB).unwrap_or(false) {
-            return Err(cannot(&"it cannot be written; ask for the right to write it, or name another one"));
-        }
-        // Where two make or change a file at once, SQLite refuses one of them rather than let it wait.
-        patiently(options.patience, || prepare(&connection, options, Some(path), migrations))
-            .map_err(|e| at(path, e))?;
+        let connection = connect_with(path, options, migrations)?;
+        may_open(&connection).map_err(|e| at(path, e))?;
         let salt = salt(&connection)?;
         let reader = ReaderFactory { place: ReadFrom::File(path.to_owned()), salt };
         Ok(Self::around(connection, reader, options))
@@ -156,21 +131,58 @@ impl SqliteStore {
     /// # Errors
     /// There is no such file, or it is no store of the version that this program knows.
     pub fn open_read_only(path: &Path) -> Result<ReaderFactory, StoreError> {
-        let cannot =
-            |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
-        if !path.exists() {
-            return Err(cannot(&"there is no such file"));
-        }
-        let connection = reading(path)?;
-        let known = MIGRATIONS.len() as i64;
-        let version = version(&connection, known).map_err(|e| at(path, e))?;
-        if version < known {
-            return Err(cannot(&format_args!(
-                "it has schema {version}, and only writing brings it to {known}"
-            )));
-        }
+        let connection = connect_read_only(path)?;
+        may_open(&connection).map_err(|e| at(path, e))?;
         Ok(ReaderFactory { place: ReadFrom::File(path.to_owned()), salt: salt(&connection)? })
     }
+}
+
+/// A connection to a file that is there or is made now, with the schema of today, whatever its mark.
+pub(crate) fn connect(path: &Path, options: &OpenOptions) -> Result<Connection, StoreError> {
+    connect_with(path, options, MIGRATIONS)
+}
+
+fn connect_with(path: &Path, options: &OpenOptions, migrations: &[&str]) -> Result<Connection, StoreError> {
+    let cannot = |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
+    if path.is_dir() {
+        return Err(cannot(&"it is a folder; name a file in it"));
+    }
+    if let Some(folder) = path.parent() {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        std::fs::create_dir_all(folder)
+            .map_err(|e| cannot(&format_args!("its folder cannot be made: {e}")))?;
+        if !options.allow_network {
+            refuse_network(folder).map_err(|e| cannot(&e))?;
+        }
+    }
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(|e| cannot(&format_args!("it cannot be opened: {e}")))?;
+    // SQLite opens what it may not write for reading, and would say so only at the first write.
+    if connection.is_readonly(MAIN_DB).unwrap_or(false) {
+        return Err(cannot(&"it cannot be written; ask for the right to write it, or name another one"));
+    }
+    // Where two make or change a file at once, SQLite refuses one of them rather than let it wait.
+    patiently(options.patience, || prepare(&connection, options, Some(path), migrations))
+        .map_err(|e| at(path, e))?;
+    Ok(connection)
+}
+
+/// A connection to a store that is there, without the right to write it.
+pub(crate) fn connect_read_only(path: &Path) -> Result<Connection, StoreError> {
+    let cannot = |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
+    if !path.exists() {
+        return Err(cannot(&"there is no such file"));
+    }
+    let connection = reading(path)?;
+    let known = MIGRATIONS.len() as i64;
+    let version = version(&connection, known).map_err(|e| at(path, e))?;
+    if version < known {
+        return Err(cannot(&format_args!("it has schema {version}, and only writing brings it to {known}")));
+    }
+    Ok(connection)
 }
 
 /// Says of which file an error speaks.
@@ -284,12 +296,24 @@ fn migrate(
 fn back_up(path: &Path, version: i64) -> Result<(), StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".backup-v{version}"));
-    crate::admin::copy(&reading(path)?, &PathBuf::from(name), |_, _| {})
+    crate::admin::copy(&reading(path)?, &PathBuf::from(name), |_, _| true).map(drop)
 }
 
 fn salt(connection: &Connection) -> Result<u64, StoreError> {
     let sql = "SELECT value FROM meta WHERE key='salt'";
     connection.query_row(sql, [], |r| r.get::<_, i64>(0)).map(i64::cast_unsigned).map_err(told)
+}
+
+/// The store's mark.
+pub(crate) fn mark(connection: &Connection) -> Result<Option<Mark>, StoreError> {
+    let mut ask = connection.prepare_cached("SELECT value FROM meta WHERE key='mark'").map_err(told)?;
+    let text: Option<String> = ask.query_row([], |r| r.get(0)).optional().map_err(told)?;
+    text.as_deref().map(Mark::of).transpose()
+}
+
+/// Refuses a store that is not complete.
+pub(crate) fn may_open(connection: &Connection) -> Result<(), StoreError> {
+    Mark::may_open(mark(connection)?.as_ref())
 }
 
 /// Statements stay prepared, with the plans that the tests have seen. Without this SQLite plans a join again whenever

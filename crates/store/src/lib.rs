@@ -16,8 +16,11 @@ mod command;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
+mod invariants;
+mod mark;
 mod query;
 mod rows;
+pub mod tables;
 mod turns;
 mod writer;
 
@@ -28,6 +31,8 @@ pub use command::{
     Pushed, RateLimit, Receipt, Reply, Rescued, StartOutcome, Taken, Unsent, duty_trigger, trigger_duty,
 };
 pub use error::StoreError;
+pub use invariants::INVARIANTS;
+pub use mark::Mark;
 pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};
 pub use rows::{
     DutyNote, DutyRow, EventRow, LaneRow, LimitRow, MachineRow, Mailbox, NamespaceRow, NodeRow, Phase,

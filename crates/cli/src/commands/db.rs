@@ -1,9 +1,10 @@
 //! `ostler db`.
 
+mod copy;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use ostler_api::RetentionPolicy;
 use ostler_embedded::Place;
 use ostler_model::Span;
@@ -17,15 +18,21 @@ use crate::{
     output,
 };
 
-/// Check, back up and shrink the store
+/// Check, back up, move and shrink the store
 #[derive(Subcommand)]
 pub enum Db {
     /// Show how large the store is and what stands in its queue
     Stats,
     /// Look for damage: the file's, and records that contradict one another
+    ///
+    /// On PostgreSQL only the records are looked at, as they are at one moment; the files are the server's business.
     Check,
-    /// Write a copy of the store while it is in use
+    /// Write a copy of the store into a file while it is in use
     Backup(Backup),
+    /// Move the store to another place: from a file to PostgreSQL, back, or to another of its sort
+    Copy(copy::Copy),
+    /// Let a store be used again that was moved
+    Unmark,
     /// Give free pages back, so that the file shrinks
     Vacuum,
     /// Delete old history now
@@ -33,6 +40,15 @@ pub enum Db {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "What is written is an embedded store, whichever store it is made from, with the run logs beside it
+(FILE.logs). On PostgreSQL all of it is of one moment and was compared with what is there.
+
+Examples:
+  ostler db backup today.db
+  ostler db backup today.db --store postgres://ostler@db.example/work
+  ostler db copy --keep-source today.db postgres://ostler@db.example/restored"
+)]
 pub struct Backup {
     /// The new file; what is there is not overwritten
     to: PathBuf,
@@ -54,15 +70,17 @@ pub struct Prune {
 
 impl Db {
     pub fn run(self, global: &Global) -> Result<u8, CliError> {
-        if crate::remote::server(global)?.is_some() {
+        if !matches!(self, Self::Copy(_)) && crate::remote::server(global)?.is_some() {
             return Err(CliError::usage("`db` works on a store of this machine, not on a server"));
         }
         let place = context::place(global)?;
         match self {
             Self::Stats => stats(global, &place),
             Self::Prune(prune) => prune.run(global),
-            Self::Check => check(global, &file(&place)?),
-            Self::Backup(backup) => backup.run(global, &file(&place)?),
+            Self::Check => check(global, &place),
+            Self::Backup(backup) => copy::back_up(global, &place, &backup.to),
+            Self::Copy(copy) => copy.run(global),
+            Self::Unmark => copy::unmark(global, &place),
             Self::Vacuum => vacuum(global, &file(&place)?),
         }
     }
@@ -78,10 +96,8 @@ fn file(place: &Place) -> Result<PathBuf, CliError> {
         Place::Memory => {
             Err(CliError::usage("a store in memory ends with its process; name a file with `--store`"))
         }
-        Place::Postgres(_) => {
-            Err(CliError::usage("a store on PostgreSQL is looked after with PostgreSQL's own tools")
-                .hint("`pg_dump --schema` backs it up, autovacuum gives room back"))
-        }
+        Place::Postgres(_) => Err(CliError::usage("a store on PostgreSQL gives room back by autovacuum")
+            .hint("`VACUUM FULL` of its tables does it at once, while nobody works on them")),
     }
 }
 
@@ -107,8 +123,11 @@ fn stats(global: &Global, place: &Place) -> Result<u8, CliError> {
     Ok(0)
 }
 
-fn check(global: &Global, file: &Path) -> Result<u8, CliError> {
-    let findings = admin::check(file)?;
+fn check(global: &Global, place: &Place) -> Result<u8, CliError> {
+    let findings = match place {
+        Place::Postgres(address) => ostler_store_postgres::check(address)?,
+        place => admin::check(&file(place)?)?,
+    };
     let document = json!({ "ok": findings.is_empty(), "findings": findings });
     global.output.show(
         &document,
@@ -128,28 +147,6 @@ fn vacuum(global: &Global, file: &Path) -> Result<u8, CliError> {
         format!("{} before, {} now", output::bytes(before), output::bytes(after))
     });
     Ok(0)
-}
-
-impl Backup {
-    fn run(self, global: &Global, file: &Path) -> Result<u8, CliError> {
-        if self.to.exists() {
-            return Err(CliError::usage(format!("`{}` is there already", self.to.display())));
-        }
-        let bar = if global.output.is_machine() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent}% {eta}") {
-            bar.set_style(style);
-        }
-        admin::backup(file, &self.to, |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        })?;
-        bar.finish_and_clear();
-        let bytes = std::fs::metadata(&self.to).map(|m| m.len()).unwrap_or_default();
-        global.output.show(&json!({ "file": self.to, "bytes": bytes }), |_| {
-            format!("wrote {} ({})", self.to.display(), output::bytes(bytes))
-        });
-        Ok(0)
-    }
 }
 
 impl Prune {

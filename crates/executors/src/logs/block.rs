@@ -92,13 +92,21 @@ impl Head {
     }
 }
 
-/// The records of a block, or `None` when it is damaged.
-pub(super) fn open(block: &[u8]) -> Option<Vec<LogRecord>> {
+/// Head and body of a block, or `None` when it is damaged.
+fn whole(block: &[u8]) -> Option<(Head, &[u8])> {
     let (head_bytes, body) = block.split_first_chunk()?;
     let head = Head::parse(head_bytes)?;
-    if head.checksum(body) != head_bytes[24..] {
-        return None;
-    }
+    (head.checksum(body) == head_bytes[24..]).then_some((head, body))
+}
+
+/// Bytes of the records of a block, unpacked, or `None` when it is damaged.
+pub(super) fn unpacked(block: &[u8]) -> Option<u32> {
+    whole(block).map(|(head, _)| head.raw)
+}
+
+/// The records of a block, or `None` when it is damaged.
+pub(super) fn open(block: &[u8]) -> Option<Vec<LogRecord>> {
+    let (head, body) = whole(block)?;
     let raw = lz4_flex::block::decompress(body, head.raw as usize).ok()?;
     let mut rest = raw.as_slice();
     let mut records = Vec::with_capacity(head.records as usize);

@@ -23,12 +23,14 @@
 
 mod block;
 mod files;
+mod folder;
 mod mask;
 mod reader;
 mod writer;
 
 use std::{io, path::PathBuf, sync::Arc};
 
+pub use folder::LogFolder;
 use jiff::Timestamp;
 pub use mask::Masker;
 use ostler_clock::Clock;
