@@ -159,7 +159,7 @@ impl Node {
     #[must_use]
     pub fn new(core: Config, config: NodeConfig) -> (Self, NodeHandle) {
         let (posts, inbox) = mpsc::unbounded_channel();
-        let has_room = Arc::new(AtomicBool::new(true));
+        let has_room = Arc::new(AtomicBool::new(!core.only_labelled));
         let id = core.node;
         let handle = NodeHandle { id, posts: posts.clone(), has_room: has_room.clone() };
         let last_renewal = Arc::new(AtomicU64::new(as_millis(config.clock.elapsed())));
@@ -299,7 +299,7 @@ impl Node {
                 Effect::Notice(notice) => (self.config.observer)(&notice),
             }
         }
-        self.has_room.store(self.core.has_room(), Ordering::Relaxed);
+        self.has_room.store(self.core.has_room_for_all(), Ordering::Relaxed);
         if commands.is_empty() {
             return;
         }
@@ -382,7 +382,9 @@ impl Node {
             clock: self.config.clock.clone(),
             posts: self.posts.clone(),
             last_renewal: self.last_renewal.clone(),
+            waited: Arc::default(),
             executors: self.config.executors.clone(),
+            lease: self.config.lease,
             hold: self.config.lease.as_duration() / 10 * 9,
         };
         keep_until(&pulse.executors, self.config.clock.elapsed() + pulse.hold);
@@ -415,9 +417,7 @@ impl Node {
     }
 
     fn lease_is_lost(&self) -> bool {
-        let since =
-            as_millis(self.config.clock.elapsed()).saturating_sub(self.last_renewal.load(Ordering::Relaxed));
-        since > as_millis(self.config.lease.as_duration()) / 4 * 3
+        is_silent(&*self.config.clock, &self.last_renewal, self.config.lease)
     }
 
     /// After the lease is lost nothing of ours may go on; executors end their processes within their grace.
@@ -453,7 +453,10 @@ struct Pulse {
     clock: Arc<dyn Clock>,
     posts: mpsc::UnboundedSender<Post>,
     last_renewal: Arc<AtomicU64>,
+    /// How long the store took for the last one, in microseconds.
+    waited: Arc<AtomicU64>,
     executors: Executors,
+    lease: Span,
     /// How long after a renewal was asked for what is executed may go on, should this process be stopped. The node
     /// itself stops before, and then knows why.
     hold: Duration,
@@ -478,14 +481,27 @@ impl Pulse {
         // Counted from before the store was asked: what it grants begins no earlier.
         let asked = self.clock.elapsed();
         let (last, executors, until) = (self.last_renewal.clone(), self.executors.clone(), asked + self.hold);
+        let (clock, lease, waited) = (self.clock.clone(), self.lease, self.waited.clone());
         let answer: Answer = Box::new(move |_, reply| {
-            if reply.is_ok() {
+            let took = clock.elapsed().saturating_sub(asked).as_micros();
+            waited.store(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
+            // One that comes after the node should have ended its work does not count, whatever the store says of the
+            // lease: while the node was stopped its work was ended in its stead, and those ends are no words of the
+            // work's.
+            if reply.is_ok() && !is_silent(&*clock, &last, lease) {
                 last.fetch_max(as_millis(asked), Ordering::Relaxed);
                 keep_until(&executors, until);
             }
         });
-        self.writer.post(vec![Command::Renew { node: self.node }], vec![answer])
+        let waited = i64::try_from(self.waited.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        self.writer.post(vec![Command::Renew { node: self.node, waited }], vec![answer])
     }
+}
+
+/// Whether a node has not shown for three quarters of its lease that it lives: it ends its work then.
+fn is_silent(clock: &dyn Clock, last_renewal: &AtomicU64, lease: Span) -> bool {
+    let since = as_millis(clock.elapsed()).saturating_sub(last_renewal.load(Ordering::Relaxed));
+    since > as_millis(lease.as_duration()) / 4 * 3
 }
 
 fn as_millis(duration: Duration) -> u64 {

@@ -44,7 +44,7 @@ fn register(store: &mut PgStore) -> NodeId {
 }
 
 fn claim(store: &mut PgStore, node: NodeId, want: u32) -> Vec<Claimed> {
-    match ask(store, Command::Claim(Claim { node, want, light: 0, shared: true, labels: Vec::new() })) {
+    match ask(store, Command::Claim(Claim { node, want, light: 0, shared: true, labels: Vec::new(), only_labelled: false })) {
         Reply::Claimed(rows) => rows,
         other => panic!("{other:?}"),
     }

@@ -260,7 +260,7 @@ impl Tx<'_> {
                 Ok(Reply::Sent(alive.collect::<Result<_, _>>()?))
             }
             Command::Register(node) => self.register(node).map(Reply::Node),
-            Command::Renew { node } => self.renew(*node).map(|()| Reply::Done),
+            Command::Renew { node, waited } => self.renew(*node, *waited).map(|()| Reply::Done),
             Command::Drain { node } => self.drain(*node).map(|()| Reply::Done),
             Command::Close { node } | Command::Rescue { node } => self.rescue(*node).map(Reply::Rescued),
             Command::Release { node, machines } => self.release(*node, machines).map(|()| Reply::Done),

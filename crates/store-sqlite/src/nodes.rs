@@ -1,7 +1,7 @@
 //! Nodes: processes that use the store, and what becomes of their claims when they die.
 
 use ostler_model::MachineId;
-use ostler_store::{NewNode, NodeId, Rescued, StoreError, label_text};
+use ostler_store::{Micros, NewNode, NodeId, Rescued, StoreError, label_text};
 use rusqlite::params;
 
 use crate::{Tx, names::Lane};
@@ -12,9 +12,10 @@ const REMEMBERED: i64 = 1000;
 impl Tx<'_> {
     pub(crate) fn register(&mut self, node: &NewNode) -> Result<NodeId, StoreError> {
         let labels = label_text(&node.labels);
-        let values = params![node.name, node.owner, self.now, labels, node.slots, node.worker];
-        let sql = "INSERT INTO node (name, owner, started_at, labels, slots, worker) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-          RETURNING id";
+        let values =
+            params![node.name, node.owner, self.now, labels, node.slots, node.worker, node.only_labelled];
+        let sql = "INSERT INTO node (name, owner, started_at, labels, slots, worker, only_labelled)
+          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id";
         self.number(sql, values).map(NodeId)
     }
 
@@ -25,8 +26,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    pub(crate) fn renew(&mut self, node: NodeId) -> Result<(), StoreError> {
-        if self.run("UPDATE node SET renewals=renewals+1 WHERE id=?1 AND closed=0", [node.0])? == 0 {
+    pub(crate) fn renew(&mut self, node: NodeId, waited: Micros) -> Result<(), StoreError> {
+        let sql = "UPDATE node SET renewals=renewals+1, waited=?2 WHERE id=?1 AND closed=0";
+        if self.run(sql, [node.0, waited])? == 0 {
             return Err(closed(node));
         }
         Ok(())
