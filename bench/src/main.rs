@@ -8,7 +8,8 @@
 //! wait; a cold `ostler run` against `sh -c true`. C2: how late firings are. C11: 100 000 schedules. HTTP: the built
 //! `ostler serve` beside a million finished runs: pages, many starts and ends in one request, listeners, rates, memory.
 //!
-//! `postgres`, only when it is named: Q2, Q3 and Q8 on the server that `OSTLER_TEST_POSTGRES` names.
+//! `postgres`, only when it is named: Q2, Q3 and Q8 on the server that `OSTLER_TEST_POSTGRES` names. `reader`, likewise:
+//! transactions that stay open beside a queue under load, on a server of its own.
 //!
 //! With `--tenth`, Q8, C11 and HTTP go to a tenth of their sizes, and C2 takes a tenth of its time.
 //!
@@ -29,6 +30,7 @@ mod bare;
 mod http;
 mod lines;
 mod postgres;
+mod reader;
 mod rounds;
 mod whole;
 
@@ -72,6 +74,9 @@ fn main() {
         postgres::q2(50_000, ROUNDS);
         postgres::q3(400);
         postgres::q8(1_000_000 / part);
+    }
+    if wanted.iter().any(|w| w == "reader") {
+        reader::reader(Duration::from_secs(60) / part as u32);
     }
     if wants("c2") {
         c2(Duration::from_secs(60 / part as u64));

@@ -8,8 +8,7 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -76,18 +75,32 @@ impl<'a> Stage<'a> {
         started["started"][0]["id"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until `why` says so, a minute at most.
-    fn named(&self, id: &str, words: &str) {
+    /// Waits until `why` says so, a minute at most; does something between two looks.
+    fn named_after(&self, id: &str, words: &str, between: impl Fn()) {
         let begun = Instant::now();
         loop {
             let why = self.json(&["why", id]);
-            let because: Vec<_> = why["because"].as_array().unwrap().iter().map(|b| b.as_str().unwrap()).collect();
-            if because.iter().any(|because| because.contains(words)) {
+            let mut because = why["because"].as_array().unwrap().iter().map(|because| because.as_str().unwrap());
+            if because.any(|because| because.contains(words)) {
                 return;
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "`{words}` is not said: {why}");
-            std::thread::sleep(Duration::from_millis(200));
+            between();
         }
+    }
+
+    fn named(&self, id: &str, words: &str) {
+        self.named_after(id, words, || std::thread::sleep(Duration::from_millis(200)));
+    }
+
+    /// Blocks the store now and again, until a sign of life has met with it and that is told.
+    fn slow(&self, block: impl Fn()) {
+        let runs = self.json(&["runs", "list", "--task", "demo:gpu"]);
+        let id = runs["items"][0]["id"].as_str().unwrap();
+        self.named_after(id, "the store is slow: node", || {
+            block();
+            std::thread::sleep(Duration::from_secs(3));
+        });
     }
 
     /// Everything but a slow store.
@@ -124,17 +137,13 @@ fn on_the_embedded_store() {
     let store = shop.store().to_str().unwrap().to_owned();
     let mut stage = Stage::new(&shop, store);
     stage.is_told();
-    // Another program writes and does not come to an end: longer than from one sign of life to the next.
-    let script = "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None)
-c.execute('BEGIN IMMEDIATE'); print('begun', flush=True); time.sleep(11)";
-    let mut command = Command::new("python3");
-    command.args(["-c", script]).arg(shop.store()).stdout(Stdio::piped());
-    let mut blocker = Spawned::new(command.spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(blocker.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "begun\n");
-    let runs = stage.json(&["runs", "list", "--task", "demo:gpu"]);
-    stage.named(runs["items"][0]["id"].as_str().unwrap(), "the store is slow: node");
+    // Another program writes for long, but not for so long that the lease is lost.
+    let script = "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
+c.execute('BEGIN IMMEDIATE'); time.sleep(8)";
+    stage.slow(|| {
+        let mut command = Command::new("python3");
+        assert!(command.args(["-c", script]).arg(shop.store()).status().unwrap().success());
+    });
 }
 
 #[test]
@@ -143,7 +152,7 @@ fn on_postgresql() {
     let shop = Shop::new();
     let mut stage = Stage::new(&shop, schema.url().to_owned());
     stage.is_told();
-    schema.script("BEGIN; LOCK TABLE node IN EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT").unwrap();
-    let runs = stage.json(&["runs", "list", "--task", "demo:gpu"]);
-    stage.named(runs["items"][0]["id"].as_str().unwrap(), "the store is slow: node");
+    stage.slow(|| {
+        schema.script("BEGIN; LOCK TABLE node IN EXCLUSIVE MODE; SELECT pg_sleep(2.2); COMMIT").unwrap();
+    });
 }
