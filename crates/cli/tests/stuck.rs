@@ -70,7 +70,9 @@ impl<'a> Stage<'a> {
 
     fn start(&self, task: &str) -> String {
         let store = ["--store", &self.store];
-        self.shop.wait_for("a start", || self.shop.run(&[&["tasks", "show", task][..], &store].concat()).code == 0);
+        self.shop.wait_for("a start", || {
+            self.shop.run(&[&["tasks", "show", task][..], &store].concat()).code == 0
+        });
         let started = self.json(&["run", "--task", task, "--detach"]);
         started["started"][0]["id"].as_str().unwrap().to_owned()
     }
@@ -80,7 +82,8 @@ impl<'a> Stage<'a> {
         let begun = Instant::now();
         loop {
             let why = self.json(&["why", id]);
-            let mut because = why["because"].as_array().unwrap().iter().map(|because| because.as_str().unwrap());
+            let mut because =
+                why["because"].as_array().unwrap().iter().map(|because| because.as_str().unwrap());
             if because.any(|because| because.contains(words)) {
                 return;
             }
@@ -105,7 +108,8 @@ impl<'a> Stage<'a> {
 
     /// Everything but a slow store.
     fn is_told(&mut self) {
-        let begun = || std::fs::read_to_string(self.shop.path().join("begun")).unwrap_or_default().lines().count();
+        let begun =
+            || std::fs::read_to_string(self.shop.path().join("begun")).unwrap_or_default().lines().count();
         let gpu = self.start("demo:gpu");
         self.named(&gpu, "label `gpu`, and no living node has that");
         let late = self.start("demo:late");
@@ -138,7 +142,8 @@ fn on_the_embedded_store() {
     let mut stage = Stage::new(&shop, store);
     stage.is_told();
     // Another program writes for long, but not for so long that the lease is lost.
-    let script = "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
+    let script =
+        "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
 c.execute('BEGIN IMMEDIATE'); time.sleep(8)";
     stage.slow(|| {
         let mut command = Command::new("python3");

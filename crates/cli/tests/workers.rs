@@ -392,7 +392,8 @@ fn what_a_stopped_worker_ran_is_lost_and_has_not_failed() {
     let id = yard.start("talks");
     yard.shop.wait_for("its first lines", || yard.lines(&id).len() > 2);
     let pid = std::fs::read_to_string(yard.shop.path().join("pid")).unwrap();
-    let lives = || Command::new("kill").args(["-0", pid.trim()]).stderr(Stdio::null()).status().unwrap().success();
+    let lives =
+        || Command::new("kill").args(["-0", pid.trim()]).stderr(Stdio::null()).status().unwrap().success();
     signal(&worker, "STOP");
     yard.shop.wait_for("its end", || !lives());
     signal(&worker, "CONT");

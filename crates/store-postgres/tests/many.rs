@@ -14,8 +14,7 @@ use std::{
 
 use ostler_store::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, EventPage, EventRow, Letter,
-    NewMachine, NewNode, Next, NodeId, OnFull, Queries, Reply, StartOutcome, Store,
-    StoreError,
+    NewMachine, NewNode, Next, NodeId, OnFull, Queries, Reply, StartOutcome, Store, StoreError,
 };
 use ostler_store_postgres::{Address, PgStore, scratch::Schema};
 
@@ -45,7 +44,17 @@ fn register(store: &mut PgStore) -> NodeId {
 }
 
 fn claim(store: &mut PgStore, node: NodeId, want: u32) -> Vec<Claimed> {
-    match ask(store, Command::Claim(Claim { node, want, light: 0, shared: true, labels: Vec::new(), only_labelled: false })) {
+    match ask(
+        store,
+        Command::Claim(Claim {
+            node,
+            want,
+            light: 0,
+            shared: true,
+            labels: Vec::new(),
+            only_labelled: false,
+        }),
+    ) {
         Reply::Claimed(rows) => rows,
         other => panic!("{other:?}"),
     }

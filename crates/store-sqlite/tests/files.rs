@@ -54,7 +54,17 @@ fn start(store: &mut SqliteStore) -> Result<MachineId, StoreError> {
 }
 
 fn claim(store: &mut SqliteStore, node: NodeId, want: u32) -> Vec<Claimed> {
-    match one(store, Command::Claim(Claim { node, want, light: 0, shared: true, labels: Vec::new(), only_labelled: false })) {
+    match one(
+        store,
+        Command::Claim(Claim {
+            node,
+            want,
+            light: 0,
+            shared: true,
+            labels: Vec::new(),
+            only_labelled: false,
+        }),
+    ) {
         Ok(Reply::Claimed(rows)) => rows,
         other => panic!("{other:?}"),
     }
@@ -322,7 +332,14 @@ fn a_year_with_retention_keeps_the_file_flat() {
         let machine =
             NewMachine { fields: format!("{{\"day\":{day},\"text\":\"{}\"}}", "x".repeat(200)), ..run() };
         store.apply(now, &[Command::Start(vec![machine; RUNS_A_DAY])]).remove(0).unwrap();
-        let claim = Command::Claim(Claim { node, want: 1000, light: 0, shared: true, labels: Vec::new(), only_labelled: false });
+        let claim = Command::Claim(Claim {
+            node,
+            want: 1000,
+            light: 0,
+            shared: true,
+            labels: Vec::new(),
+            only_labelled: false,
+        });
         let Ok(Reply::Claimed(rows)) = store.apply(now, &[claim]).remove(0) else { panic!() };
         let commits = rows.iter().map(|row| ending(node, row)).collect();
         store.apply(now, &[Command::Commit(commits)]).remove(0).unwrap();

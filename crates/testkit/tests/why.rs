@@ -359,7 +359,9 @@ fn answers() -> String {
 
 #[test]
 fn why_has_a_text_for_everything() {
-    insta::assert_snapshot!([ends(), waits(), losses(), stuck(), schedules(), triggers(), answers()].join("\n"));
+    insta::assert_snapshot!(
+        [ends(), waits(), losses(), stuck(), schedules(), triggers(), answers()].join("\n")
+    );
 }
 
 #[test]

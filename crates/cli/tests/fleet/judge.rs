@@ -20,7 +20,8 @@ pub(crate) fn all_runs(clients: &[Blocking], states: &[RunState]) -> Vec<RunView
     let (mut runs, mut after) = (Vec::new(), None);
     loop {
         let page = PageRequest::after(after.as_deref(), 500);
-        let ListPage { items, next, .. } = insist(clients, 0, "a list of runs", |client| client.runs(&query, &page));
+        let ListPage { items, next, .. } =
+            insist(clients, 0, "a list of runs", |client| client.runs(&query, &page));
         runs.extend(items);
         match next {
             None => return runs,
@@ -39,10 +40,16 @@ pub(crate) fn ends(accepted: &BTreeMap<Uid, &str>, runs: &[RunView], waiting: &[
         let lost = run.state == RunState::Failed && class == "lost";
         let good = match *task {
             "once" => run.state == RunState::Succeeded || lost,
-            "slow" => (run.state == RunState::TimedOut && class == "timeout") || (lost && run.attempts >= LOST),
-            "again" => (run.state == RunState::Succeeded && run.attempts > 1) || (lost && run.attempts >= LOST),
+            "slow" => {
+                (run.state == RunState::TimedOut && class == "timeout") || (lost && run.attempts >= LOST)
+            }
+            "again" => {
+                (run.state == RunState::Succeeded && run.attempts > 1) || (lost && run.attempts >= LOST)
+            }
             // Which of its steps was lost so often is in its history.
-            "flow" => run.state == RunState::Succeeded || class == "lost" || run.steps.iter().any(|step| !step.good),
+            "flow" => {
+                run.state == RunState::Succeeded || class == "lost" || run.steps.iter().any(|step| !step.good)
+            }
             _ => run.state == RunState::Succeeded || (lost && run.attempts >= LOST),
         };
         assert!(good, "{run:?}");
@@ -54,7 +61,8 @@ pub(crate) fn ends(accepted: &BTreeMap<Uid, &str>, runs: &[RunView], waiting: &[
         assert_eq!(by_id[id].state, end, "{:?}", by_id[id]);
     }
     let known: BTreeSet<&Uid> = accepted.keys().chain(waiting.iter().map(|waiting| &waiting.id)).collect();
-    let of_nobody = runs.iter().find(|run| matches!(run.cause, Some(Cause::Actor { .. })) && !known.contains(&run.id));
+    let of_nobody =
+        runs.iter().find(|run| matches!(run.cause, Some(Cause::Actor { .. })) && !known.contains(&run.id));
     assert!(of_nobody.is_none(), "a run that nobody was told of: {of_nobody:?}");
 }
 
@@ -72,7 +80,9 @@ pub(crate) fn effects(file: &Path, calls: &[(String, String)], runs: &[RunView])
     let mut begun: BTreeMap<&str, Vec<(u64, u32)>> = BTreeMap::new();
     let mut ended: BTreeMap<&str, u64> = BTreeMap::new();
     for line in text.lines() {
-        let [what, run, key, fence, attempt] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let [what, run, key, fence, attempt] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
         know(run, key);
         let (fence, attempt) = (fence.parse().unwrap(), attempt.parse().unwrap());
         let attempts = begun.entry(run).or_default();
@@ -83,7 +93,11 @@ pub(crate) fn effects(file: &Path, calls: &[(String, String)], runs: &[RunView])
                 attempts.push((fence, attempt));
             }
             _ => {
-                assert_eq!(attempts.last(), Some(&(fence, attempt)), "an older attempt beside a newer one: {line}");
+                assert_eq!(
+                    attempts.last(),
+                    Some(&(fence, attempt)),
+                    "an older attempt beside a newer one: {line}"
+                );
                 ended.insert(run, fence);
             }
         }
@@ -102,7 +116,10 @@ pub(crate) fn effects(file: &Path, calls: &[(String, String)], runs: &[RunView])
         assert!(called.contains(run.id.to_string().as_str()), "nobody was called: {run:?}");
     }
     let again = begun.values().filter(|attempts| attempts.len() > 1).count() + calls.len() - called.len();
-    println!("{} runs had effects, {again} of them more than once with the key they had", begun.len() + called.len());
+    println!(
+        "{} runs had effects, {again} of them more than once with the key they had",
+        begun.len() + called.len()
+    );
     again
 }
 

@@ -215,5 +215,8 @@ fn record(call: TcpStream, recorded: &Mutex<Vec<(String, String)>>) -> Option<()
     recorded.lock().unwrap().push((run, key));
     thread::sleep(Duration::from_millis(200));
     let mut call = call;
-    call.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nok").ok()
+    call.write_all(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\nok",
+    )
+    .ok()
 }

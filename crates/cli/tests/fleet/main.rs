@@ -214,7 +214,8 @@ fn the_same_behind_pgbouncer_where_nobody_is_told_anything() {
     let Some(schema) = Schema::new(&format!("&application_name={name}")) else { return };
     let Some(mut pooler) = PgBouncer::before(schema.url()) else { return };
     let (store, place) = (pooler.through(schema.url()), pooler.place());
-    let faults = vec![Fault::KillNode, Fault::KillPooler, Fault::StopNode, Fault::EndConnections, Fault::CutStore];
+    let faults =
+        vec![Fault::KillNode, Fault::KillPooler, Fault::StopNode, Fault::EndConnections, Fault::CutStore];
     let ground = Ground { schema: &schema, name: &name, postgres: None, pooler: Some(&mut pooler) };
     weather(seconds(15).min(60), faults, &store, place, ground);
 }

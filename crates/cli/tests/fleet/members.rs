@@ -133,7 +133,8 @@ impl Fleet {
         let ports: Vec<u16> = stores.iter().map(|_| free_port()).collect();
         let node = |n: usize| {
             let listen = format!("127.0.0.1:{}", ports[n]);
-            let args = ["--log-level", "info", "serve", "--slots", "6", "--worker-lease", WORKER_LEASE, "--listen"];
+            let args =
+                ["--log-level", "info", "serve", "--slots", "6", "--worker-lease", WORKER_LEASE, "--listen"];
             let make = {
                 let (listen, store, effects) = (listen, stores[n].clone(), effects.to_owned());
                 let skewed = (n == 1).then(|| skew.clone());

@@ -16,7 +16,8 @@ impl Skew {
     pub(crate) fn new(folder: &Path) -> Self {
         let (source, library) = (folder.join("skew.c"), folder.join("skew.so"));
         std::fs::write(&source, include_str!("skew.c")).unwrap();
-        let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).output();
+        let built =
+            Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&library, &source]).output();
         let built = built.expect("a C compiler, which building Ostler needs, too");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         let skew = Self { library, ahead: folder.join("ahead") };

@@ -132,7 +132,8 @@ impl<'a> Storm<'a> {
             Fault::KillNode | Fault::KillWorker => {
                 let members =
                     if fault == Fault::KillNode { &mut self.fleet.nodes } else { &mut self.fleet.workers };
-                let Some(which) = some(members, fault == Fault::KillNode, &self.doomed, &mut self.draw, 1) else {
+                let Some(which) = some(members, fault == Fault::KillNode, &self.doomed, &mut self.draw, 1)
+                else {
                     return;
                 };
                 members[which].kill(milliseconds(&mut self.draw, 3000));
@@ -207,7 +208,13 @@ impl<'a> Storm<'a> {
 }
 
 /// One of those who are at work, where there are so many of them; not one that is about to end.
-fn some(members: &[Member], are_nodes: bool, doomed: &Doomed, draw: &mut Draw, least: usize) -> Option<usize> {
+fn some(
+    members: &[Member],
+    are_nodes: bool,
+    doomed: &Doomed,
+    draw: &mut Draw,
+    least: usize,
+) -> Option<usize> {
     let is_doomed = |n: usize| are_nodes && doomed.iter().any(|(_, which, _)| *which == n);
     let all: Vec<_> = (0..members.len()).filter(|n| members[*n].is_at_work() && !is_doomed(*n)).collect();
     (all.len() >= least).then(|| all[draw.below(all.len() as u64) as usize])

@@ -20,8 +20,12 @@ impl Story<'_> {
     pub(super) fn losses(&mut self, all: &FlowFields) {
         match all.run.lost {
             0 => {}
-            1 => self.say("an attempt of it was lost: the node that had it died or lost its lease".to_owned()),
-            lost => self.say(format!("{lost} attempts of it were lost: the nodes that had them died or lost their leases")),
+            1 => {
+                self.say("an attempt of it was lost: the node that had it died or lost its lease".to_owned())
+            }
+            lost => self.say(format!(
+                "{lost} attempts of it were lost: the nodes that had them died or lost their leases"
+            )),
         }
         if all.run.lost > 0 {
             self.facts["lost"] = json!(all.run.lost);
@@ -42,7 +46,10 @@ impl Story<'_> {
             let Some(limit) = limit else { continue };
             let at = after(from, limit);
             if at <= self.now {
-                self.say(format!("its {what}, {limit}, is over {}: it ends when a node gets to it", self.moment(at)));
+                self.say(format!(
+                    "its {what}, {limit}, is over {}: it ends when a node gets to it",
+                    self.moment(at)
+                ));
             }
         }
         Ok(())

@@ -189,7 +189,14 @@ impl Kit {
     }
 
     fn claim_as(&mut self, node: NodeId, want: u32, shared: bool) -> Vec<Claimed> {
-        match self.ask(Command::Claim(Claim { node, want, light: want, shared, labels: Vec::new(), only_labelled: false })) {
+        match self.ask(Command::Claim(Claim {
+            node,
+            want,
+            light: want,
+            shared,
+            labels: Vec::new(),
+            only_labelled: false,
+        })) {
             Ok(Reply::Claimed(rows)) => rows,
             other => panic!("{other:?}"),
         }

@@ -112,7 +112,14 @@ pub fn a_closed_node_takes_nothing(make: Make<'_>) {
     let dead = kit.register(true);
     kit.rescue(dead);
     let id = kit.start(run());
-    let claim = Command::Claim(Claim { node: dead, want: 5, light: 5, shared: true, labels: Vec::new(), only_labelled: false });
+    let claim = Command::Claim(Claim {
+        node: dead,
+        want: 5,
+        light: 5,
+        shared: true,
+        labels: Vec::new(),
+        only_labelled: false,
+    });
     assert!(matches!(kit.ask(claim), Err(StoreError::Refused(_))));
     let at_once = NewMachine { namespace: "other".into(), ..run() };
     let start = Command::StartClaimed { machine: Box::new(at_once), node: dead };
@@ -162,7 +169,11 @@ pub fn a_node_may_take_only_what_asks_for_its_labels(make: Make<'_>) {
     let labels = vec!["gpu".to_owned(), "big".to_owned()];
     let claim = Claim { node: kit.node, want: 9, light: 9, shared: true, labels, only_labelled: true };
     let Ok(Reply::Claimed(rows)) = kit.ask(Command::Claim(claim)) else { panic!() };
-    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), [light, gpu], "what takes no slot is no work");
+    assert_eq!(
+        rows.iter().map(|row| row.id).collect::<Vec<_>>(),
+        [light, gpu],
+        "what takes no slot is no work"
+    );
     assert_eq!(kit.claim_ids(9), [plain]);
 }
 

@@ -73,7 +73,8 @@ impl User {
             let line = fields.iter().find(|fields| fields[0] == *name)?;
             Some((line.get(2)?.parse().ok()?, line.get(3)?.parse().ok()?))
         });
-        let (uid, gid) = found.unwrap_or_else(|| panic!("root cannot start it, and there is no user `nobody`"));
+        let (uid, gid) =
+            found.unwrap_or_else(|| panic!("root cannot start it, and there is no user `nobody`"));
         std::os::unix::fs::chown(folder, Some(uid), Some(gid))
             .unwrap_or_else(|error| panic!("{} cannot be given to user {uid}: {error}", folder.display()));
         Self(Some((uid, gid)))
