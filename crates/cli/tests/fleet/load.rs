@@ -16,24 +16,20 @@ use ostler_api::{Api, StartRequest};
 use ostler_client::Blocking;
 use ostler_model::Uid;
 
-/// Every attempt says when it begins and when it ends, and who it is: what must never overlap, and what a fence is for.
-/// `URL` is the endpoint of [`Effects`].
+/// `WORK` is [`WORK`], `URL` the endpoint of [`Effects`].
 const FILE: &str = r#"
 meta: { type: ostler-timetable, version: 1, namespace: fleet }
-defaults: { inherit_env: [EFFECTS], env: { ME: "${{ run.id }}" } }
+defaults: { inherit_env: [EFFECTS] }
 tasks:
   - meta: { id: rerun }
     policy: { idempotent: true }
-    run: &work |
-      echo "begin $ME $OSTLER_IDEMPOTENCY_KEY $OSTLER_FENCE $OSTLER_ATTEMPT" >> "$EFFECTS"
-      sleep 0.3
-      echo "end $ME $OSTLER_IDEMPOTENCY_KEY $OSTLER_FENCE $OSTLER_ATTEMPT" >> "$EFFECTS"
+    run: WORK
   - meta: { id: once }
-    run: *work
+    run: WORK
   - meta: { id: far }
     runs_on: far
     policy: { idempotent: true }
-    run: *work
+    run: WORK
   - meta: { id: again }
     policy: { idempotent: true, retry: { attempts: 2, initial: 100ms } }
     run: '[ "$OSTLER_ATTEMPT" -gt 1 ] || exit 3'
@@ -71,6 +67,10 @@ tasks:
     steps: [{ id: ask, uses: wait, with: { approval: "Go on?" } }]
 "#;
 
+/// Every attempt says when it begins and when it ends, and who it is: what must never overlap, and what a fence is for.
+const WORK: &str = r#"'me="$OSTLER_RUN_ID $OSTLER_IDEMPOTENCY_KEY $OSTLER_FENCE $OSTLER_ATTEMPT";
+      echo "begin $me" >> "$EFFECTS"; sleep 0.3; echo "end $me" >> "$EFFECTS"'"#;
+
 /// What is started over and over.
 const TASKS: [&str; 10] = ["rerun", "once", "far", "flow", "call", "rerun", "again", "once", "slow", "far"];
 
@@ -82,7 +82,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The file of tasks.
 pub(crate) fn file(effects: &Effects) -> String {
-    FILE.replace("URL", &effects.url)
+    FILE.replace("WORK", WORK).replace("URL", &effects.url)
 }
 
 /// A run that waits for a reason, and the words by which `why` names that.

@@ -141,7 +141,7 @@ impl Fleet {
                 let command = shop.maker();
                 move || {
                     let mut command = command(&args);
-                    command.args([&listen, "--store", &store]).env("EFFECTS", &effects);
+                    command.args([listen.as_str(), "--store", &store]).env("EFFECTS", &effects);
                     if let Some(skew) = &skewed {
                         skew.wrong(&mut command);
                     }
