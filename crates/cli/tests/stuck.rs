@@ -30,7 +30,7 @@ tasks:
     uses: wait
     with: { signal: open }
   - meta: { id: parent }
-    steps: [{ id: child, runs_on: gpu, run: 'true' }]
+    steps: [{ id: child, runs_on: gpu, run: 'true' }, { id: then, run: 'true' }]
   - meta: { id: off, enabled: false }
     on: { schedule: { every: 1h } }
     run: 'true'

@@ -231,7 +231,7 @@ fn stuck() -> String {
         "  - { meta: { id: gpu }, run: x, runs_on: gpu }
   - { meta: { id: late }, run: x, runs_on: gpu, policy: { deadline: 30s, timeout: { queue: 10s } } }
   - { meta: { id: plain }, run: x }
-  - { meta: { id: parent }, steps: [{ id: first, run: x, runs_on: gpu }] }
+  - { meta: { id: parent }, steps: [{ id: first, run: x, runs_on: gpu }, { id: then, run: x }] }
 ",
     );
     let gpu = stage.start("gpu");

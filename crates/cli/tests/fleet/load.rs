@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ostler_api::{Api, StartRequest};
+use ostler_api::{Api, ErrorKind, StartRequest};
 use ostler_client::Blocking;
 use ostler_model::Uid;
 
@@ -64,7 +64,7 @@ tasks:
     uses: wait
     with: { signal: open }
   - meta: { id: asks }
-    steps: [{ id: ask, uses: wait, with: { approval: "Go on?" } }]
+    steps: [{ id: ask, uses: wait, with: { approval: "Go on?" } }, { id: go, run: 'true' }]
 "#;
 
 /// Every attempt says when it begins and when it ends, and who it is: what must never overlap, and what a fence is for.
@@ -117,7 +117,9 @@ pub(crate) fn insist<T>(
     for n in first.. {
         match ask(&clients[n % clients.len()]) {
             Ok(answer) => return answer,
-            Err(error) if begun.elapsed() > PATIENCE => panic!("{what}: {error}"),
+            Err(error) if error.kind == ErrorKind::BadInput || begun.elapsed() > PATIENCE => {
+                panic!("{what}: {error}")
+            }
             Err(_) => thread::sleep(Duration::from_millis(100)),
         }
     }

@@ -101,8 +101,10 @@ fn settle(fleet: &mut Fleet, clients: &[Blocking], waiting: &[Waiting]) {
     insist(clients, 0, "a pause", schedule);
     insist(clients, 0, "the end of a pause", |client| client.hold_task(&task("held"), false));
     let of = |task: &str| waiting.iter().filter(move |w| w.task == task).map(|w| w.id).collect::<Vec<Uid>>();
-    let moon = BulkFilter { ids: of("nowhere"), reason: "nobody gets there".into(), ..BulkFilter::default() };
-    insist(clients, 0, "a cancellation", |client| client.cancel(&moon));
+    for id in of("nowhere") {
+        let moon = BulkFilter { ids: vec![id], reason: "nobody gets there".into(), ..BulkFilter::default() };
+        insist(clients, 0, "a cancellation", |client| client.cancel(&moon));
+    }
     for flow in of("asks") {
         let verdict = Verdict { approve: true, ..Verdict::default() };
         insist(clients, 0, "a verdict", |client| client.decide(flow, &verdict));
@@ -293,7 +295,7 @@ tasks:
     assert_eq!(code, Some(5), "{}", served.told());
     let _other = shop.serve(&args);
     let id = started["id"].as_str().unwrap();
-    let run = || shop.json(&["runs", "show", id, "--store", schema.url()]);
+    let run = || shop.json(&["runs", "show", id, "--store", schema.url()])["run"].clone();
     shop.wait_for("its end", || run()["state"] == "succeeded");
     assert_eq!(run()["attempts"], 2, "{}", run());
 }
