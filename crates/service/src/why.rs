@@ -48,7 +48,9 @@ impl Service {
             RunState::Ready => story.ready(row)?,
             RunState::Waiting => story.waiting(row, &all, depth)?,
         }
-        story.losses(&all);
+        if all.run.error.as_ref().is_none_or(|error| row.state == 0 || error.class.0 != "lost") {
+            story.losses(&all);
+        }
         if row.state == 0 {
             story.deadline(row, &all)?;
             story.slow_store()?;

@@ -1,7 +1,7 @@
 //! A batch inside its transaction: what it needs before it begins, commands of one sort together, and one command's
 //! failure kept from its neighbours.
 
-use ostler_store::{Command, Commit, Next, Reply, StoreError};
+use ostler_store::{Command, Commit, Next, NodeId, Reply, StoreError};
 
 use crate::{
     link::Mode,
@@ -85,16 +85,16 @@ impl Tx<'_> {
             }
             match self.some(some, horizon) {
                 Ok(more) => replies.extend(more),
-                Err(Trouble::Store(StoreError::Refused(why)) | Trouble::Poisoned(why)) if apart => {
+                Err(trouble) if apart && trouble.is_of_one() => {
                     self.link.script("ROLLBACK TO command")?;
                     self.names.forget();
-                    replies.push(Err(StoreError::Refused(why)));
+                    replies.push(Err(trouble.told()));
                 }
                 // One that is refused may have written half of what it is.
-                Err(Trouble::Store(StoreError::Refused(why))) if batch.len() > 1 || self.wrote => {
-                    return Err(Trouble::Poisoned(why));
+                Err(Trouble::Store(error)) if error.is_refusal() && (batch.len() > 1 || self.wrote) => {
+                    return Err(Trouble::Poisoned(error.to_string()));
                 }
-                Err(Trouble::Store(StoreError::Refused(why))) => replies.push(Err(StoreError::Refused(why))),
+                Err(Trouble::Store(error)) if error.is_refusal() => replies.push(Err(error)),
                 Err(other) => return Err(other),
             }
             if apart {
@@ -164,10 +164,7 @@ impl Tx<'_> {
         for node in nodes {
             let sql = "SELECT 1 FROM node WHERE id=$1 AND NOT closed FOR SHARE";
             if self.row(sql, values![node])?.is_none() {
-                return Err(StoreError::Refused(format!(
-                    "node {node} has been closed: others have what it held"
-                ))
-                .into());
+                return Err(StoreError::NodeClosed(NodeId(node)).into());
             }
         }
         Ok(())

@@ -33,7 +33,7 @@ impl Tx<'_> {
 
     pub(crate) fn drain(&mut self, node: NodeId) -> Done<()> {
         if self.run("UPDATE node SET draining=TRUE WHERE id=$1 AND NOT closed", values![node.0])? == 0 {
-            return Err(closed(node).into());
+            return Err(StoreError::NodeClosed(node).into());
         }
         Ok(())
     }
@@ -41,7 +41,7 @@ impl Tx<'_> {
     pub(crate) fn renew(&mut self, node: NodeId, waited: Micros) -> Done<()> {
         let sql = "UPDATE node SET renewals=renewals+1, waited=$2 WHERE id=$1 AND NOT closed";
         if self.run(sql, values![node.0, waited])? == 0 {
-            return Err(closed(node).into());
+            return Err(StoreError::NodeClosed(node).into());
         }
         Ok(())
     }
@@ -89,8 +89,4 @@ impl Tx<'_> {
         self.woke |= !released.is_empty();
         self.give_back(&permits)
     }
-}
-
-fn closed(node: NodeId) -> StoreError {
-    StoreError::Refused(format!("node {} has been closed: others have what it held", node.0))
 }

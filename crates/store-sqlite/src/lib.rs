@@ -226,12 +226,12 @@ impl Tx<'_> {
         let reply = self.command(command);
         match &reply {
             Ok(_) => {}
-            Err(StoreError::Refused(_)) if self.sql.total_changes() == before => {}
-            Err(StoreError::Refused(_)) if savepoint => {
+            Err(error) if error.is_refusal() && self.sql.total_changes() == before => {}
+            Err(error) if error.is_refusal() && savepoint => {
                 self.run("ROLLBACK TO command", ()).map_err(Failed::All)?;
                 self.names.forget();
             }
-            Err(StoreError::Refused(_)) => return Err(Failed::One),
+            Err(error) if error.is_refusal() => return Err(Failed::One),
             Err(error) => return Err(Failed::All(error.clone())),
         }
         if savepoint {

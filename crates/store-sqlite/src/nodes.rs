@@ -21,7 +21,7 @@ impl Tx<'_> {
 
     pub(crate) fn drain(&mut self, node: NodeId) -> Result<(), StoreError> {
         if self.run("UPDATE node SET draining=1 WHERE id=?1 AND closed=0", [node.0])? == 0 {
-            return Err(closed(node));
+            return Err(StoreError::NodeClosed(node));
         }
         Ok(())
     }
@@ -29,7 +29,7 @@ impl Tx<'_> {
     pub(crate) fn renew(&mut self, node: NodeId, waited: Micros) -> Result<(), StoreError> {
         let sql = "UPDATE node SET renewals=renewals+1, waited=?2 WHERE id=?1 AND closed=0";
         if self.run(sql, [node.0, waited])? == 0 {
-            return Err(closed(node));
+            return Err(StoreError::NodeClosed(node));
         }
         Ok(())
     }
@@ -37,7 +37,7 @@ impl Tx<'_> {
     /// A node that was given up may not take anything: nobody would look after it.
     pub(crate) fn may_take(&self, node: NodeId) -> Result<(), StoreError> {
         match self.row("SELECT closed FROM node WHERE id=?1", [node.0], |r| r.get(0))? {
-            Some(true) => Err(closed(node)),
+            Some(true) => Err(StoreError::NodeClosed(node)),
             _ => Ok(()),
         }
     }
@@ -84,8 +84,4 @@ impl Tx<'_> {
         }
         Ok(())
     }
-}
-
-fn closed(node: NodeId) -> StoreError {
-    StoreError::Refused(format!("node {} has been closed: others have what it held", node.0))
 }

@@ -103,7 +103,7 @@ pub fn a_closed_node_cannot_renew(make: Make<'_>) {
     let row = kit.queries().node(node).unwrap().unwrap();
     assert_eq!((row.renewals, row.waited), (2, 7));
     kit.rescue(node);
-    assert!(matches!(kit.ask(Command::Renew { node, waited: 0 }), Err(StoreError::Refused(_))));
+    assert!(matches!(kit.ask(Command::Renew { node, waited: 0 }), Err(StoreError::NodeClosed(_))));
 }
 
 /// A node that was paused for too long may come back with a claim on its lips.
@@ -120,7 +120,10 @@ pub fn a_closed_node_takes_nothing(make: Make<'_>) {
         labels: Vec::new(),
         only_labelled: false,
     });
-    assert!(matches!(kit.ask(claim), Err(StoreError::Refused(_))));
+    assert!(matches!(kit.ask(claim.clone()), Err(StoreError::NodeClosed(_))));
+    let other = NewMachine { namespace: "third".into(), ..run() };
+    let among = kit.store.apply(kit.now, &[Command::Start(vec![other]), claim]);
+    assert!(matches!(among[..], [Ok(Reply::Started(_)), Err(StoreError::NodeClosed(_))]), "{among:?}");
     let at_once = NewMachine { namespace: "other".into(), ..run() };
     let start = Command::StartClaimed { machine: Box::new(at_once), node: dead };
     if let Ok(Reply::StartedClaimed(_, claimed)) = kit.ask(start) {
@@ -252,6 +255,6 @@ pub fn a_worker_is_told_as_it_registered(make: Make<'_>) {
     assert!(row(&kit).draining);
     kit.rescue(node);
     assert!(row(&kit).closed);
-    assert!(matches!(kit.ask(Command::Drain { node }), Err(StoreError::Refused(_))));
+    assert!(matches!(kit.ask(Command::Drain { node }), Err(StoreError::NodeClosed(_))));
     assert_eq!(kit.queries().node(NodeId(node.0 + 5)).unwrap(), None);
 }
