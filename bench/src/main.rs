@@ -9,7 +9,8 @@
 //! `ostler serve` beside a million finished runs: pages, many starts and ends in one request, listeners, rates, memory.
 //!
 //! `postgres`, only when it is named: Q2, Q3 and Q8 on the server that `OSTLER_TEST_POSTGRES` names. `copy` moves a store
-//! of a million runs there and back.
+//! of a million runs there and back. `reader`, only when it is named: transactions that stay open beside a queue under
+//! load, on a server of its own.
 //!
 //! With `--tenth`, Q8, C11 and HTTP go to a tenth of their sizes, and C2 takes a tenth of its time.
 //!
@@ -31,6 +32,7 @@ mod http;
 mod lines;
 mod moving;
 mod postgres;
+mod reader;
 mod rounds;
 mod whole;
 
@@ -77,6 +79,9 @@ fn main() {
     }
     if wanted.iter().any(|w| w == "copy") {
         moving::copies(1_000_000 / part);
+    }
+    if wanted.iter().any(|w| w == "reader") {
+        reader::reader(Duration::from_secs(60) / part as u32);
     }
     if wants("c2") {
         c2(Duration::from_secs(60 / part as u64));

@@ -138,6 +138,7 @@ impl Shop {
             self.embedded
                 .start_node(NodeOptions {
                     labels: Vec::new(),
+                    only_labelled: false,
                     worker_lease: ostler_embedded::LEASE,
                     role: Role::Owner,
                     limit: ostler_service::QueueLimit::none(),

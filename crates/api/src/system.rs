@@ -61,6 +61,9 @@ pub struct NodeView {
     /// What it has, for tasks that ask for it (`runs_on`).
     #[serde(default)]
     pub labels: Vec<String>,
+    /// It carries out only what asks for one of them.
+    #[serde(default)]
+    pub only_labelled: bool,
     /// How many executions at a time, where it has said so.
     #[serde(default)]
     pub slots: u32,

@@ -35,6 +35,9 @@ pub struct NewWorker {
     /// What it has: it gets jobs that ask for none of other labels.
     #[serde(default)]
     pub labels: Vec<Name>,
+    /// It gets only jobs that ask for one of them.
+    #[serde(default)]
+    pub only_labelled: bool,
 }
 
 /// A worker that has registered, and how it is to behave.

@@ -19,6 +19,12 @@ tasks:
   - meta: { id: again }
     policy: { lost: rerun }
     run: 'echo \"$OSTLER_IDEMPOTENCY_KEY\" >> tries; [ $(wc -l < tries) -gt 1 ] || exec sleep 600'
+  - meta: { id: talks }
+    policy: { lost: rerun }
+    run: |
+      echo $$ > pid
+      i=0; while [ $OSTLER_ATTEMPT -eq 1 ]; do echo \"1 $i\"; i=$((i+1)); sleep 0.05; done
+      echo 2 0
   - meta: { id: on-gpu }
     runs_on: [gpu, big]
     run: echo computed
@@ -336,6 +342,70 @@ fn a_step_runs_where_its_labels_are() {
     let cancel = yard.ask(&yard.admin, "POST", &format!("/runs/{id}/cancel"), &json!({ "reason": "enough" }));
     assert_eq!(cancel.status, 200, "{}", cancel.text);
     assert_eq!(yard.ended(&id)["state"], "cancelled");
+}
+
+#[test]
+fn a_worker_may_leave_what_asks_for_no_label_to_others() {
+    let yard = Yard::new();
+    let args = ["--name", "gpu", "--label", "gpu,big", "--only-labelled"];
+    let _gpu = yard.worker(&args);
+    let plain = yard.start("greet");
+    assert_eq!(yard.ended(&yard.start("on-gpu"))["state"], "succeeded", "the worker works");
+    assert_eq!(yard.get(&format!("/runs/{plain}"))["state"], "ready");
+    let why = yard.get(&format!("/why/{plain}")).to_string();
+    assert!(why.contains("each living node takes only what asks for its labels"), "{why}");
+    let nodes = yard.get("/nodes");
+    let gpu = nodes.as_array().unwrap().iter().find(|n| n["name"] == "gpu").unwrap();
+    assert_eq!(gpu["only_labelled"], true);
+    let _other = yard.worker(&["--name", "other"]);
+    assert_eq!(yard.ended(&plain)["state"], "succeeded");
+    let refused = yard.work("/workers", &json!({ "name": "none", "only_labelled": true }));
+    assert_eq!(refused.status, 400, "{}", refused.text);
+    let told = support::told(yard.shop.command(&["worker", "--only-labelled"]).output().unwrap());
+    assert!(told.code == 2 && told.err.contains("--label"), "{}", told.err);
+}
+
+#[test]
+fn a_node_may_leave_what_asks_for_no_label_to_others() {
+    let shop = Shop::new();
+    shop.write("demo.yaml", FILE);
+    let served = shop.serve(&["demo.yaml", "--label", "gpu", "--only-labelled"]);
+    let start = |task: &str| {
+        let started = served.post(&format!("/api/v1/tasks/demo/{task}/runs"), &json!({}));
+        started.json()["id"].as_str().unwrap().to_owned()
+    };
+    let run = |id: &str| served.get(&format!("/api/v1/runs/{id}")).json();
+    let (plain, mixed) = (start("naps"), start("mixed"));
+    shop.wait_for("the flow to begin", || run(&mixed)["state"] == "waiting");
+    let mut command = shop.command(&["worker", "--server", &served.url]);
+    let _worker = Spawned::new(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    shop.wait_for("their ends", || [&plain, &mixed].iter().all(|id| run(id)["state"] == "succeeded"));
+    let by = |id: &str| served.get(&format!("/api/v1/runs/{id}/history")).json()[1]["body"]["node"].clone();
+    assert!(by(&plain).is_number(), "a worker's end names it");
+}
+
+/// What a worker ran was ended while it was stopped, and it is back before anybody has missed it.
+#[test]
+fn what_a_stopped_worker_ran_is_lost_and_has_not_failed() {
+    let yard = Yard::new();
+    let worker = yard.worker(&[]);
+    let id = yard.start("talks");
+    yard.shop.wait_for("its first lines", || yard.lines(&id).len() > 2);
+    let pid = std::fs::read_to_string(yard.shop.path().join("pid")).unwrap();
+    let lives =
+        || Command::new("kill").args(["-0", pid.trim()]).stderr(Stdio::null()).status().unwrap().success();
+    signal(&worker, "STOP");
+    yard.shop.wait_for("its end", || !lives());
+    signal(&worker, "CONT");
+    let run = yard.ended(&id);
+    assert_eq!((&run["state"], &run["attempts"]), (&json!("succeeded"), &json!(2)), "{run}");
+    let history = yard.get(&format!("/runs/{id}/history"));
+    let kinds: Vec<_> = history.as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["created", "attempt_lost", "succeeded"], "{history}");
+    println!("{}", history[1]["body"]);
+    let lines = yard.lines(&id);
+    let expected = (0..lines.len() - 1).map(|n| format!("1 {n}")).chain(["2 0".to_owned()]);
+    assert_eq!(lines, expected.collect::<Vec<_>>(), "each line once, in its place");
 }
 
 #[test]

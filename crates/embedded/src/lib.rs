@@ -112,6 +112,8 @@ pub struct NodeOptions {
     pub slots: u32,
     /// What it has: it takes what asks for no other label.
     pub labels: Vec<String>,
+    /// It carries out only what asks for one of them.
+    pub only_labelled: bool,
     /// After how long without a sign of life others may take what a worker holds.
     pub worker_lease: Span,
     /// How much may stand in the queue.
@@ -259,7 +261,14 @@ impl Embedded {
         let process = std::process::id();
         let name = format!("{} pid {process}", host_name());
         let owner = options.role == Role::Owner;
-        let new = NewNode { name, owner, labels: options.labels.clone(), slots: options.slots, worker: None };
+        let new = NewNode {
+            name,
+            owner,
+            labels: options.labels.clone(),
+            only_labelled: options.only_labelled,
+            slots: options.slots,
+            worker: None,
+        };
         let node = match self.writer.call(Command::Register(new))? {
             Reply::Node(node) => node,
             _ => return Err(StoreError::Refused("the store gave no node".into()).into()),
@@ -282,6 +291,7 @@ impl Embedded {
             shared: owner,
             slots: options.slots,
             labels: options.labels,
+            only_labelled: options.only_labelled,
             ticker: ticker.clone(),
         };
         let (secrets, observer) = (options.secrets.clone(), options.observer.clone());

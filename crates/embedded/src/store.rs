@@ -8,8 +8,9 @@ use std::{
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use ostler_clock::Clock;
+use ostler_engine::time::timestamp;
 use ostler_executors::RunLogs;
 use ostler_model::Span;
 use ostler_store::{Queries, Store, StoreError};
@@ -136,28 +137,43 @@ impl Pace {
     }
 }
 
+/// How far the server's time may be from what was told of it before.
+const EXACT: Duration = Duration::from_millis(500);
+
 /// A clock that goes by the store's: nodes on other hosts may not agree with this one about what time it is, and what
-/// is due is one question with one answer.
+/// is due is one question with one answer. Between two questions it counts this host's time since boot, so that a
+/// wall clock that is set here changes nothing.
 pub(crate) struct StoreClock {
     own: Arc<dyn Clock>,
-    /// Microseconds by which the store's is ahead.
+    /// Microseconds by which the store's is ahead of the time since boot.
     ahead: AtomicI64,
+    /// And of this host's clock, when that was last told.
+    differs: AtomicI64,
 }
 
 impl StoreClock {
     pub(crate) fn new(own: Arc<dyn Clock>) -> Self {
-        Self { own, ahead: AtomicI64::new(0) }
+        let ahead = own.now().as_microsecond() - as_micros(own.elapsed());
+        Self { own, ahead: AtomicI64::new(ahead), differs: AtomicI64::new(0) }
     }
 
-    /// Asks the server what time it is.
+    /// Asks the server what time it is; once more when the answer was long on its way, since this process was stopped
+    /// meanwhile.
     pub(crate) fn set(&self, reader: &Reader) -> Result<(), StoreError> {
         let Reader::Postgres(reader) = reader else { return Ok(()) };
-        let told = reader.server_time()?;
-        let ahead = told - self.own.now().as_microsecond();
-        let before = self.ahead.swap(ahead, Ordering::Relaxed);
-        if ahead.abs() > 1_000_000 && (ahead - before).abs() > 1_000_000 {
+        let mut told = reader.server_time(&*self.own)?;
+        for _ in 0..3 {
+            if told.within <= EXACT {
+                break;
+            }
+            told = reader.server_time(&*self.own)?;
+        }
+        self.ahead.store(told.now - as_micros(told.elapsed), Ordering::Relaxed);
+        let differs = self.now().as_microsecond() - self.own.now().as_microsecond();
+        if differs.abs() > 1_000_000 && (differs - self.differs.load(Ordering::Relaxed)).abs() > 1_000_000 {
+            self.differs.store(differs, Ordering::Relaxed);
             tracing::warn!(
-                seconds = ahead as f64 / 1e6,
+                seconds = differs as f64 / 1e6,
                 "the clock of this host differs from the store's, which counts; is it set by a time server?"
             );
         }
@@ -167,11 +183,14 @@ impl StoreClock {
 
 impl Clock for StoreClock {
     fn now(&self) -> Timestamp {
-        let now = self.own.now();
-        now.checked_add(SignedDuration::from_micros(self.ahead.load(Ordering::Relaxed))).unwrap_or(now)
+        timestamp(self.ahead.load(Ordering::Relaxed) + as_micros(self.own.elapsed()))
     }
 
     fn elapsed(&self) -> Duration {
         self.own.elapsed()
     }
+}
+
+fn as_micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

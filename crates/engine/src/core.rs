@@ -43,6 +43,8 @@ pub struct Config {
     pub slots: u32,
     /// What the node has: it takes what asks for no other label.
     pub labels: Vec<String>,
+    /// And carries out nothing that asks for none.
+    pub only_labelled: bool,
     /// Ticks what was claimed.
     pub ticker: Arc<Ticker>,
 }
@@ -208,6 +210,12 @@ impl Core {
         !self.draining && self.taken < self.config.slots
     }
 
+    /// Whether what asks for no label could begin at once.
+    #[must_use]
+    pub fn has_room_for_all(&self) -> bool {
+        self.has_room() && !self.config.only_labelled
+    }
+
     /// Whether another turn has something to do although nothing happens.
     #[must_use]
     pub fn has_more(&self) -> bool {
@@ -256,6 +264,7 @@ impl Core {
                     light: LIGHT_CLAIMS,
                     shared: self.config.shared,
                     labels: self.config.labels.clone(),
+                    only_labelled: self.config.only_labelled,
                 })));
             }
         }

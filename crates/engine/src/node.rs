@@ -183,7 +183,7 @@ impl Node {
     #[must_use]
     pub fn new(core: Config, config: NodeConfig) -> (Self, NodeHandle) {
         let (posts, inbox) = mpsc::unbounded_channel();
-        let has_room = Arc::new(AtomicBool::new(true));
+        let has_room = Arc::new(AtomicBool::new(!core.only_labelled));
         let id = core.node;
         let last_renewal = Arc::new(AtomicU64::new(as_millis(config.clock.elapsed())));
         let lease = Lease { clock: config.clock.clone(), length: config.lease, last_renewal };
@@ -325,7 +325,7 @@ impl Node {
                 Effect::Notice(notice) => (self.config.observer)(&notice),
             }
         }
-        self.has_room.store(self.core.has_room(), Ordering::Relaxed);
+        self.has_room.store(self.core.has_room_for_all(), Ordering::Relaxed);
         if commands.is_empty() {
             return;
         }
@@ -407,8 +407,9 @@ impl Node {
             writer: self.config.writer.clone(),
             clock: self.config.clock.clone(),
             posts: self.posts.clone(),
-            last_renewal: self.lease.last_renewal.clone(),
+            waited: Arc::default(),
             executors: self.config.executors.clone(),
+            lease: self.lease.clone(),
             hold: self.config.lease.as_duration() / 10 * 9,
         };
         keep_until(&pulse.executors, self.config.clock.elapsed() + pulse.hold);
@@ -472,8 +473,10 @@ struct Pulse {
     writer: Writer,
     clock: Arc<dyn Clock>,
     posts: mpsc::UnboundedSender<Post>,
-    last_renewal: Arc<AtomicU64>,
+    /// How long the store took for the last one, in microseconds.
+    waited: Arc<AtomicU64>,
     executors: Executors,
+    lease: Lease,
     /// How long after a renewal was asked for what is executed may go on, should this process be stopped. The node
     /// itself stops before, and then knows why.
     hold: Duration,
@@ -497,14 +500,21 @@ impl Pulse {
     fn renew(&self) -> Result<(), WriterClosed> {
         // Counted from before the store was asked: what it grants begins no earlier.
         let asked = self.clock.elapsed();
-        let (last, executors, until) = (self.last_renewal.clone(), self.executors.clone(), asked + self.hold);
+        let (lease, executors, until) = (self.lease.clone(), self.executors.clone(), asked + self.hold);
+        let (clock, waited) = (self.clock.clone(), self.waited.clone());
         let answer: Answer = Box::new(move |_, reply| {
-            if reply.is_ok() {
-                last.fetch_max(as_millis(asked), Ordering::Relaxed);
+            let took = clock.elapsed().saturating_sub(asked).as_micros();
+            waited.store(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
+            // One that comes after the node should have ended its work does not count, whatever the store says of the
+            // lease: while the node was stopped its work was ended in its stead, and those ends are no words of the
+            // work's.
+            if reply.is_ok() && !lease.is_lost() {
+                lease.last_renewal.fetch_max(as_millis(asked), Ordering::Relaxed);
                 keep_until(&executors, until);
             }
         });
-        self.writer.post(vec![Command::Renew { node: self.node }], vec![answer])
+        let waited = i64::try_from(self.waited.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        self.writer.post(vec![Command::Renew { node: self.node, waited }], vec![answer])
     }
 }
 

@@ -24,6 +24,7 @@ impl Service {
                 closed: row.closed,
                 claims: row.claims,
                 labels: row.labels,
+                only_labelled: row.only_labelled,
                 slots: row.slots,
                 worker: row.worker,
                 draining: row.draining,

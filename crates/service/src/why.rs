@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 
 use crate::{Actor, Service, ServiceError, Verb, triggers::listening};
 
+mod stuck;
+
 impl Service {
     /// Explains a machine.
     ///
@@ -48,6 +50,13 @@ impl Service {
             RunState::Scheduled => story.scheduled(row),
             RunState::Ready => story.ready(row)?,
             RunState::Waiting => story.waiting(row, &all, depth)?,
+        }
+        if all.run.error.as_ref().is_none_or(|error| row.state == 0 || error.class.0 != "lost") {
+            story.losses(&all);
+        }
+        if row.state == 0 {
+            story.deadline(row, &all)?;
+            story.slow_store()?;
         }
         story.origin(&all);
         Ok(Explanation {
@@ -289,9 +298,13 @@ impl<'a> Story<'a> {
             return;
         }
         if all.run.error.as_ref().is_some_and(|e| e.class.0 == "lost") {
-            let words = "it is not repeated, since nobody knows how far it had come; a task that says `lost: rerun` or \
-                         `idempotent: true` is";
-            return self.say(words.to_owned());
+            let words = match all.run.lost {
+                0 | 1 => "it is not repeated, since nobody knows how far it had come; a task that says `lost: rerun` or \
+                          `idempotent: true` is"
+                    .to_owned(),
+                lost => format!("it was begun again {} times and lost each time; no more is tried", lost - 1),
+            };
+            return self.say(words);
         }
         let Ok(task) = self.service.pinned_task(row.definition) else { return };
         let step = row.child_key.as_deref().and_then(|k| task.step(k));
@@ -347,12 +360,11 @@ impl<'a> Story<'a> {
         if tick.lost {
             self.say("the node that had it died; it is to be looked after".to_owned());
         }
-        self.blocked(tick)?;
-        Ok(())
+        self.blocked(row, tick)
     }
 
     /// What keeps a ready machine from being claimed.
-    fn blocked(&mut self, tick: &TickRow) -> Result<(), ServiceError> {
+    fn blocked(&mut self, row: &MachineRow, tick: &TickRow) -> Result<(), ServiceError> {
         for limit in self.service.read(|q| q.limits(tick.lane))? {
             if limit.is_rate {
                 let free = timestamp(limit.free_at);
@@ -387,6 +399,8 @@ impl<'a> Story<'a> {
             }
             if !lane.labels.is_empty() {
                 self.labels(&lane.labels)?;
+            } else if lane.home.is_none() && row.kind == Kind::RUN {
+                self.only_labelled()?;
             }
             if lane.ready > 1 {
                 self.say(format!(
@@ -501,7 +515,7 @@ impl<'a> Story<'a> {
         if row.kind == Kind::FLOW {
             if living.is_empty() {
                 self.say("it is between two steps".to_owned());
-                self.blocked(tick)?;
+                self.blocked(row, tick)?;
             } else {
                 self.say(format!("it waits for {} to end", living.join(", ")));
             }
@@ -528,7 +542,7 @@ impl<'a> Story<'a> {
         if tick.phase == Phase::Later && tick.due_at != NEVER {
             self.say(format!("it is tried again {}", self.moment(timestamp(tick.due_at))));
         } else {
-            self.blocked(tick)?;
+            self.blocked(row, tick)?;
         }
         Ok(())
     }

@@ -59,10 +59,15 @@ impl Workers {
         if !(1..=200).contains(&length) {
             return Err(ServiceError::BadInput(format!("`name` has {length} characters, not 1 to 200")));
         }
+        if worker.only_labelled && worker.labels.is_empty() {
+            let words = "`only_labelled` needs `labels`: this worker would never get a job";
+            return Err(ServiceError::BadInput(words.into()));
+        }
         let node = NewNode {
             name: worker.name,
             owner: false,
             labels: worker.labels.iter().map(ToString::to_string).collect(),
+            only_labelled: worker.only_labelled,
             slots: worker.slots,
             worker: Some(actor.to_string()),
         };
@@ -106,8 +111,9 @@ impl Workers {
         }
         if !row.draining && rows.len() < want {
             let want = u32::try_from(want - rows.len()).unwrap_or(u32::MAX);
-            let claim = Claim { node, want, light: 0, shared: true, labels: row.labels };
-            match self.service.write(Command::Claim(claim))? {
+            let (labels, only_labelled) = (row.labels, row.only_labelled);
+            let claim = Claim { node, want, light: 0, shared: true, labels, only_labelled };
+            match self.write(node, Command::Claim(claim))? {
                 Reply::Claimed(claimed) => rows.extend(claimed),
                 other => return Err(unexpected(&other)),
             }
@@ -178,11 +184,15 @@ impl Workers {
     /// The actor does not speak for the worker, or it has been given up.
     pub fn renew(&self, actor: &Actor, node: i64) -> Result<(), ServiceError> {
         let node = self.speaks(actor, node)?.node;
-        match self.service.write(Command::Renew { node }) {
-            // Given up since it was looked at.
-            Err(ServiceError::Store(StoreError::Refused(why))) => Err(ServiceError::Gone(why)),
-            other => other.map(drop),
-        }
+        self.write(node, Command::Renew { node, waited: 0 }).map(drop)
+    }
+
+    /// Writes for a worker, which may have been given up since it was looked at.
+    fn write(&self, node: NodeId, command: Command) -> Result<Reply, ServiceError> {
+        self.service.write(command).map_err(|error| match error {
+            ServiceError::Store(StoreError::NodeClosed(_)) => gone(node.0),
+            other => other,
+        })
     }
 
     /// What the worker should know.
@@ -271,7 +281,7 @@ impl Workers {
         if row.closed {
             return Err(gone(node));
         }
-        self.service.write(Command::Drain { node: row.node }).map(drop)
+        self.write(row.node, Command::Drain { node: row.node }).map(drop)
     }
 
     /// The row of a worker for which the actor speaks.

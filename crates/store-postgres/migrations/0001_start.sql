@@ -110,12 +110,12 @@ CREATE TABLE permit (
   "limit" INTEGER NOT NULL, machine BIGINT NOT NULL, asked BOOLEAN NOT NULL DEFAULT FALSE, PRIMARY KEY ("limit", machine))
   WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0);
 
--- labels: what a node has. worker: for one that takes work over the network, the actor that speaks for it.
+-- labels: what a node has. waited: how long its last renewal but one waited for the store. worker: for one that takes work over the network, the actor that speaks for it.
 CREATE TABLE node (
   id INTEGER GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name TEXT NOT NULL, owner BOOLEAN NOT NULL,
   started_at BIGINT NOT NULL, renewals BIGINT NOT NULL DEFAULT 0, closed BOOLEAN NOT NULL DEFAULT FALSE,
   labels TEXT NOT NULL DEFAULT '', slots INTEGER NOT NULL DEFAULT 0, worker TEXT,
-  draining BOOLEAN NOT NULL DEFAULT FALSE)
+  draining BOOLEAN NOT NULL DEFAULT FALSE, only_labelled BOOLEAN NOT NULL DEFAULT FALSE, waited BIGINT NOT NULL DEFAULT 0)
   WITH (fillfactor = 50);
 
 -- What exactly one living node does for all. fence: grows whenever it is given, moved or taken back, so that whoever had it

@@ -88,16 +88,16 @@ impl Tx<'_> {
             }
             match self.some(some, horizon) {
                 Ok(more) => replies.extend(more),
-                Err(Trouble::Store(StoreError::Refused(why)) | Trouble::Poisoned(why)) if apart => {
+                Err(trouble) if apart && trouble.is_of_one() => {
                     self.link.script("ROLLBACK TO command")?;
                     self.names.forget();
-                    replies.push(Err(StoreError::Refused(why)));
+                    replies.push(Err(trouble.told()));
                 }
                 // One that is refused may have written half of what it is.
-                Err(Trouble::Store(StoreError::Refused(why))) if batch.len() > 1 || self.wrote => {
-                    return Err(Trouble::Poisoned(why));
+                Err(Trouble::Store(error)) if error.is_refusal() && (batch.len() > 1 || self.wrote) => {
+                    return Err(Trouble::Poisoned(error.to_string()));
                 }
-                Err(Trouble::Store(StoreError::Refused(why))) => replies.push(Err(StoreError::Refused(why))),
+                Err(Trouble::Store(error)) if error.is_refusal() => replies.push(Err(error)),
                 Err(other) => return Err(other),
             }
             if apart {
@@ -198,7 +198,7 @@ impl Tx<'_> {
                 self.send(&letters).map(Reply::Sent)
             }
             Command::Register(node) => self.register(node).map(Reply::Node),
-            Command::Renew { node } => self.renew(*node).map(|()| Reply::Done),
+            Command::Renew { node, waited } => self.renew(*node, *waited).map(|()| Reply::Done),
             Command::Drain { node } => self.drain(*node).map(|()| Reply::Done),
             Command::Close { node } | Command::Rescue { node } => self.rescue(*node).map(Reply::Rescued),
             Command::Release { node, machines } => self.release(*node, machines).map(|()| Reply::Done),

@@ -120,8 +120,7 @@ impl Tx<'_> {
             ended |= found.iter().any(|(id, _)| beyond(*id));
             let (mut of_light, mut of_others): (Vec<Numbered>, Vec<Numbered>) = Default::default();
             for (id, lane) in found.into_iter().filter(|(id, _)| !beyond(*id)) {
-                let is_his = lane.home == claim.node.0 || (lane.home == 0 && claim.shared);
-                if is_his && self.fits(&lane, &claim.labels)? {
+                if self.fits(&lane, claim)? {
                     if lane.light { &mut of_light } else { &mut of_others }.push((id, lane));
                 }
             }

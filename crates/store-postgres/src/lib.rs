@@ -43,7 +43,7 @@ mod wake;
 
 use std::{thread, time::Duration};
 
-use ostler_clock::{Entropy, SeededEntropy};
+use ostler_clock::{Clock, Entropy, SeededEntropy};
 use ostler_store::{Command, Micros, NEVER, Queries, Reply, Store, StoreError};
 
 pub use crate::{
@@ -85,6 +85,17 @@ pub struct PgStore {
     asked: i64,
 }
 
+/// What time it was for a store.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerTime {
+    /// The server's.
+    pub now: Micros,
+    /// What the asking side's clock had counted then.
+    pub elapsed: Duration,
+    /// How long the question was on its way: no more is known than that.
+    pub within: Duration,
+}
+
 /// Makes reading sides.
 #[derive(Clone)]
 pub struct ReaderFactory {
@@ -99,18 +110,21 @@ impl ReaderFactory {
         Box::new(Reader::new(self.address.clone(), self.opened))
     }
 
-    /// What time it is for the store: the server's. Takes its time to answer; see [`ostler_clock::Clock`] for what to
-    /// make of it.
+    /// What time it was for the store, which is the server's, when a clock showed `elapsed`.
     ///
     /// # Errors
     /// The server cannot be reached.
-    pub fn server_time(&self) -> Result<Micros, StoreError> {
-        let ask = || -> Done<Micros> {
+    pub fn server_time(&self, clock: &dyn Clock) -> Result<ServerTime, StoreError> {
+        let ask = || -> Done<ServerTime> {
             let mut link = Link::open(&self.address)?;
             let sql = "SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint";
             // Once to have the way there and back known, and the statement.
             link.rows(sql, &[])?;
-            link.rows(sql, &[])?.first().map_or(Ok(0), |r| r.int(0))
+            let asked = clock.elapsed();
+            let rows = link.rows(sql, &[])?;
+            let within = clock.elapsed().saturating_sub(asked);
+            let now = rows.first().map_or(Ok(0), |r| r.int(0))?;
+            Ok(ServerTime { now, elapsed: asked + within / 2, within })
         };
         ask().map_err(Trouble::told)
     }

@@ -1,7 +1,7 @@
 //! Nodes: processes that use the store, and what becomes of their claims when they die.
 
 use ostler_model::MachineId;
-use ostler_store::{NewNode, NodeId, Rescued, StoreError, label_text};
+use ostler_store::{Micros, NewNode, NodeId, Rescued, StoreError, label_text};
 
 use crate::{
     names::Lane,
@@ -23,23 +23,25 @@ pub(crate) const RESCUE: &str =
 impl Tx<'_> {
     pub(crate) fn register(&mut self, node: &NewNode) -> Done<NodeId> {
         let labels = label_text(&node.labels);
-        let sql = "INSERT INTO node (name, owner, started_at, labels, slots, worker) VALUES ($1, $2, $3, $4, $5, $6)
-          RETURNING id";
+        let sql = "INSERT INTO node (name, owner, started_at, labels, slots, worker, only_labelled)
+          VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id";
         self.wrote = true;
         let (slots, worker) = (i64::from(node.slots), node.worker.as_deref());
-        self.number(sql, values![&node.name, node.owner, self.now, &labels, slots, worker]).map(NodeId)
+        let values = values![&node.name, node.owner, self.now, &labels, slots, worker, node.only_labelled];
+        self.number(sql, values).map(NodeId)
     }
 
     pub(crate) fn drain(&mut self, node: NodeId) -> Done<()> {
         if self.run("UPDATE node SET draining=TRUE WHERE id=$1 AND NOT closed", values![node.0])? == 0 {
-            return Err(closed(node).into());
+            return Err(StoreError::NodeClosed(node).into());
         }
         Ok(())
     }
 
-    pub(crate) fn renew(&mut self, node: NodeId) -> Done<()> {
-        if self.run("UPDATE node SET renewals=renewals+1 WHERE id=$1 AND NOT closed", values![node.0])? == 0 {
-            return Err(closed(node).into());
+    pub(crate) fn renew(&mut self, node: NodeId, waited: Micros) -> Done<()> {
+        let sql = "UPDATE node SET renewals=renewals+1, waited=$2 WHERE id=$1 AND NOT closed";
+        if self.run(sql, values![node.0, waited])? == 0 {
+            return Err(StoreError::NodeClosed(node).into());
         }
         Ok(())
     }
@@ -49,7 +51,7 @@ impl Tx<'_> {
     pub(crate) fn may_take(&mut self, node: NodeId) -> Done<()> {
         let sql = "SELECT 1 FROM node WHERE id=$1 AND NOT closed FOR SHARE";
         if self.row(sql, values![node.0])?.is_none() {
-            return Err(closed(node).into());
+            return Err(StoreError::NodeClosed(node).into());
         }
         Ok(())
     }
@@ -98,8 +100,4 @@ impl Tx<'_> {
         self.woke |= !released.is_empty();
         self.give_back(&permits)
     }
-}
-
-fn closed(node: NodeId) -> StoreError {
-    StoreError::Refused(format!("node {} has been closed: others have what it held", node.0))
 }

@@ -26,11 +26,16 @@ impl Schema {
     /// When there is no server, with what to do.
     #[must_use]
     pub fn new(more: &str) -> Option<Self> {
-        let server = POSTGRES.url()?;
+        Some(Self::on(&POSTGRES.url()?, more))
+    }
+
+    /// The same on another server.
+    #[must_use]
+    pub fn on(server: &str, more: &str) -> Self {
         // Drawn, not counted: a test that was killed has left its schema behind, and numbers of processes come again.
         let name = format!("ostler_test_{:x}", SeededEntropy::from_os().next_u64());
         let mark = if server.contains('?') { '&' } else { '?' };
-        Some(Self { url: format!("{server}{mark}schema={name}{more}"), name })
+        Self { url: format!("{server}{mark}schema={name}{more}"), name }
     }
 
     /// The URL of the store.
@@ -93,6 +98,14 @@ impl Scratch {
         let Some(schema) = Schema::new(more) else { return Ok(None) };
         let store = PgStore::open_with(&schema.address()?, salt)?;
         Ok(Some(Self { store, schema }))
+    }
+
+    /// The store of a schema, by another way to it.
+    ///
+    /// # Errors
+    /// The store cannot be made.
+    pub fn by(way: &str, schema: Schema) -> Result<Self, StoreError> {
+        Ok(Self { store: PgStore::open(&Address::parse(way)?)?, schema })
     }
 
     /// Its schema.

@@ -20,6 +20,15 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
+    /// Whether one command is to blame, and the others of its batch may succeed.
+    pub(crate) fn is_of_one(&self) -> bool {
+        match self {
+            Self::Poisoned(_) => true,
+            Self::Store(error) => error.is_refusal(),
+            Self::Again(_) | Self::Gone(_) => false,
+        }
+    }
+
     /// As callers are told it when it is not tried any more.
     pub(crate) fn told(self) -> StoreError {
         match self {

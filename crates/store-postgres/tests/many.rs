@@ -14,7 +14,7 @@ use std::{
 
 use ostler_store::{
     Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, EventPage, EventRow, Letter,
-    NewMachine, NewNode, Next, NodeId, OnFull, Queries, Reply, StartOutcome, Store,
+    NewMachine, NewNode, Next, NodeId, OnFull, Queries, Reply, StartOutcome, Store, StoreError,
 };
 use ostler_store_postgres::{Address, PgStore, scratch::Schema};
 
@@ -44,7 +44,17 @@ fn register(store: &mut PgStore) -> NodeId {
 }
 
 fn claim(store: &mut PgStore, node: NodeId, want: u32) -> Vec<Claimed> {
-    match ask(store, Command::Claim(Claim { node, want, light: 0, shared: true, labels: Vec::new() })) {
+    match ask(
+        store,
+        Command::Claim(Claim {
+            node,
+            want,
+            light: 0,
+            shared: true,
+            labels: Vec::new(),
+            only_labelled: false,
+        }),
+    ) {
         Reply::Claimed(rows) => rows,
         other => panic!("{other:?}"),
     }
@@ -362,4 +372,25 @@ fn a_commit_whose_answer_is_lost_is_looked_up_and_never_done_twice() {
         let runs = queries.runs(&ostler_store::RunFilter::default(), None, 100).unwrap().items;
         assert_eq!(runs.len() as u64, 2 * (round + 1));
     }
+}
+
+/// A newer Ostler has changed the schema: whoever starts refuses, and who was at work goes on.
+#[test]
+fn what_a_newer_ostler_has_changed_is_refused_by_those_who_start() {
+    let Some(schema) = Schema::new("") else { return };
+    let mut store = PgStore::open(&schema.address().unwrap()).unwrap();
+    let node = register(&mut store);
+    schema
+        .script(
+            "UPDATE meta SET value=9 WHERE key='schema'; ALTER TABLE tick ADD COLUMN newer BIGINT NOT NULL DEFAULT 0;
+             ALTER TABLE machine ADD COLUMN newer TEXT NOT NULL DEFAULT ''; ALTER TABLE event ADD COLUMN newer BIGINT;
+             ALTER TABLE node ADD COLUMN newer BOOLEAN NOT NULL DEFAULT FALSE",
+        )
+        .unwrap();
+    let refused = PgStore::open(&schema.address().unwrap()).err();
+    assert!(matches!(refused, Some(StoreError::Newer { found: 9, .. })), "{refused:?}");
+    ask(&mut store, Command::Start(vec![run()]));
+    let rows = claim(&mut store, node, 9);
+    assert_eq!(rows.len(), 1);
+    end_all(&mut store, node, &rows);
 }

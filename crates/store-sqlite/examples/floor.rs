@@ -190,8 +190,14 @@ fn store(path: &Path, runs: usize, each: usize, history: usize) -> Outcome<[Dura
         }
         Ok(())
     })?;
-    let claim =
-        [Command::Claim(Claim { node, want: BATCH as u32, light: 0, shared: true, labels: Vec::new() })];
+    let claim = [Command::Claim(Claim {
+        node,
+        want: BATCH as u32,
+        light: 0,
+        shared: true,
+        labels: Vec::new(),
+        only_labelled: false,
+    })];
     let drain = timed(|| {
         let mut drained = 0;
         loop {

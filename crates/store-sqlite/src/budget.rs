@@ -68,7 +68,17 @@ fn a_run(store: &mut SqliteStore, node: NodeId) {
 
 fn claim(store: &mut SqliteStore, node: NodeId) -> Vec<Claimed> {
     match store
-        .apply(10, &[Command::Claim(Claim { node, want: 10, light: 0, shared: true, labels: Vec::new() })])
+        .apply(
+            10,
+            &[Command::Claim(Claim {
+                node,
+                want: 10,
+                light: 0,
+                shared: true,
+                labels: Vec::new(),
+                only_labelled: false,
+            })],
+        )
         .remove(0)
     {
         Ok(Reply::Claimed(rows)) => rows,

@@ -109,8 +109,7 @@ impl Tx<'_> {
         while light.len() + others.len() < LANES {
             let Some(id) = walk.next(self.sql).map_err(crate::error::told)? else { break };
             let lane = self.lane(id)?;
-            let is_his = lane.home == claim.node.0 || (lane.home == 0 && claim.shared);
-            if is_his && self.fits(&lane, &claim.labels)? {
+            if self.fits(&lane, claim)? {
                 if lane.light { &mut light } else { &mut others }.push((id, lane));
             }
         }

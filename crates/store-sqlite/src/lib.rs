@@ -234,12 +234,12 @@ impl Tx<'_> {
         let reply = self.command(command);
         match &reply {
             Ok(_) => {}
-            Err(StoreError::Refused(_)) if self.sql.total_changes() == before => {}
-            Err(StoreError::Refused(_)) if savepoint => {
+            Err(error) if error.is_refusal() && self.sql.total_changes() == before => {}
+            Err(error) if error.is_refusal() && savepoint => {
                 self.run("ROLLBACK TO command", ()).map_err(Failed::All)?;
                 self.names.forget();
             }
-            Err(StoreError::Refused(_)) => return Err(Failed::One),
+            Err(error) if error.is_refusal() => return Err(Failed::One),
             Err(error) => return Err(Failed::All(error.clone())),
         }
         if savepoint {
@@ -268,7 +268,7 @@ impl Tx<'_> {
                 Ok(Reply::Sent(alive.collect::<Result<_, _>>()?))
             }
             Command::Register(node) => self.register(node).map(Reply::Node),
-            Command::Renew { node } => self.renew(*node).map(|()| Reply::Done),
+            Command::Renew { node, waited } => self.renew(*node, *waited).map(|()| Reply::Done),
             Command::Drain { node } => self.drain(*node).map(|()| Reply::Done),
             Command::Close { node } | Command::Rescue { node } => self.rescue(*node).map(Reply::Rescued),
             Command::Release { node, machines } => self.release(*node, machines).map(|()| Reply::Done),

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ostler_store::{NewMachine, NodeId, OnFull, StoreError, label_text, labels_of};
+use ostler_store::{Claim, NewMachine, NodeId, OnFull, StoreError, label_text, labels_of};
 use rusqlite::{Connection, params};
 
 use crate::{Tx, hold, open};
@@ -224,10 +224,13 @@ impl Tx<'_> {
         self.number(sql, [label_text(labels)])
     }
 
-    /// Whether a node with these labels may take from a lane.
-    pub(crate) fn fits(&mut self, lane: &Lane, labels: &[String]) -> Result<bool, StoreError> {
+    /// Whether what is claimed may come from a lane: whose it is, and which labels it asks for.
+    pub(crate) fn fits(&mut self, lane: &Lane, claim: &Claim) -> Result<bool, StoreError> {
+        if lane.home != claim.node.0 && (lane.home != 0 || !claim.shared) {
+            return Ok(false);
+        }
         if lane.labels == 0 {
-            return Ok(true);
+            return Ok(lane.light || lane.home != 0 || !claim.only_labelled);
         }
         if !self.names.label_sets.contains_key(&lane.labels) {
             let sql = "SELECT labels FROM label_set WHERE id=?1";
@@ -235,7 +238,7 @@ impl Tx<'_> {
             self.names.label_sets.insert(lane.labels, labels_of(&text.unwrap_or_default()));
         }
         let asked = self.names.label_sets.get(&lane.labels);
-        Ok(asked.is_some_and(|asked| asked.iter().all(|label| labels.contains(label))))
+        Ok(asked.is_some_and(|asked| asked.iter().all(|label| claim.labels.contains(label))))
     }
 
     fn limit(

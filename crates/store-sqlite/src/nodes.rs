@@ -1,7 +1,7 @@
 //! Nodes: processes that use the store, and what becomes of their claims when they die.
 
 use ostler_model::MachineId;
-use ostler_store::{NewNode, NodeId, Rescued, StoreError, label_text};
+use ostler_store::{Micros, NewNode, NodeId, Rescued, StoreError, label_text};
 use rusqlite::params;
 
 use crate::{Tx, names::Lane};
@@ -12,22 +12,24 @@ const REMEMBERED: i64 = 1000;
 impl Tx<'_> {
     pub(crate) fn register(&mut self, node: &NewNode) -> Result<NodeId, StoreError> {
         let labels = label_text(&node.labels);
-        let values = params![node.name, node.owner, self.now, labels, node.slots, node.worker];
-        let sql = "INSERT INTO node (name, owner, started_at, labels, slots, worker) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-          RETURNING id";
+        let values =
+            params![node.name, node.owner, self.now, labels, node.slots, node.worker, node.only_labelled];
+        let sql = "INSERT INTO node (name, owner, started_at, labels, slots, worker, only_labelled)
+          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id";
         self.number(sql, values).map(NodeId)
     }
 
     pub(crate) fn drain(&mut self, node: NodeId) -> Result<(), StoreError> {
         if self.run("UPDATE node SET draining=1 WHERE id=?1 AND closed=0", [node.0])? == 0 {
-            return Err(closed(node));
+            return Err(StoreError::NodeClosed(node));
         }
         Ok(())
     }
 
-    pub(crate) fn renew(&mut self, node: NodeId) -> Result<(), StoreError> {
-        if self.run("UPDATE node SET renewals=renewals+1 WHERE id=?1 AND closed=0", [node.0])? == 0 {
-            return Err(closed(node));
+    pub(crate) fn renew(&mut self, node: NodeId, waited: Micros) -> Result<(), StoreError> {
+        let sql = "UPDATE node SET renewals=renewals+1, waited=?2 WHERE id=?1 AND closed=0";
+        if self.run(sql, [node.0, waited])? == 0 {
+            return Err(StoreError::NodeClosed(node));
         }
         Ok(())
     }
@@ -35,7 +37,7 @@ impl Tx<'_> {
     /// A node that was given up may not take anything: nobody would look after it.
     pub(crate) fn may_take(&self, node: NodeId) -> Result<(), StoreError> {
         match self.row("SELECT closed FROM node WHERE id=?1", [node.0], |r| r.get(0))? {
-            Some(true) => Err(closed(node)),
+            Some(true) => Err(StoreError::NodeClosed(node)),
             _ => Ok(()),
         }
     }
@@ -83,8 +85,4 @@ impl Tx<'_> {
         }
         Ok(())
     }
-}
-
-fn closed(node: NodeId) -> StoreError {
-    StoreError::Refused(format!("node {} has been closed: others have what it held", node.0))
 }

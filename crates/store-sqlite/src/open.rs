@@ -472,8 +472,14 @@ mod tests {
         let register = Command::Register(NewNode { name: "me".into(), owner: true, ..NewNode::default() });
         let Ok(Reply::Node(node)) = store.apply(0, &[register]).remove(0) else { panic!() };
         let mut claim = |want, light| {
-            let claim =
-                Command::Claim(ostler_store::Claim { node, want, light, shared: true, labels: Vec::new() });
+            let claim = Command::Claim(ostler_store::Claim {
+                node,
+                want,
+                light,
+                shared: true,
+                labels: Vec::new(),
+                only_labelled: false,
+            });
             let Ok(Reply::Claimed(rows)) = store.apply(10, &[claim]).remove(0) else { panic!() };
             rows.iter().map(|row| row.id.0).collect::<Vec<_>>()
         };

@@ -80,7 +80,14 @@ fn the_oldest_that_is_ready_is_found_in_each_namespace() {
         Ok(ostler_store::Reply::Node(node)) => node,
         other => panic!("{other:?}"),
     };
-    let claim = ostler_store::Claim { node, want: 100, light: 0, shared: true, labels: Vec::new() };
+    let claim = ostler_store::Claim {
+        node,
+        want: 100,
+        light: 0,
+        shared: true,
+        labels: Vec::new(),
+        only_labelled: false,
+    };
     assert!(store.apply(100_000, &[Command::Claim(claim)])[0].is_ok());
     let mut found = store.queries().unwrap().stats().unwrap().oldest_ready;
     let connection = store.connection.lock().unwrap_or_else(PoisonError::into_inner);

@@ -54,7 +54,17 @@ fn start(store: &mut SqliteStore) -> Result<MachineId, StoreError> {
 }
 
 fn claim(store: &mut SqliteStore, node: NodeId, want: u32) -> Vec<Claimed> {
-    match one(store, Command::Claim(Claim { node, want, light: 0, shared: true, labels: Vec::new() })) {
+    match one(
+        store,
+        Command::Claim(Claim {
+            node,
+            want,
+            light: 0,
+            shared: true,
+            labels: Vec::new(),
+            only_labelled: false,
+        }),
+    ) {
         Ok(Reply::Claimed(rows)) => rows,
         other => panic!("{other:?}"),
     }
@@ -241,7 +251,7 @@ fn a_full_disk_changes_nothing_and_passes() {
     let queue = |store: &SqliteStore| store.queries().unwrap().stats().unwrap().queue;
     assert_eq!(queue(&store), [0, made, 0, 0]);
     // All of a batch get the same answer, those that would have fitted included.
-    let batch = [Command::Renew { node }, Command::Start(vec![large.clone(); 40])];
+    let batch = [Command::Renew { node, waited: 0 }, Command::Start(vec![large.clone(); 40])];
     let replies = store.apply(NOW, &batch);
     assert!(replies.iter().all(|r| matches!(r, Err(StoreError::Full(_)))), "{replies:?}");
     assert_eq!(queue(&store), [0, made, 0, 0]);
@@ -322,7 +332,14 @@ fn a_year_with_retention_keeps_the_file_flat() {
         let machine =
             NewMachine { fields: format!("{{\"day\":{day},\"text\":\"{}\"}}", "x".repeat(200)), ..run() };
         store.apply(now, &[Command::Start(vec![machine; RUNS_A_DAY])]).remove(0).unwrap();
-        let claim = Command::Claim(Claim { node, want: 1000, light: 0, shared: true, labels: Vec::new() });
+        let claim = Command::Claim(Claim {
+            node,
+            want: 1000,
+            light: 0,
+            shared: true,
+            labels: Vec::new(),
+            only_labelled: false,
+        });
         let Ok(Reply::Claimed(rows)) = store.apply(now, &[claim]).remove(0) else { panic!() };
         let commits = rows.iter().map(|row| ending(node, row)).collect();
         store.apply(now, &[Command::Commit(commits)]).remove(0).unwrap();
@@ -482,11 +499,11 @@ fn a_batch_is_one_flush_and_a_sign_of_life_none() {
     let node = register(&mut store);
     let before = store.flushes();
     let mut batch: Vec<_> = (0..500).map(|_| Command::Start(vec![run()])).collect();
-    batch.push(Command::Renew { node });
+    batch.push(Command::Renew { node, waited: 0 });
     assert!(store.apply(NOW, &batch).iter().all(Result::is_ok));
     assert_eq!(store.flushes() - before, 1);
     for _ in 0..50 {
-        one(&mut store, Command::Renew { node }).unwrap();
+        one(&mut store, Command::Renew { node, waited: 0 }).unwrap();
     }
     assert_eq!(claim(&mut store, NodeId(99), 0).len(), 0);
     assert_eq!(store.flushes() - before, 1, "neither signs of life nor what changes nothing");

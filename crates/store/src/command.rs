@@ -36,6 +36,8 @@ pub enum Command {
     Renew {
         /// Which.
         node: NodeId,
+        /// How long its last renewal waited for the store, for people.
+        waited: Micros,
     },
     /// A node is to take nothing more; what it holds goes on. Answer: [`Reply::Done`].
     Drain {
@@ -186,6 +188,9 @@ pub struct NewNode {
     /// What it has: it takes what asks for nothing else.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// It carries out only what asks for one of them.
+    #[serde(default)]
+    pub only_labelled: bool,
     /// How many executions at a time, for people.
     #[serde(default)]
     pub slots: u32,
@@ -448,6 +453,9 @@ pub struct Claim {
     /// Labels of the node: what asks for others is not for it.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// Nor is what takes a slot and asks for none.
+    #[serde(default)]
+    pub only_labelled: bool,
 }
 
 /// A machine taken for a node.

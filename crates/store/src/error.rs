@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::NodeId;
+
 /// An error of a store, in the sorts that a caller can act on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -31,6 +33,9 @@ pub enum StoreError {
     /// What was asked for makes no sense for this store.
     #[error("{0}")]
     Refused(String),
+    /// A node that was given up has asked: it is about to end.
+    #[error("node {} has been closed: others have what it held", .0.0)]
+    NodeClosed(NodeId),
 }
 
 impl StoreError {
@@ -38,5 +43,11 @@ impl StoreError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Busy(_) | Self::Full(_))
+    }
+
+    /// Whether it concerns the one command, and its neighbours may succeed.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::NodeClosed(_))
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use ostler_store::{Claim, Command, NodeId};
-//! let claim = Command::Claim(Claim { node: NodeId(1), want: 16, light: 0, shared: true, labels: Vec::new() });
+//! let claim = Command::Claim(Claim { node: NodeId(1), want: 16, light: 0, shared: true, labels: Vec::new(), only_labelled: false });
 //! assert!(serde_json::to_string(&claim).unwrap().contains("\"want\":16"));
 //! ```
 

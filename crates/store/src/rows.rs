@@ -261,10 +261,14 @@ pub struct NodeRow {
     pub started_at: Micros,
     /// How often it has shown that it lives.
     pub renewals: i64,
+    /// How long the last time but one waited for the store.
+    pub waited: Micros,
     /// It has gone in order, or was rescued.
     pub closed: bool,
     /// What it has.
     pub labels: Vec<String>,
+    /// It carries out only what asks for one of them.
+    pub only_labelled: bool,
     /// How many executions at a time, where it has said so.
     pub slots: u32,
     /// For a worker the actor that speaks for it.

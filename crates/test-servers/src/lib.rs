@@ -10,6 +10,8 @@
 //! nothing answers there, the test fails and says what to do; it is left out only where `OSTLER_TEST_WITHOUT` names
 //! the server (`OSTLER_TEST_WITHOUT=postgres,mysql`), and `./test` tells at its end what was left out.
 
+pub mod private;
+
 use std::{
     net::{TcpStream, ToSocketAddrs},
     time::Duration,
@@ -86,9 +88,7 @@ impl Server {
     /// When nothing answers there, with what to do.
     #[must_use]
     pub fn url(&self) -> Option<String> {
-        let without = std::env::var("OSTLER_TEST_WITHOUT").unwrap_or_default();
-        if without.split(',').any(|name| name.trim() == self.name) {
-            eprintln!("left out: OSTLER_TEST_WITHOUT names {}", self.name);
+        if self.is_left_out() {
             return None;
         }
         let url = std::env::var(self.variable).unwrap_or_else(|_| self.usual.to_owned());
@@ -103,6 +103,16 @@ impl Server {
             );
         }
         Some(url)
+    }
+
+    /// Whether the tests are to do without it; says so.
+    fn is_left_out(&self) -> bool {
+        let without = std::env::var("OSTLER_TEST_WITHOUT").unwrap_or_default();
+        let is_named = without.split(',').any(|name| name.trim() == self.name);
+        if is_named {
+            eprintln!("left out: OSTLER_TEST_WITHOUT names {}", self.name);
+        }
+        is_named
     }
 }
 

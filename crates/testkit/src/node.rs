@@ -214,7 +214,8 @@ pub(crate) fn new_node(
     tasks: &Arc<TaskCache>,
     slots: u32,
 ) -> Node {
-    let register = Command::Register(NewNode { name: "test".into(), owner: true, ..NewNode::default() });
+    let register = NewNode { name: "test".into(), owner: true, slots, ..NewNode::default() };
+    let register = Command::Register(register);
     let id = match store.apply(micros(clock.now()), &[register]).remove(0) {
         Ok(Reply::Node(id)) => id,
         other => panic!("{other:?}"),
@@ -227,7 +228,8 @@ pub(crate) fn new_node(
         entropy.clone(),
         Arc::new(|uses| matches!(uses, "http" | "sql")),
     );
-    let config = Config { node: id, shared: true, slots, labels: Vec::new(), ticker: Arc::new(ticker) };
+    let (labels, only_labelled) = (Vec::new(), false);
+    let config = Config { node: id, shared: true, slots, labels, only_labelled, ticker: Arc::new(ticker) };
     Node {
         id,
         core: Core::new(config),

@@ -286,6 +286,11 @@ impl World {
         self.crash = Some((self.applies + n, crash));
     }
 
+    /// Gives so many slots to nodes that begin from now on.
+    pub fn set_slots(&mut self, slots: u32) {
+        self.slots = slots;
+    }
+
     /// Crashes the node now and starts another in its place, which looks after what the dead one held.
     pub fn crash(&mut self) {
         let dead = self.node.id;

@@ -38,7 +38,14 @@ fn schedule(store: &mut PgStore, clock: &FakeClock, done: &AtomicBool, fired: &A
         Arc::new(|_| false),
     );
     let labels = Vec::new();
-    let mut core = Core::new(Config { node, shared: true, slots: 0, labels, ticker: Arc::new(ticker) });
+    let mut core = Core::new(Config {
+        node,
+        shared: true,
+        slots: 0,
+        labels,
+        only_labelled: false,
+        ticker: Arc::new(ticker),
+    });
     while !done.load(Ordering::Acquire) {
         core.wake();
         loop {

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use ostler_api::{PageRequest, StartRequest};
 use ostler_model::{MachineId, Uid};
 use ostler_service::Actor;
-use ostler_store::{Command, Hold};
+use ostler_store::{Command, Hold, NodeId};
 use ostler_testkit::{Behaviour, World, ends_well, fails, takes};
 use serde_json::json;
 
@@ -198,6 +198,7 @@ fn losses() -> String {
     let mut stage = Stage::new(
         "  - { meta: { id: once }, run: x }
   - { meta: { id: again }, run: x, policy: { lost: rerun } }
+  - { meta: { id: deadly }, run: x, policy: { lost: rerun } }
 ",
     )
     .executing(|_| takes("10m"));
@@ -210,6 +211,44 @@ fn losses() -> String {
     stage.tell("it was lost, and is repeated", again);
     stage.world.run_until_idle();
     stage.tell("it was lost and then ended well", again);
+    let deadly = stage.start("deadly");
+    for lost in 1..=4 {
+        stage.world.run_for("1s");
+        stage.world.crash();
+        if lost == 3 {
+            stage.world.run_for("1s");
+            stage.tell("it is lost again and again", deadly);
+        }
+    }
+    stage.world.run_for("1s");
+    stage.tell("it was lost too often", deadly);
+    stage.told
+}
+
+/// What keeps a run waiting for ever, and who says so.
+fn stuck() -> String {
+    let mut stage = Stage::new(
+        "  - { meta: { id: gpu }, run: x, runs_on: gpu }
+  - { meta: { id: late }, run: x, runs_on: gpu, policy: { deadline: 30s, timeout: { queue: 10s } } }
+  - { meta: { id: plain }, run: x }
+  - { meta: { id: parent }, steps: [{ id: first, run: x, runs_on: gpu }, { id: then, run: x }] }
+",
+    );
+    let gpu = stage.start("gpu");
+    let late = stage.start("late");
+    let parent = stage.start("parent");
+    stage.world.run_for("1m");
+    stage.tell("no node has its label", gpu);
+    stage.tell("its time is up and nobody gets to it", late);
+    stage.tell("a flow waits for a step that no node can take", parent);
+    stage.world.set_slots(0);
+    stage.world.crash();
+    let plain = stage.start("plain");
+    stage.world.run_for("1s");
+    stage.tell("no node has a slot", plain);
+    let node = stage.world.service().nodes(&Actor::local("test")).unwrap()[0].id;
+    stage.world.command(Command::Renew { node: NodeId(node), waited: 2_500_000 });
+    stage.tell("the store is slow", plain);
     stage.told
 }
 
@@ -320,7 +359,9 @@ fn answers() -> String {
 
 #[test]
 fn why_has_a_text_for_everything() {
-    insta::assert_snapshot!([ends(), waits(), losses(), schedules(), triggers(), answers()].join("\n"));
+    insta::assert_snapshot!(
+        [ends(), waits(), losses(), stuck(), schedules(), triggers(), answers()].join("\n")
+    );
 }
 
 #[test]

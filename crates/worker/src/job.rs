@@ -75,8 +75,8 @@ impl Held {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries it out.
-    pub(crate) async fn carry_out(&self, job: Job, config: &WorkerConfig) {
+    /// Carries it out. `is_silent`: the worker was not heard of for so long that its work may have been ended in its stead.
+    pub(crate) async fn carry_out(&self, job: Job, config: &WorkerConfig, is_silent: impl Fn() -> bool) {
         let stop = job.stop_in_ms.map(Duration::from_millis);
         let mut request = request(job);
         let end = match place(&mut request, config) {
@@ -96,6 +96,9 @@ impl Held {
                 }
             }
         };
+        if is_silent() {
+            self.cut(JobState::Lost, true);
+        }
         let mut state = self.lock();
         state.outcome = Some(outcome(self.job, end, state.cut, &self.lines));
     }
@@ -163,6 +166,8 @@ fn outcome(job: JobRef, end: ExecEnd, cut: Option<JobState>, lines: &Lines) -> J
     masker.mask_value(&mut output);
     let (state, error) = match outcome {
         ExecOutcome::Succeeded => (JobState::Succeeded, None),
+        // Its process was killed, or its connections ended while the worker was stopped: no failure of its own.
+        ExecOutcome::Failed(_) if cut == Some(JobState::Lost) => (JobState::Lost, None),
         ExecOutcome::Failed(mut error) => {
             error.message = masker.mask_text(&error.message);
             error.detail = error.detail.map(|detail| masker.mask_text(&detail));

@@ -35,6 +35,8 @@ pub struct WorkerConfig {
     pub slots: u32,
     /// What it has.
     pub labels: Vec<Name>,
+    /// Takes only what asks for one of them.
+    pub only_labelled: bool,
     /// Do the work.
     pub executors: Executors,
     /// The folder for jobs whose own is not on this machine; `None`: such jobs fail.
@@ -71,8 +73,12 @@ pub async fn work(
     let config = Arc::new(config);
     let mut pause = Pause::up_to(LONGEST_PAUSE);
     loop {
-        let worker =
-            NewWorker { name: config.name.clone(), slots: config.slots, labels: config.labels.clone() };
+        let worker = NewWorker {
+            name: config.name.clone(),
+            slots: config.slots,
+            labels: config.labels.clone(),
+            only_labelled: config.only_labelled,
+        };
         let registered = tokio::select! {
             registered = client.register_worker(&worker) => registered,
             () = ordered(&mut orders, Order::Drain) => return Ok(()),

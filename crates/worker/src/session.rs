@@ -195,7 +195,7 @@ impl Session {
         tracing::debug!(?job, "a job begins");
         let session = self.clone();
         tokio::spawn(async move {
-            held.carry_out(job, &session.config).await;
+            held.carry_out(job, &session.config, || session.is_silent()).await;
             session.wake.notify_one();
             session.room.notify_one();
         });
@@ -219,7 +219,11 @@ impl Session {
             match self.client.heartbeat(self.node, &request).await {
                 Ok(news) => {
                     pause = self.pause();
-                    self.heard.fetch_max(sent, Ordering::Relaxed);
+                    if self.is_silent() {
+                        // While this process was stopped its work was ended in its stead.
+                        self.cut_all(JobState::Lost, true);
+                    }
+                    self.heard.fetch_max(sent, Ordering::Release);
                     self.keep_until(sent);
                     let held: BTreeMap<JobRef, Arc<Held>> = self.lock().clone();
                     for cancel in &news.cancel {
@@ -254,6 +258,16 @@ impl Session {
         self.view.lease_ms / 4 * 3
     }
 
+    /// Whether no heartbeat was answered for so long that what runs is to end, or was ended while this process was stopped.
+    fn is_silent(&self) -> bool {
+        self.since_heard() > self.limit()
+    }
+
+    /// How long ago the last heartbeat that was answered was sent, in milliseconds.
+    fn since_heard(&self) -> u64 {
+        as_millis(self.config.clock.elapsed()).saturating_sub(self.heard.load(Ordering::Acquire))
+    }
+
     /// What runs may go on for so long after a heartbeat that was sent then, should this process be stopped: it ends them
     /// before that itself, and then knows why.
     fn keep_until(&self, sent: u64) {
@@ -264,10 +278,9 @@ impl Session {
     /// Ends what runs when no heartbeat was answered for three quarters of the lease: others may begin it again.
     async fn watch_lease(&self) {
         let limit = self.limit();
-        self.keep_until(self.heard.load(Ordering::Relaxed));
+        self.keep_until(self.heard.load(Ordering::Acquire));
         loop {
-            let since =
-                as_millis(self.config.clock.elapsed()).saturating_sub(self.heard.load(Ordering::Relaxed));
+            let since = self.since_heard();
             if since > limit {
                 let running = self.held().iter().filter(|held| !held.has_ended()).count();
                 if running > 0 {

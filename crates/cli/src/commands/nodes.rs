@@ -34,6 +34,10 @@ impl Nodes {
                 NodeView { worker: Some(_), .. } => "works",
                 _ => "runs its own",
             };
+            let labels = |node: &NodeView| match node.only_labelled {
+                true => format!("{} only", node.labels.join(", ")),
+                false => node.labels.join(", "),
+            };
             let rows = nodes
                 .iter()
                 .map(|node| {
@@ -43,7 +47,7 @@ impl Nodes {
                         Cell::new(state(node)),
                         Cell::new(node.claims),
                         Cell::new(node.slots),
-                        Cell::new(node.labels.join(", ")),
+                        Cell::new(labels(node)),
                         Cell::new(output::moment(Some(node.started_at), now)),
                     ]
                 })

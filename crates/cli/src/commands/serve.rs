@@ -73,6 +73,9 @@ pub struct Serve {
     /// What this machine has, for steps that ask for it (`runs_on`); may be given several times
     #[arg(long, value_name = "LABEL", value_delimiter = ',')]
     label: Vec<Name>,
+    /// Carry out only steps that ask for one of these labels; those that ask for none are left to others
+    #[arg(long, requires = "label")]
+    only_labelled: bool,
     /// A worker (`ostler worker`) that is not heard of for so long counts as dead, and others get what it held
     #[arg(long, default_value = "30s", value_name = "SPAN")]
     worker_lease: Span,
@@ -116,6 +119,7 @@ pub fn follow(global: &Global, path: PathBuf, slots: u32) -> Result<u8, CliError
         max_queue: u64::MAX,
         slots,
         label: Vec::new(),
+        only_labelled: false,
         worker_lease: ostler_embedded::LEASE,
         drain: Span::from_secs(600),
         keep_age: Span::default(),
@@ -170,6 +174,7 @@ fn serve(global: &Global, serving: Serve, retention: RetentionPolicy) -> Result<
             role: Role::Owner,
             slots: *slots,
             labels: serving.label.iter().map(ToString::to_string).collect(),
+            only_labelled: serving.only_labelled,
             worker_lease: serving.worker_lease,
             limit: QueueLimit::of(serving.max_queue),
             executors: context::executors(files.before, false)?,

@@ -15,7 +15,7 @@ use crate::{context, error::CliError, remote};
 /// Take jobs from a server and carry them out here, until told to stop
 #[derive(Args)]
 #[command(
-    after_help = "The token comes from OSTLER_TOKEN or a profile; one that lets do nothing else is made by\n`ostler tokens create NAME --scope work`. Secrets come from the server with the jobs that need them.\nWhat jobs come to is kept and sent again until the server has it, also when it is started again meanwhile.\nSIGTERM and Ctrl-C let what runs end, for as long as --drain says; a second one ends it, a third at once.\nAny program can be a worker: docs/worker.md, and `ostler worker-test` to try it.\n\nExamples:\n  ostler worker --server http://127.0.0.1:7467\n  ostler worker --server https://ostler.example.org --slots 8 --label gpu --folder /srv/jobs"
+    after_help = "The token comes from OSTLER_TOKEN or a profile; one that lets do nothing else is made by\n`ostler tokens create NAME --scope work`. Secrets come from the server with the jobs that need them.\nWhat jobs come to is kept and sent again until the server has it, also when it is started again meanwhile.\nSIGTERM and Ctrl-C let what runs end, for as long as --drain says; a second one ends it, a third at once.\nAny program can be a worker: docs/worker.md, and `ostler worker-test` to try it.\n\nExamples:\n  ostler worker --server http://127.0.0.1:7467\n  ostler worker --server https://ostler.example.org --slots 8 --label gpu --folder /srv/jobs\n  ostler worker --server https://ostler.example.org --label gpu --only-labelled"
 )]
 pub struct Worker {
     /// How many jobs at a time
@@ -24,6 +24,9 @@ pub struct Worker {
     /// What this machine has, for steps that ask for it (`runs_on`); may be given several times
     #[arg(long, env = "OSTLER_WORKER_LABELS", value_name = "LABEL", value_delimiter = ',')]
     label: Vec<Name>,
+    /// Take only jobs that ask for one of these labels; those that ask for none are left to others
+    #[arg(long, env = "OSTLER_WORKER_ONLY_LABELLED", requires = "label")]
+    only_labelled: bool,
     /// What the server calls it [default: host and process]
     #[arg(long)]
     name: Option<String>,
@@ -60,6 +63,7 @@ impl Worker {
             name,
             slots: self.slots,
             labels: self.label,
+            only_labelled: self.only_labelled,
             executors: context::executors(None, true)?,
             folder: folder.transpose()?,
             clock: Arc::new(SystemClock),

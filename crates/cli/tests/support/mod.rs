@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub(crate) mod draw;
+pub(crate) mod way;
 
 use std::{
     io::{BufRead, BufReader},
@@ -202,18 +203,20 @@ impl Shop {
 
     fn program(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
+        command.args(args);
+        surround(&mut command, self.path(), &self.store(), &self.variables);
         command
-            .args(args)
-            .current_dir(self.path())
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.path())
-            .env("USER", "tester")
-            .env("TZ", "UTC")
-            .env("OSTLER_STORE", self.store())
-            .envs(self.variables.iter().copied())
-            .stdin(Stdio::null());
-        command
+    }
+
+    /// Makes such commands later, without the shop.
+    pub(crate) fn maker(&self) -> impl Fn(&[&str]) -> Command + use<> {
+        let (folder, store, variables) = (self.path().to_owned(), self.store(), self.variables.clone());
+        move |args| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_ostler"));
+            command.args(args);
+            surround(&mut command, &folder, &store, &variables);
+            command
+        }
     }
 
     pub(crate) fn run(&self, args: &[&str]) -> Told {
@@ -283,6 +286,20 @@ impl Shop {
         }
         panic!("{what} did not come about in 30 s");
     }
+}
+
+/// A folder and an environment that depends on nobody's.
+fn surround(command: &mut Command, folder: &Path, store: &Path, variables: &[(&'static str, &'static str)]) {
+    command
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder)
+        .env("USER", "tester")
+        .env("TZ", "UTC")
+        .env("OSTLER_STORE", store)
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null());
 }
 
 /// What is served at a port of its own.

@@ -23,7 +23,14 @@ fn core_of(slots: u32, machines: &[Arc<dyn Machine>]) -> Core {
     let entropy = Arc::new(SeededEntropy::new(1));
     let ticker = Ticker::new(machines, 0, Arc::new(NoTasks), entropy, Arc::new(|_| false));
     let labels = Vec::new();
-    Core::new(Config { node: NodeId(1), shared: true, slots, labels, ticker: Arc::new(ticker) })
+    Core::new(Config {
+        node: NodeId(1),
+        shared: true,
+        slots,
+        labels,
+        only_labelled: false,
+        ticker: Arc::new(ticker),
+    })
 }
 
 fn row(id: i64, light: bool) -> Claimed {

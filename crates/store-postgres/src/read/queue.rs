@@ -30,7 +30,8 @@ const CLAIMED: &str = "SELECT t.machine, t.fence, t.due_at, t.lost, m.kind, m.ta
   WHERE t.machine=$1 AND t.phase=2 AND t.node=$2";
 const MAIL: &str = "SELECT seq, body FROM mail WHERE machine=$1 ORDER BY seq";
 const NODE: &str = "SELECT n.id, n.name, n.owner, n.started_at, n.renewals, n.closed,
-    (SELECT count(*) FROM tick t WHERE t.phase=2 AND t.node=n.id), n.labels, n.slots, n.worker, n.draining FROM node n";
+    (SELECT count(*) FROM tick t WHERE t.phase=2 AND t.node=n.id), n.labels, n.slots, n.worker, n.draining,
+    n.only_labelled, n.waited FROM node n";
 const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=$1 ORDER BY machine LIMIT 100";
 
 /// The earliest due moment of what is ready, by namespace: from the first row of a lane and class to the next along
@@ -198,5 +199,7 @@ fn node_row(r: &Row) -> Done<NodeRow> {
         slots: u32::try_from(r.int(8)?).unwrap_or(0),
         worker: r.text_or(9)?,
         draining: r.flag(10)?,
+        only_labelled: r.flag(11)?,
+        waited: r.int(12)?,
     })
 }

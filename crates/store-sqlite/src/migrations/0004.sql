@@ -12,8 +12,10 @@ ALTER TABLE lane_4 RENAME TO lane;
 CREATE INDEX lane_home ON lane (home) WHERE home <> 0;
 CREATE INDEX lane_rate ON lane (rate) WHERE rate <> 0;
 
--- labels: what a node has. worker: for one that takes work over the network, the actor that speaks for it.
+-- labels: what a node has. waited: how long its last renewal but one waited for the store. worker: for one that takes work over the network, the actor that speaks for it.
 ALTER TABLE node ADD COLUMN labels TEXT NOT NULL DEFAULT '';
 ALTER TABLE node ADD COLUMN slots INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE node ADD COLUMN worker TEXT;
 ALTER TABLE node ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE node ADD COLUMN only_labelled INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE node ADD COLUMN waited INTEGER NOT NULL DEFAULT 0;

@@ -22,7 +22,8 @@ const CLAIMED: &str = "SELECT t.machine, t.fence-1, t.due_at, t.lost, t.woken, m
   FROM tick t CROSS JOIN machine m ON m.id=t.machine CROSS JOIN lane l ON l.id=t.lane CROSS JOIN namespace n ON n.id=l.ns
   WHERE t.machine=?1 AND +t.phase=2 AND +t.node=?2";
 const NODE: &str = "SELECT id, name, owner, started_at, renewals, closed,
-    (SELECT count(*) FROM tick WHERE phase=2 AND node=n.id), labels, slots, worker, draining FROM node n";
+    (SELECT count(*) FROM tick WHERE phase=2 AND node=n.id), labels, slots, worker, draining, only_labelled, waited
+  FROM node n";
 const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=?1 ORDER BY machine LIMIT 100";
 
 /// Goes from one lane and priority to the next along tick_ready, so its cost does not grow with the queue.
@@ -194,5 +195,7 @@ fn node_row(r: &Row<'_>) -> rusqlite::Result<NodeRow> {
         slots: r.get(8)?,
         worker: r.get(9)?,
         draining: r.get(10)?,
+        only_labelled: r.get(11)?,
+        waited: r.get(12)?,
     })
 }

@@ -205,9 +205,14 @@ pub fn one_of_64_starts_with_a_unique_key_is_made(make: Make<'_>) {
     assert!(
         matches!(ask(Command::Start(vec![elsewhere])), Reply::Started(o) if matches!(o[0], StartOutcome::Started(_)))
     );
-    let Reply::Claimed(rows) =
-        ask(Command::Claim(Claim { node, want: 9, light: 0, shared: true, labels: Vec::new() }))
-    else {
+    let Reply::Claimed(rows) = ask(Command::Claim(Claim {
+        node,
+        want: 9,
+        light: 0,
+        shared: true,
+        labels: Vec::new(),
+        only_labelled: false,
+    })) else {
         panic!()
     };
     let row = rows.iter().find(|r| r.id == *id).unwrap();
@@ -241,6 +246,7 @@ pub fn light_machines_are_claimed_apart_from_those_that_take_a_slot(make: Make<'
         light,
         shared: true,
         labels: Vec::new(),
+        only_labelled: false,
     })) {
         Ok(Reply::Claimed(rows)) => rows.into_iter().map(|row| (row.id, row.light)).collect::<Vec<_>>(),
         other => panic!("{other:?}"),

@@ -31,6 +31,7 @@ pub fn events_come_in_order_and_never_before_the_cursor(make: Make<'_>) {
                             light: 0,
                             shared: true,
                             labels: Vec::new(),
+                            only_labelled: false,
                         });
                         let Ok(Reply::Claimed(rows)) = writer.call(claim) else { panic!() };
                         let commits =

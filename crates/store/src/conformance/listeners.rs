@@ -27,7 +27,14 @@ impl Kit {
     fn whole_run(&mut self, name: &str) -> MachineId {
         let id = self.start(NewMachine { task: self.task_row(name), ..run() });
         // Only what takes a slot: the trigger stays where it is.
-        let claim = Claim { node: self.node, want: 9, light: 0, shared: true, labels: Vec::new() };
+        let claim = Claim {
+            node: self.node,
+            want: 9,
+            light: 0,
+            shared: true,
+            labels: Vec::new(),
+            only_labelled: false,
+        };
         let Ok(Reply::Claimed(rows)) = self.ask(Command::Claim(claim)) else { panic!("no claim") };
         self.end(rows.iter().find(|row| row.id == id).unwrap());
         id

@@ -112,6 +112,7 @@ macro_rules! conformance_suite {
             a_closed_node_cannot_renew
             a_closed_node_takes_nothing
             a_node_takes_what_its_labels_fit
+            a_node_may_take_only_what_asks_for_its_labels
             what_is_to_end_asks_for_no_label
             what_a_node_holds_is_told_as_it_was_claimed
             one_that_was_claimed_to_be_refused_stays_so
@@ -201,7 +202,14 @@ impl Kit {
     }
 
     fn claim_as(&mut self, node: NodeId, want: u32, shared: bool) -> Vec<Claimed> {
-        match self.ask(Command::Claim(Claim { node, want, light: want, shared, labels: Vec::new() })) {
+        match self.ask(Command::Claim(Claim {
+            node,
+            want,
+            light: want,
+            shared,
+            labels: Vec::new(),
+            only_labelled: false,
+        })) {
             Ok(Reply::Claimed(rows)) => rows,
             other => panic!("{other:?}"),
         }

@@ -98,12 +98,12 @@ pub fn a_released_claim_is_not_lost(make: Make<'_>) {
 pub fn a_closed_node_cannot_renew(make: Make<'_>) {
     let mut kit = Kit::new(make);
     let node = kit.register(true);
-    assert_eq!(kit.ask(Command::Renew { node }), Ok(Reply::Done));
-    assert_eq!(kit.ask(Command::Renew { node }), Ok(Reply::Done));
-    let renewals = kit.queries().nodes().unwrap().into_iter().find(|n| n.node == node).unwrap().renewals;
-    assert_eq!(renewals, 2);
+    assert_eq!(kit.ask(Command::Renew { node, waited: 0 }), Ok(Reply::Done));
+    assert_eq!(kit.ask(Command::Renew { node, waited: 7 }), Ok(Reply::Done));
+    let row = kit.queries().node(node).unwrap().unwrap();
+    assert_eq!((row.renewals, row.waited), (2, 7));
     kit.rescue(node);
-    assert!(matches!(kit.ask(Command::Renew { node }), Err(StoreError::Refused(_))));
+    assert!(matches!(kit.ask(Command::Renew { node, waited: 0 }), Err(StoreError::NodeClosed(_))));
 }
 
 /// A node that was paused for too long may come back with a claim on its lips.
@@ -112,8 +112,18 @@ pub fn a_closed_node_takes_nothing(make: Make<'_>) {
     let dead = kit.register(true);
     kit.rescue(dead);
     let id = kit.start(run());
-    let claim = Command::Claim(Claim { node: dead, want: 5, light: 5, shared: true, labels: Vec::new() });
-    assert!(matches!(kit.ask(claim), Err(StoreError::Refused(_))));
+    let claim = Command::Claim(Claim {
+        node: dead,
+        want: 5,
+        light: 5,
+        shared: true,
+        labels: Vec::new(),
+        only_labelled: false,
+    });
+    assert!(matches!(kit.ask(claim.clone()), Err(StoreError::NodeClosed(_))));
+    let other = NewMachine { namespace: "third".into(), ..run() };
+    let among = kit.store.apply(kit.now, &[Command::Start(vec![other]), claim]);
+    assert!(matches!(among[..], [Ok(Reply::Started(_)), Err(StoreError::NodeClosed(_))]), "{among:?}");
     let at_once = NewMachine { namespace: "other".into(), ..run() };
     let start = Command::StartClaimed { machine: Box::new(at_once), node: dead };
     if let Ok(Reply::StartedClaimed(_, claimed)) = kit.ask(start) {
@@ -140,7 +150,7 @@ pub fn a_node_takes_what_its_labels_fit(make: Make<'_>) {
     assert_eq!(lane.labels, ["big", "gpu"]);
     let mut claim = |labels: &[&str]| {
         let labels = labels.iter().map(|l| (*l).to_owned()).collect();
-        let claim = Claim { node: kit.node, want: 9, light: 9, shared: true, labels };
+        let claim = Claim { node: kit.node, want: 9, light: 9, shared: true, labels, only_labelled: false };
         match kit.ask(Command::Claim(claim)) {
             Ok(Reply::Claimed(rows)) => rows.iter().map(|row| row.id).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
@@ -152,6 +162,22 @@ pub fn a_node_takes_what_its_labels_fit(make: Make<'_>) {
     let at_once = Command::StartClaimed { machine: Box::new(asks(&["gpu"])), node: kit.node };
     let Ok(Reply::StartedClaimed(_, claimed)) = kit.ask(at_once) else { panic!() };
     assert_eq!(claimed, None, "nobody has asked whether the node has the label");
+}
+
+pub fn a_node_may_take_only_what_asks_for_its_labels(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let plain = kit.start(run());
+    let light = kit.start(NewMachine { light: true, ..run() });
+    let gpu = kit.start(NewMachine { labels: vec!["gpu".into()], ..run() });
+    let labels = vec!["gpu".to_owned(), "big".to_owned()];
+    let claim = Claim { node: kit.node, want: 9, light: 9, shared: true, labels, only_labelled: true };
+    let Ok(Reply::Claimed(rows)) = kit.ask(Command::Claim(claim)) else { panic!() };
+    assert_eq!(
+        rows.iter().map(|row| row.id).collect::<Vec<_>>(),
+        [light, gpu],
+        "what takes no slot is no work"
+    );
+    assert_eq!(kit.claim_ids(9), [plain]);
 }
 
 pub fn what_is_to_end_asks_for_no_label(make: Make<'_>) {
@@ -215,6 +241,7 @@ pub fn a_worker_is_told_as_it_registered(make: Make<'_>) {
         name: "far away".into(),
         owner: false,
         labels: vec!["gpu".into(), "big".into()],
+        only_labelled: true,
         slots: 8,
         worker: Some("token:w".into()),
     };
@@ -222,12 +249,12 @@ pub fn a_worker_is_told_as_it_registered(make: Make<'_>) {
     let row = |kit: &Kit| kit.queries().node(node).unwrap().unwrap();
     let found = row(&kit);
     assert_eq!(kit.queries().nodes().unwrap()[0], found);
-    assert_eq!((found.labels, found.slots), (vec!["big".into(), "gpu".into()], 8));
+    assert_eq!((found.labels, found.only_labelled, found.slots), (vec!["big".into(), "gpu".into()], true, 8));
     assert_eq!((found.worker.as_deref(), found.draining, found.closed), (Some("token:w"), false, false));
     assert_eq!(kit.ask(Command::Drain { node }), Ok(Reply::Done));
     assert!(row(&kit).draining);
     kit.rescue(node);
     assert!(row(&kit).closed);
-    assert!(matches!(kit.ask(Command::Drain { node }), Err(StoreError::Refused(_))));
+    assert!(matches!(kit.ask(Command::Drain { node }), Err(StoreError::NodeClosed(_))));
     assert_eq!(kit.queries().node(NodeId(node.0 + 5)).unwrap(), None);
 }

@@ -29,6 +29,8 @@ pub static NODE: Table = Table {
         int("slots"),
         text("worker"),
         flag("draining"),
+        flag("only_labelled"),
+        int("waited"),
     ],
 };
 

@@ -52,6 +52,7 @@ pub(super) fn run(global: &Global, run: &Run, target: Target, when: Option<When>
         let onlooker = live.clone();
         let running = embedded.start_node(NodeOptions {
             labels: Vec::new(),
+            only_labelled: false,
             worker_lease: ostler_embedded::LEASE,
             role: Role::Guest,
             slots: run.slots,
