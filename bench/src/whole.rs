@@ -146,6 +146,7 @@ impl Shop {
                     observer,
                     lines: None,
                     secrets: Arc::new(LocalSecrets::default()),
+                    duties: Vec::new(),
                 })
                 .unwrap()
         })

@@ -1,6 +1,6 @@
 //! Sinks.
 
-use ostler_api::{Api, DefinitionsBy, ListPage, SinkReset, SinkView, wire::DefinitionsParams};
+use ostler_api::{Api, ListPage, SinkReset, SinkView, wire::DefinitionsParams};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
