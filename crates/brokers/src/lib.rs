@@ -55,3 +55,14 @@ pub enum Content {
     /// It had so many bytes, which is too many: they were read over.
     Cut(u64),
 }
+
+impl Content {
+    /// How many bytes of it are kept.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        match self {
+            Self::Whole(bytes) => bytes.len(),
+            Self::Cut(_) => 0,
+        }
+    }
+}

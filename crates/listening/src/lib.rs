@@ -27,7 +27,7 @@ use ostler_service::{Listened, Service};
 use ostler_store::{DutyNote, Letter, Mailbox, Remark, StoreError, duty_trigger};
 use serde_json::{Map, Value};
 
-use crate::source::{Source, Spot};
+use crate::source::Spot;
 
 /// The first pause after trouble, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

@@ -1,14 +1,14 @@
 //! MQTT: a session that the broker keeps, so that what comes while nobody listens is not lost (quality 1).
 
 use ostler_brokers::{
-    BrokerError, Content,
+    BrokerError,
     mqtt::{Message, Mqtt, Server, Session},
 };
 use serde_json::json;
 
 use crate::{
     message,
-    source::{Batch, Opened, Source, gather},
+    source::{Batch, Opened, Published, Source, gather},
 };
 
 struct Topic {
@@ -50,11 +50,23 @@ pub(crate) async fn topic(
     Ok((Box::new(Topic { mqtt, early, taken: Vec::new(), existing, missed }), at))
 }
 
+impl Published for Topic {
+    type Message = Message;
+
+    async fn next(&mut self) -> Result<Message, BrokerError> {
+        self.mqtt.next().await
+    }
+
+    fn size(message: &Message) -> usize {
+        message.content.kept()
+    }
+}
+
 #[async_trait::async_trait]
 impl Source for Topic {
     async fn batch(&mut self) -> Result<Batch, BrokerError> {
         let messages = match self.early.is_empty() {
-            true => gather(async || self.mqtt.next().await, size).await?,
+            true => gather(self).await?,
             false => std::mem::take(&mut self.early),
         };
         self.taken = messages.iter().filter_map(|m| m.number).collect();
@@ -72,12 +84,5 @@ impl Source for Topic {
 
     fn missed(&mut self) -> Option<String> {
         self.missed.take()
-    }
-}
-
-fn size(message: &Message) -> usize {
-    match &message.content {
-        Content::Whole(bytes) => bytes.len(),
-        Content::Cut(_) => 0,
     }
 }

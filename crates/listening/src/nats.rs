@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use ostler_brokers::{
-    BrokerError, Content,
+    BrokerError,
     nats::{Consumer, Message, Nats, Server},
 };
 use serde_json::{Value, json};
 
 use crate::{
     message,
-    source::{Batch, Opened, Source, gather},
+    source::{Batch, Opened, Published, Source, gather},
 };
 
 /// What is published while somebody listens.
@@ -24,10 +24,22 @@ pub(crate) async fn subject(url: &str, subject: &str) -> Result<Opened, BrokerEr
     Ok((Box::new(Subject { nats }), None))
 }
 
+impl Published for Subject {
+    type Message = Message;
+
+    async fn next(&mut self) -> Result<Message, BrokerError> {
+        self.nats.next().await
+    }
+
+    fn size(message: &Message) -> usize {
+        message.content.kept()
+    }
+}
+
 #[async_trait::async_trait]
 impl Source for Subject {
     async fn batch(&mut self) -> Result<Batch, BrokerError> {
-        let messages = gather(async || self.nats.next().await, size).await?;
+        let messages = gather(self).await?;
         let events = messages.into_iter().map(|m| message::event("nats", about(&m), &m.content)).collect();
         Ok(Batch { events, at: None })
     }
@@ -76,11 +88,23 @@ pub(crate) async fn stream(
     Ok((Box::new(Stream { nats, consumer, stream: stream.to_owned(), missed }), at))
 }
 
+impl Published for Stream {
+    type Message = (u64, Message);
+
+    async fn next(&mut self) -> Result<(u64, Message), BrokerError> {
+        self.nats.pulled(&mut self.consumer).await
+    }
+
+    fn size((_, message): &(u64, Message)) -> usize {
+        message.content.kept()
+    }
+}
+
 #[async_trait::async_trait]
 impl Source for Stream {
     async fn batch(&mut self) -> Result<Batch, BrokerError> {
-        let Self { nats, consumer, stream, .. } = self;
-        let messages = gather(async || nats.pulled(consumer).await, |(_, message)| size(message)).await?;
+        let messages = gather(self).await?;
+        let stream = &self.stream;
         let at = messages.last().map(|(number, _)| number.to_string());
         let event = |(number, message): (u64, Message)| {
             let mut about = about(&message);
@@ -105,11 +129,4 @@ fn about(message: &Message) -> Value {
             .or_insert_with(|| value.clone());
     }
     json!({ "subject": message.subject, "headers": headers })
-}
-
-fn size(message: &Message) -> usize {
-    match &message.content {
-        Content::Whole(bytes) => bytes.len(),
-        Content::Cut(_) => 0,
-    }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     message,
-    source::{Batch, Opened, Source, Wishes, gather},
+    source::{Batch, Opened, Published, Source, Wishes, gather},
 };
 
 struct Channel {
@@ -21,10 +21,22 @@ pub(crate) async fn channel(url: &str, channel: &str, wishes: &Wishes) -> Result
     Ok((Box::new(Channel { listener: server.listen(channel).await? }), None))
 }
 
+impl Published for Channel {
+    type Message = Notification;
+
+    async fn next(&mut self) -> Result<Notification, BrokerError> {
+        self.listener.next().await
+    }
+
+    fn size(note: &Notification) -> usize {
+        note.payload.len()
+    }
+}
+
 #[async_trait::async_trait]
 impl Source for Channel {
     async fn batch(&mut self) -> Result<Batch, BrokerError> {
-        let notes = gather(async || self.listener.next().await, |note| note.payload.len()).await?;
+        let notes = gather(self).await?;
         let event = |note: Notification| {
             let content = Content::Whole(Bytes::from(note.payload));
             message::event("postgres", json!({ "channel": note.channel }), &content)

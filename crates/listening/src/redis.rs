@@ -13,7 +13,7 @@ use serde_json::{Map, json};
 
 use crate::{
     message,
-    source::{Batch, MOST, Opened, Source, gather},
+    source::{Batch, MOST, Opened, Published, Source, gather},
 };
 
 /// How long a command waits for something to come, at the server.
@@ -33,14 +33,22 @@ pub(crate) async fn channel(url: &str, channel: &str) -> Result<Opened, BrokerEr
     Ok((Box::new(Channel { redis }), None))
 }
 
+impl Published for Channel {
+    type Message = (String, Content);
+
+    async fn next(&mut self) -> Result<(String, Content), BrokerError> {
+        self.redis.published().await
+    }
+
+    fn size((_, content): &(String, Content)) -> usize {
+        content.kept()
+    }
+}
+
 #[async_trait::async_trait]
 impl Source for Channel {
     async fn batch(&mut self) -> Result<Batch, BrokerError> {
-        let size = |(_, content): &(String, Content)| match content {
-            Content::Whole(bytes) => bytes.len(),
-            Content::Cut(_) => 0,
-        };
-        let found = gather(async || self.redis.published().await, size).await?;
+        let found = gather(self).await?;
         let event = |(channel, content)| message::event("redis", json!({ "channel": channel }), &content);
         Ok(Batch { events: found.into_iter().map(event).collect(), at: None })
     }

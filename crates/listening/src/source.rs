@@ -92,19 +92,26 @@ pub(crate) async fn open(
     }
 }
 
+/// A broker that sends message by message.
+pub(crate) trait Published: Send {
+    type Message: Send;
+
+    /// The next message, whenever it comes. Dropped before its end, it loses nothing.
+    fn next(&mut self) -> impl Future<Output = Result<Self::Message, BrokerError>> + Send;
+
+    fn size(message: &Self::Message) -> usize;
+}
+
 /// Gathers what is there: waits for the first message, and for more of them a moment. What goes wrong behind messages is
 /// found again by the next batch.
-pub(crate) async fn gather<T>(
-    mut next: impl AsyncFnMut() -> Result<T, BrokerError>,
-    size: impl Fn(&T) -> usize,
-) -> Result<Vec<T>, BrokerError> {
-    let first = next().await?;
-    let mut bytes = size(&first);
+pub(crate) async fn gather<P: Published>(from: &mut P) -> Result<Vec<P::Message>, BrokerError> {
+    let first = from.next().await?;
+    let mut bytes = P::size(&first);
     let mut found = vec![first];
     while found.len() < MOST && bytes < MOST_BYTES {
-        match tokio::time::timeout(LINGER, next()).await {
+        match tokio::time::timeout(LINGER, from.next()).await {
             Ok(Ok(message)) => {
-                bytes += size(&message);
+                bytes += P::size(&message);
                 found.push(message);
             }
             Ok(Err(_)) | Err(_) => break,

@@ -156,8 +156,9 @@ impl Tx<'_> {
                     if same != *digest {
                         let sql = "UPDATE schedule SET digest=$3 WHERE task=$1 AND name=$2";
                         self.run(sql, values![task.row, name, digest])?;
-                        self.send(&[(MachineId(machine), &Letter::Redefined)])?;
+                        // Its duty before its row of the queue, as whoever has the duty takes them.
                         self.listen(machine, starter)?;
+                        self.send(&[(MachineId(machine), &Letter::Redefined)])?;
                         pushed.starters.1 += 1;
                     }
                     if task.held {

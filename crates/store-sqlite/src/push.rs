@@ -122,8 +122,8 @@ impl Tx<'_> {
                     if same != *digest {
                         let sql = "UPDATE schedule SET digest=?3 WHERE task=?1 AND name=?2";
                         self.run(sql, params![task.row, name, digest])?;
-                        self.send(MachineId(machine), &Letter::Redefined)?;
                         self.listen(machine, starter)?;
+                        self.send(MachineId(machine), &Letter::Redefined)?;
                         pushed.starters.1 += 1;
                     }
                     if task.held {
