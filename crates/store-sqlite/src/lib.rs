@@ -25,6 +25,7 @@ mod claim;
 mod commit;
 mod error;
 mod hold;
+mod lanes;
 mod letters;
 mod limits;
 mod names;
@@ -266,6 +267,7 @@ impl Tx<'_> {
             Command::Release { node, machines } => self.release(*node, machines).map(|()| Reply::Done),
             Command::Push(push) => self.push(push).map(|p| Reply::Pushed(Box::new(p))),
             Command::Hold { what, on } => self.hold(what, *on).map(Reply::Held),
+            Command::Weigh { namespace, weight } => self.weigh(namespace, *weight).map(|()| Reply::Done),
             Command::Forget { namespace, task } => self.forget(namespace, task).map(|()| Reply::Done),
             Command::AddToken(token) => self.add_token(token).map(|()| Reply::Done),
             Command::RevokeToken { name } => self.revoke_token(name).map(|()| Reply::Done),

@@ -19,6 +19,7 @@ mod error;
 mod query;
 mod rows;
 mod turns;
+mod walk;
 mod writer;
 
 pub use blocks::{BlockPlace, BlockReader, BlockStore, BlockWriter, FoundBlock, Stored};
@@ -31,10 +32,11 @@ pub use error::StoreError;
 pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};
 pub use rows::{
     EventRow, LaneRow, LimitRow, MachineRow, NamespaceRow, NodeRow, Phase, PresetRow, StoreStats, TaskRow,
-    TickRow, TokenRow,
+    TickRow, TokenRow, WaitingRow,
 };
 use serde::{Deserialize, Serialize};
-pub use turns::{Queue, Turns};
+pub use turns::{CREDIT, Queues, Turn, Turns, Waiting};
+pub use walk::{Place, Walk};
 pub use writer::{Answer, Writer, WriterClosed};
 
 /// Labels as one text by which sets of them are told apart: sorted, each once, spaces between.
@@ -49,6 +51,10 @@ pub fn label_text(labels: &[String]) -> String {
 pub fn labels_of(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
+
+/// A lane's number says what it is, so that a claim finds those that it may take side by side: lanes of light machines
+/// ([`NewMachine::light`]) are so far from zero, and those under a limit are negative.
+pub const LIGHT_LANES: i64 = 1 << 30;
 
 /// Microseconds since 1970, by whoever is asked for the time.
 pub type Micros = i64;

@@ -281,6 +281,7 @@ fn tick(node: NodeId, row: &Claimed, next: Next) -> Commit {
         fields: None,
         next,
         started_at: Some(row.due_at),
+        took: 0,
         event: EventBody { kind: "ticked".into(), body: String::new() },
         start: Vec::new(),
         send: Vec::new(),
