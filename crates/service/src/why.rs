@@ -356,8 +356,27 @@ impl<'a> Story<'a> {
                     lane.ready
                 ));
             }
+            self.turn(&lane.namespace)?;
         }
         self.nobody_at_work()
+    }
+
+    /// What part of the work its namespace gets.
+    fn turn(&mut self, namespace: &str) -> Result<(), ServiceError> {
+        let waiting = self.service.read(|q| q.stats())?.waiting;
+        let all: u64 = waiting.iter().map(|row| u64::from(row.weight)).sum();
+        let own = waiting.iter().find(|row| row.namespace == namespace);
+        if let (Some(own), 2..) = (own, waiting.len()) {
+            let weight = u64::from(own.weight);
+            self.say(format!(
+                "{} namespaces have something ready and take turns: `{namespace}` has {weight} of their weights of {all}, \
+                 that is {:.1} % of the time of slots",
+                waiting.len(),
+                weight as f64 * 100.0 / all as f64
+            ));
+            self.facts["turn"] = json!({ "weight": weight, "weights": all, "namespaces": waiting.len() });
+        }
+        Ok(())
     }
 
     /// Which nodes have what it asks for.

@@ -153,13 +153,7 @@ impl Tx<'_> {
     }
 
     /// Serves lanes until enough is taken or nothing is left in them.
-    fn serve(
-        &mut self,
-        mut queues: Queues<Lane>,
-        node: NodeId,
-        light: bool,
-        quota: &mut Quota,
-    ) -> Done<()> {
+    fn serve(&mut self, mut queues: Queues<Lane>, node: NodeId, light: bool, quota: &mut Quota) -> Done<()> {
         while !quota.is_met() && !queues.is_empty() {
             let round = queues.deal(&self.turns.of(light).shares, quota.left());
             let (limited, free): (Vec<Turn<Lane>>, Vec<Turn<Lane>>) =
@@ -224,12 +218,7 @@ impl Tx<'_> {
     }
 
     /// Takes rows of one lane as its limits allow.
-    fn take_limited(
-        &mut self,
-        turn: &Turn<Lane>,
-        node: NodeId,
-        taken: &mut Vec<Claimed>,
-    ) -> Done<Left> {
+    fn take_limited(&mut self, turn: &Turn<Lane>, node: NodeId, taken: &mut Vec<Claimed>) -> Done<Left> {
         let taking = self.taking(&turn.of, node);
         let Taking { key, lane, .. } = taking;
         // Whoever has the limit in hand is claiming from it; this node comes back.
@@ -241,8 +230,7 @@ impl Tx<'_> {
         self.visited(key)?;
         let end = taken.len() + turn.count;
         if lane.concurrency != 0 {
-            let values =
-                values![key, turn.count as i64, node.0, self.now, lane.concurrency, taking.charged];
+            let values = values![key, turn.count as i64, node.0, self.now, lane.concurrency, taking.charged];
             for row in self.written(TAKE_HOLDERS, values)? {
                 let claimed = self.claimed(&row, &taking)?;
                 taken.push(claimed);

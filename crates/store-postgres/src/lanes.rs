@@ -42,7 +42,8 @@ pub(crate) const NEXT_LANES: &str = "WITH RECURSIVE found (lane, count) AS (
   FROM found JOIN lane l ON l.id=found.lane JOIN namespace n ON n.id=l.ns ORDER BY l.id";
 
 /// The next lanes to be visited, along `visit_at`.
-pub(crate) const NEXT_VISITS: &str = "SELECT l.id, l.ns, l.class, l.concurrency, l.rate, l.home, l.light, l.labels, n.weight, v.at
+pub(crate) const NEXT_VISITS: &str =
+    "SELECT l.id, l.ns, l.class, l.concurrency, l.rate, l.home, l.light, l.labels, n.weight, v.at
   FROM (SELECT DISTINCT at, lane FROM visit WHERE light=$1 AND (at, lane)>($2, $3) AND at<=$4
     ORDER BY at, lane LIMIT $5) v
   JOIN lane l ON l.id=v.lane JOIN namespace n ON n.id=l.ns ORDER BY v.at, l.id";

@@ -6,8 +6,7 @@ use ostler_model::RunState;
 use ostler_store::Order;
 
 use crate::{
-    claim, commit, letters,
-    lanes,
+    claim, commit, lanes, letters,
     link::Link,
     nodes, prune,
     read::{self, runs::Part},
@@ -133,7 +132,8 @@ fn statements_ride_on_their_indexes() {
         3 * 256,
     );
     case(lanes::RESOLVE, vec![], "lane_concurrency", 20);
-    let fifty_of_two = vec![vec![1i64, 2].into(), vec![50i64, 50].into(), int(1), int(5), vec![7i64, 8].into()];
+    let fifty_of_two =
+        vec![vec![1i64, 2].into(), vec![50i64, 50].into(), int(1), int(5), vec![7i64, 8].into()];
     case(claim::TAKE, fifty_of_two, "tick_ready", 800);
     case(letters::IN_HAND, vec![some.clone().into()], "tick_pkey", 110);
     case(commit::IN_HAND, vec![some.clone().into()], "tick_pkey", 110);

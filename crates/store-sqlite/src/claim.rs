@@ -5,9 +5,7 @@
 //! ([`crate::limits`]) allow.
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{
-    Claim, Claimed, Micros, NEVER, NodeId, Queues, Receipt, StoreError, Turn, Waiting, Walk,
-};
+use ostler_store::{Claim, Claimed, Micros, NEVER, NodeId, Queues, Receipt, StoreError, Turn, Waiting, Walk};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::{Tx, lanes::Sort, limits::Full, names::Lane};
@@ -208,12 +206,7 @@ impl Tx<'_> {
     }
 
     /// The claim itself: reads the first rows of a lane with their machines and marks them as the node's.
-    fn take(
-        &mut self,
-        taking: &Taking,
-        count: i64,
-        taken: &mut Vec<Claimed>,
-    ) -> Result<usize, StoreError> {
+    fn take(&mut self, taking: &Taking, count: i64, taken: &mut Vec<Claimed>) -> Result<usize, StoreError> {
         let found = self.read(READY, params![taking.key, count], taking, taken)?;
         if found > 0 {
             let values = params![taking.key, count, taking.node.0, self.now, taking.charged];
@@ -327,7 +320,7 @@ pub(crate) fn next_due(sql: &Connection, turns: &Turns) -> rusqlite::Result<Opti
         .query_row([], |r| r.get(0))
         .optional()?;
     let [own, shared] = turns.looked;
-    let mut rate = |light: bool| -> rusqlite::Result<Option<Micros>> {
+    let rate = |light: bool| -> rusqlite::Result<Option<Micros>> {
         sql.prepare_cached(NEXT_RATE)?.query_row(params![light, own, shared], |r| r.get(0)).optional()
     };
     let rates = [rate(false)?, rate(true)?];

@@ -10,14 +10,15 @@ use rusqlite::{OptionalExtension, params};
 use crate::{Tx, error::told, names::Lane};
 
 /// How many lanes of each list are weighed against one another.
-const LANES: usize = 256;
+const LANES: i64 = 256;
 
 /// The next lane without limits that has ready rows: one probe of `tick_ready`, however many rows the lane holds.
 pub(crate) const NEXT_LANE: &str =
     "SELECT lane FROM tick WHERE phase=1 AND lane>?1 AND lane<?2 ORDER BY lane LIMIT 1";
 
 /// The next lanes to be visited, along `visit_at`.
-pub(crate) const NEXT_VISITS: &str = "SELECT at, lane FROM visit WHERE light=?1 AND (at, lane)>(?2, ?3) AND at<=?4
+pub(crate) const NEXT_VISITS: &str =
+    "SELECT at, lane FROM visit WHERE light=?1 AND (at, lane)>(?2, ?3) AND at<=?4
   ORDER BY at, lane LIMIT ?5";
 
 /// Lanes of one sort: of light machines, or of those that take a slot.
@@ -60,12 +61,10 @@ impl Tx<'_> {
         let mut found = Vec::new();
         if let Some((mut after, end)) = at.lanes(light) {
             let mut next = self.sql.prepare_cached(NEXT_LANE).map_err(told)?;
-            while let Some(lane) =
-                next.query_row([after, end], |r| r.get(0)).optional().map_err(told)?
-            {
+            while let Some(lane) = next.query_row([after, end], |r| r.get(0)).optional().map_err(told)? {
                 found.push((Place::Lane(lane), lane));
                 after = lane;
-                if found.len() == LANES {
+                if found.len() as i64 == LANES {
                     return Ok((found, true));
                 }
             }
@@ -76,7 +75,7 @@ impl Tx<'_> {
             let (at, lane) = (r.get(0)?, r.get(1)?);
             Ok((Place::Visit(at, lane), lane))
         })?;
-        let more = visits.len() == LANES;
+        let more = visits.len() as i64 == LANES;
         found.extend(visits);
         Ok((found, more))
     }

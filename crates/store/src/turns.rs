@@ -80,6 +80,8 @@ struct Class {
     parts: u32,
     /// The lane that was served last.
     last: i64,
+    /// In which walk it was last found waiting.
+    found: u64,
 }
 
 /// A lane with ready rows.
@@ -244,8 +246,7 @@ impl Account {
         let class = self.classes.entry(class).or_default();
         if as_part {
             let part = FLOOR.saturating_mul(each).saturating_mul(rows);
-            // Of the time in which it did not wait it has nothing.
-            class.had_upto = class.had_upto.max(spent - FLOOR * each).saturating_add(part);
+            class.had_upto = class.had_upto.saturating_add(part);
             class.parts = class.parts.saturating_add(u32::try_from(rows).unwrap_or(u32::MAX));
         } else {
             class.had_upto = spent;
@@ -280,11 +281,7 @@ impl Turns {
     }
 
     /// The queues of lanes that were found for somebody with these labels.
-    pub fn queues<L>(
-        &mut self,
-        lanes: impl IntoIterator<Item = Waiting<L>>,
-        labels: &[String],
-    ) -> Queues<L> {
+    pub fn queues<L>(&mut self, lanes: impl IntoIterator<Item = Waiting<L>>, labels: &[String]) -> Queues<L> {
         if self.accounts.len() > REMEMBERED {
             self.accounts.clear();
         }
@@ -298,9 +295,10 @@ impl Turns {
             });
             let account = self.accounts.entry(lane.namespace).or_insert_with(|| Account::new(self.least));
             account.weight = i64::from(lane.weight.max(1));
-            let (labels_then, walk_then) = &account.found;
             // A whole walk of the same sort that did not find it: it was away.
-            if self.walks.get(labels_then).copied().unwrap_or(0) > walk_then + 1 {
+            let (labels_then, walk_then) = &account.found;
+            let walks_now = self.walks.get(labels_then).copied().unwrap_or(0);
+            if walks_now > walk_then + 1 {
                 let credit = i128::from(CREDIT) * UNIT;
                 account.virtual_time = account.virtual_time.max(self.least - credit);
             }
@@ -309,7 +307,15 @@ impl Turns {
             }
             account.found.1 = walk;
             let spent = account.spent;
-            account.classes.entry(lane.class).or_insert_with(|| Class { had_upto: spent, ..Class::default() });
+            let class = account.classes.entry(lane.class).or_insert_with(|| Class {
+                had_upto: spent,
+                found: walk,
+                ..Class::default()
+            });
+            if walks_now > class.found + 1 {
+                class.had_upto = class.had_upto.max(spent);
+            }
+            class.found = walk;
             queues[place].classes.entry(lane.class).or_default().push_back(lane);
         }
         for queue in &mut queues {
@@ -398,3 +404,6 @@ impl Turns {
         self.accounts.entry(namespace).or_insert_with(|| Account::new(self.least))
     }
 }
+
+#[cfg(all(test, feature = "conformance"))]
+mod tests;

@@ -1,7 +1,9 @@
 //! The queue: lanes, limits, nodes, letters that wait, numbers.
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{Claimed, LaneRow, Letter, LimitRow, NodeId, NodeRow, Receipt, StoreStats, WaitingRow, labels_of};
+use ostler_store::{
+    Claimed, LaneRow, Letter, LimitRow, NodeId, NodeRow, Receipt, StoreStats, WaitingRow, labels_of,
+};
 use tokio_postgres::Row;
 
 use super::View;
