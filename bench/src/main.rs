@@ -10,6 +10,8 @@
 //!
 //! `postgres`, only when it is named: Q2, Q3 and Q8 on the server that `OSTLER_TEST_POSTGRES` names.
 //!
+//! `claims`, likewise: what a claim costs beside 10, 1000 and 10 000 lanes, on both stores.
+//!
 //! With `--tenth`, Q8, C11 and HTTP go to a tenth of their sizes, and C2 takes a tenth of its time.
 //!
 //! With `--json`, one round of each, a figure a line, as `bench/peers/run.py` takes it from every peer.
@@ -26,6 +28,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod bare;
+mod claims;
 mod http;
 mod lines;
 mod postgres;
@@ -72,6 +75,10 @@ fn main() {
         postgres::q2(50_000, ROUNDS);
         postgres::q3(400);
         postgres::q8(1_000_000 / part);
+    }
+    // It needs a server as well.
+    if wanted.iter().any(|w| w == "claims") {
+        claims::claims(10_000 / part);
     }
     if wants("c2") {
         c2(Duration::from_secs(60 / part as u64));

@@ -315,6 +315,7 @@ impl<'a> Story<'a> {
 
     /// What keeps a ready machine from being claimed.
     fn blocked(&mut self, tick: &TickRow) -> Result<(), ServiceError> {
+        let before = self.because.len();
         for limit in self.service.read(|q| q.limits(tick.lane))? {
             if limit.is_rate {
                 let free = timestamp(limit.free_at);
@@ -338,6 +339,7 @@ impl<'a> Story<'a> {
                 self.facts["holders"] = json!(holders);
             }
         }
+        let is_limited = self.because.len() > before;
         if let Some(lane) = self.service.read(|q| q.lane(tick.lane))? {
             if lane.paused {
                 self.say(format!("namespace `{}` is paused", lane.namespace));
@@ -356,7 +358,9 @@ impl<'a> Story<'a> {
                     lane.ready
                 ));
             }
-            self.turn(&lane.namespace)?;
+            if !is_limited {
+                self.turn(&lane.namespace)?;
+            }
         }
         self.nobody_at_work()
     }
