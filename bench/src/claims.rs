@@ -142,7 +142,11 @@ pub(crate) fn claims(most: usize) {
             if base.len() <= place {
                 base.push(figure.median());
             }
-            println!("    {lanes:>6}  {what:<44} {}  {:.2}x", figure.shown("ms"), figure.median() / base[place]);
+            println!(
+                "    {lanes:>6}  {what:<44} {}  {:.2}x",
+                figure.shown("ms"),
+                figure.median() / base[place]
+            );
         }
     }
     println!();

@@ -154,19 +154,22 @@ fn no_permit_that_comes_back_is_missed() {
                 while ended.load(Ordering::Relaxed) < all {
                     // Starts come beside claims and ends.
                     if n < KEYS * RUNS {
-                        let some = Command::Start((n..(n + 12).min(KEYS * RUNS)).step_by(3).map(limited).collect());
+                        let some =
+                            Command::Start((n..(n + 12).min(KEYS * RUNS)).step_by(3).map(limited).collect());
                         node.store.apply(now(), &[some]).remove(0).unwrap();
                         n += 12;
                     }
-                    let claim =
-                        Claim { node: node.id, want: 3, light: 0, shared: true, labels: Vec::new() };
+                    let claim = Claim { node: node.id, want: 3, light: 0, shared: true, labels: Vec::new() };
                     let Ok(Reply::Claimed(mut rows)) =
                         node.store.apply(now(), &[Command::Claim(claim)]).remove(0)
                     else {
                         panic!()
                     };
                     if rows.is_empty() {
-                        assert!(last.elapsed() < Duration::from_secs(20), "{ended:?} of {all}, and nothing is found");
+                        assert!(
+                            last.elapsed() < Duration::from_secs(20),
+                            "{ended:?} of {all}, and nothing is found"
+                        );
                         thread::sleep(Duration::from_millis(1));
                         continue;
                     }
@@ -174,8 +177,7 @@ fn no_permit_that_comes_back_is_missed() {
                     // One is given back now and then.
                     if rows.len() == 3 {
                         let row = rows.remove(0);
-                        let release =
-                            Command::Release { node: node.id, machines: vec![(row.id, row.fence)] };
+                        let release = Command::Release { node: node.id, machines: vec![(row.id, row.fence)] };
                         node.store.apply(now(), &[release]).remove(0).unwrap();
                     }
                     let commits = rows.iter().map(|row| ending(node.id, row, 0)).collect();

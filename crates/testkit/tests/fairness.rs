@@ -26,8 +26,7 @@ fn world(namespaces: &[(&str, &'static str, usize)]) -> World {
 }
 
 fn start(world: &World, namespace: &str, task: &str, count: usize) {
-    let request =
-        StartRequest { namespace: namespace.into(), task: task.into(), ..StartRequest::default() };
+    let request = StartRequest { namespace: namespace.into(), task: task.into(), ..StartRequest::default() };
     for _ in 0..count / 500 {
         world.service().start_many(&Actor::local("test"), vec![request.clone(); 500]).expect("started");
     }

@@ -333,7 +333,9 @@ fn answers() -> String {
 
 #[test]
 fn why_has_a_text_for_everything() {
-    insta::assert_snapshot!([ends(), waits(), turns(), losses(), schedules(), triggers(), answers()].join("\n"));
+    insta::assert_snapshot!(
+        [ends(), waits(), turns(), losses(), schedules(), triggers(), answers()].join("\n")
+    );
 }
 
 #[test]
