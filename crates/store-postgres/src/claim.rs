@@ -262,8 +262,8 @@ impl Tx<'_> {
             _ => Left::Nothing,
         };
         match left {
-            Left::More => self.to_visit(&lane, key, 0)?,
-            Left::Until(at) => self.to_visit(&lane, key, at)?,
+            Left::More => self.visit_again(&lane, key, 0)?,
+            Left::Until(at) => self.visit_again(&lane, key, at)?,
             Left::Nothing => {}
         }
         if room.full == Some(Full::CancelHolders) && self.has_ready(key)? {

@@ -99,7 +99,7 @@ impl Tx<'_> {
     }
 
     /// A lane is to be looked at, from a moment on.
-    pub(crate) fn to_visit(&mut self, lane: &Lane, key: i64, at: Micros) -> Done<()> {
+    pub(crate) fn visit_again(&mut self, lane: &Lane, key: i64, at: Micros) -> Done<()> {
         let sql = "INSERT INTO visit (lane, tx, light, at) VALUES ($1, txid_current(), $2, $3)
           ON CONFLICT (lane, tx) DO UPDATE SET at=least(visit.at, excluded.at)";
         self.run(sql, values![key, lane.light, at]).map(drop)

@@ -198,7 +198,9 @@ fn turns() -> String {
     let mut stage = Stage::new("  - { meta: { id: main }, run: x }\n").executing(|_| takes("1h"));
     stage.world.push("meta: { type: ostler-timetable, version: 1, namespace: other }\ntasks: [{ meta: { id: main }, run: x }]");
     stage.world.command(Command::Weigh { namespace: "other".into(), weight: 3 });
-    (0..8).for_each(|_| drop(stage.start("main")));
+    for _ in 0..8 {
+        stage.start("main");
+    }
     stage.world.run_for("1s");
     let waiting = stage.start("main");
     stage.tell("all slots are taken", waiting);
