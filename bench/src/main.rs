@@ -12,6 +12,8 @@
 //! of a million runs there and back. `reader`, only when it is named: transactions that stay open beside a queue under
 //! load, on a server of its own.
 //!
+//! `claims`, likewise: what a claim costs beside 10, 1000 and 10 000 lanes, on both stores.
+//!
 //! With `--tenth`, Q8, C11 and HTTP go to a tenth of their sizes, and C2 takes a tenth of its time.
 //!
 //! With `--json`, one round of each, a figure a line, as `bench/peers/run.py` takes it from every peer.
@@ -28,6 +30,7 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 mod bare;
+mod claims;
 mod http;
 mod lines;
 mod moving;
@@ -82,6 +85,10 @@ fn main() {
     }
     if wanted.iter().any(|w| w == "reader") {
         reader::reader(Duration::from_secs(60) / part as u32);
+    }
+    // It needs a server as well.
+    if wanted.iter().any(|w| w == "claims") {
+        claims::claims(10_000 / part);
     }
     if wants("c2") {
         c2(Duration::from_secs(60 / part as u64));

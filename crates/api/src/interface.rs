@@ -10,7 +10,7 @@ use crate::{
     NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy,
     RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, SinkReset,
     SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView,
-    TriggerView, TriggersBy, Verdict,
+    TriggerView, TriggersBy, Verdict, Weight,
 };
 
 type Answer<T> = Result<T, ApiError>;
@@ -135,6 +135,12 @@ pub trait Api: Send + Sync {
     /// # Errors
     /// It is not there.
     fn hold_namespace(&self, namespace: &str, on: bool) -> Answer<Held>;
+
+    /// Gives a namespace a weight: the part of the work that it gets beside others that wait.
+    ///
+    /// # Errors
+    /// It is not there, or the weight is none.
+    fn weigh_namespace(&self, namespace: &str, weight: Weight) -> Answer<Weight>;
 
     /// Holds back a task, or lets it go.
     ///

@@ -33,7 +33,7 @@ pub mod workers;
 
 pub use definitions::{
     Change, DefinitionsAt, Diff, FieldChange, Held, NamespaceView, PresetView, PushReport, ScheduleCounts,
-    TaskRef, TaskView,
+    TaskRef, TaskView, Weight,
 };
 pub use error::{ApiError, ErrorDetail, ErrorKind, Problem};
 pub use events::{EventView, EventsPage};

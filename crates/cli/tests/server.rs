@@ -70,7 +70,7 @@ fn commands_say_the_same_of_a_store_and_of_its_server() {
     ids.iter().for_each(|id| drop(ended(&shop, &server, id)));
     let id = ids[1].as_str();
     shop.write("changed.yaml", &FILE.replace("exit 3", "exit 4"));
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 19] = [
         &["runs", "list"],
         &["runs", "list", "--state", "failed", "--output", "json"],
         &["runs", "list", "--task", "nothing"],
@@ -83,6 +83,8 @@ fn commands_say_the_same_of_a_store_and_of_its_server() {
         &["tasks", "list"],
         &["tasks", "show", "demo:greet"],
         &["tasks", "show", "gret"],
+        &["namespaces", "weight", "demo", "3"],
+        &["namespaces", "weight", "nowhere", "3"],
         &["namespaces", "list"],
         &["schedules", "list"],
         &["schedules", "next", "beat", "--from", "2027-01-01T00:00:00Z"],

@@ -8,7 +8,7 @@ use ostler_api::{
     NamespaceView, NamespacesBy, NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport,
     RerunRequest, RetentionPolicy, RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy,
     ServerInfo, SignalRequest, SinkReset, SinkView, Sort, StartRequest, Started, StatsView, TaskRef,
-    TaskView, TokenView, TokensBy, TransitionView, TriggerView, TriggersBy, Verdict,
+    TaskView, TokenView, TokensBy, TransitionView, TriggerView, TriggersBy, Verdict, Weight,
 };
 use ostler_model::{Uid, definition::Timetable};
 use tokio::runtime::Runtime;
@@ -130,6 +130,10 @@ impl Api for Blocking {
 
     fn hold_namespace(&self, namespace: &str, on: bool) -> Answer<Held> {
         self.wait(self.client.hold_namespace(namespace, on))
+    }
+
+    fn weigh_namespace(&self, namespace: &str, weight: Weight) -> Answer<Weight> {
+        self.wait(self.client.weigh_namespace(namespace, weight))
     }
 
     fn hold_task(&self, task: &TaskRef, on: bool) -> Answer<Held> {

@@ -8,7 +8,7 @@ use ostler_api::{
     NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest, RetentionPolicy,
     RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo, SignalRequest, SinkReset,
     SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView, TokensBy, TransitionView,
-    TriggerView, TriggersBy, Verdict,
+    TriggerView, TriggersBy, Verdict, Weight,
     bodies::{RetryMany, StartMany},
     wire::{
         Bounded, DefinitionsParams, EventsParams, HistoryParams, LogsParams, MAX_WAIT_S, NamespacesParams,
@@ -156,6 +156,11 @@ impl Client {
     /// Holds back a namespace, or lets it go.
     pub async fn hold_namespace(&self, namespace: &str, on: bool) -> Answer<Held> {
         self.post(&format!("/namespaces/{}/{}", part(namespace), hold_word(on)), &()).await
+    }
+
+    /// Gives a namespace a weight: the part of the work that it gets beside others that wait.
+    pub async fn weigh_namespace(&self, namespace: &str, weight: Weight) -> Answer<Weight> {
+        self.post(&format!("/namespaces/{}/weight", part(namespace)), &weight).await
     }
 
     /// Holds back a task, or lets it go.

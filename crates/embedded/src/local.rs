@@ -11,7 +11,7 @@ use ostler_api::{
     NamespacesBy, NewToken, NodeView, PageRequest, PresetView, PruneReport, PushReport, RerunRequest,
     RetentionPolicy, RetryReport, RunQuery, RunView, RunsBy, ScheduleView, SchedulesBy, ServerInfo,
     SignalRequest, SinkReset, SinkView, Sort, StartRequest, Started, StatsView, TaskRef, TaskView, TokenView,
-    TokensBy, TransitionView, TriggerView, TriggersBy, Verdict,
+    TokensBy, TransitionView, TriggerView, TriggersBy, Verdict, Weight,
 };
 use ostler_clock::SeededEntropy;
 use ostler_executors::RunLogs;
@@ -194,6 +194,10 @@ impl Api for Local {
     fn hold_namespace(&self, namespace: &str, on: bool) -> Answer<Held> {
         let touched = self.service.hold(&self.actor, namespace, None, on)?;
         Ok(Held { paused: on, touched })
+    }
+
+    fn weigh_namespace(&self, namespace: &str, weight: Weight) -> Answer<Weight> {
+        Ok(self.service.weigh(&self.actor, namespace, weight)?)
     }
 
     fn hold_task(&self, task: &TaskRef, on: bool) -> Answer<Held> {

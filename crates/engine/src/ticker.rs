@@ -68,7 +68,8 @@ impl Ticker {
             // A machine that wants to execute again without a commit in between would lose its record; it is ended.
             Decision::Execute(_) => failed("a machine asked for two executions in one tick"),
         };
-        commit(node, row, change)
+        let took = micros(now).saturating_sub(micros(execution.started)).max(0);
+        Commit { took, ..commit(node, row, change) }
     }
 }
 
@@ -94,6 +95,7 @@ pub fn commit(node: NodeId, row: &Claimed, change: Change) -> Commit {
         fields: change.set,
         next,
         started_at: change.started.map(micros),
+        took: 0,
         event: change.event,
         start: change.start,
         send: change.send,

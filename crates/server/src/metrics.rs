@@ -261,9 +261,9 @@ impl Metrics {
             let now = service.now().as_microsecond();
             // A namespace of which nothing is ready has no age.
             self.queue_age.reset();
-            for (namespace, since) in &stats.oldest_ready {
-                let age = Duration::from_micros(now.saturating_sub(*since).max(0).unsigned_abs());
-                self.in_namespace(namespace, |namespace| {
+            for waiting in &stats.waiting {
+                let age = Duration::from_micros(now.saturating_sub(waiting.since).max(0).unsigned_abs());
+                self.in_namespace(&waiting.namespace, |namespace| {
                     let gauge = self.queue_age.with_label_values(&[namespace]);
                     gauge.set(gauge.get().max(age.as_secs_f64()));
                 });

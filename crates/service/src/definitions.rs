@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ostler_api::{
     Change, DefinitionsBy, Diff, ListPage, NamespaceView, NamespacesBy, PageRequest, PresetView, PushReport,
-    ScheduleCounts, Sort, TaskView,
+    ScheduleCounts, Sort, TaskView, Weight,
 };
 use ostler_engine::time::timestamp;
 use ostler_model::{
@@ -24,6 +24,9 @@ use crate::{
     lists::{self, list_page},
     retention::unexpected,
 };
+
+/// The greatest weight.
+const MOST_WEIGHT: u32 = 1000;
 
 impl Service {
     /// Makes the definitions of one file what the file says.
@@ -229,6 +232,7 @@ impl Service {
             actor: row.actor,
             ephemeral: row.ephemeral,
             paused: row.paused,
+            weight: row.weight,
             tasks: row.tasks,
             created_at: timestamp(row.created_at),
             seen_at: timestamp(row.seen_at),
@@ -292,6 +296,23 @@ impl Service {
             None => Hold::Namespace(namespace.to_owned()),
         };
         self.hold_what(what, on)
+    }
+
+    /// Gives a namespace a weight. What it gets others do not, so it takes the right to say so for all.
+    ///
+    /// # Errors
+    /// It is not there, or the weight is none.
+    pub fn weigh(&self, actor: &Actor, namespace: &str, weight: Weight) -> Result<Weight, ServiceError> {
+        self.authorise(actor, Verb::Grant, None)?;
+        if !(1..=MOST_WEIGHT).contains(&weight.weight) {
+            return Err(ServiceError::BadInput(format!(
+                "`weight` is {}, not 1 to {MOST_WEIGHT}",
+                weight.weight
+            )));
+        }
+        let namespace = self.resolve_namespace(actor, namespace)?;
+        self.write(Command::Weigh { namespace, weight: weight.weight })?;
+        Ok(weight)
     }
 
     pub(crate) fn hold_what(&self, what: Hold, on: bool) -> Result<u64, ServiceError> {

@@ -365,6 +365,7 @@ impl<'a> Story<'a> {
 
     /// What keeps a ready machine from being claimed.
     fn blocked(&mut self, row: &MachineRow, tick: &TickRow) -> Result<(), ServiceError> {
+        let before = self.because.len();
         for limit in self.service.read(|q| q.limits(tick.lane))? {
             if limit.is_rate {
                 let free = timestamp(limit.free_at);
@@ -388,6 +389,7 @@ impl<'a> Story<'a> {
                 self.facts["holders"] = json!(holders);
             }
         }
+        let is_limited = self.because.len() > before;
         if let Some(lane) = self.service.read(|q| q.lane(tick.lane))? {
             if lane.paused {
                 self.say(format!("namespace `{}` is paused", lane.namespace));
@@ -408,8 +410,29 @@ impl<'a> Story<'a> {
                     lane.ready
                 ));
             }
+            if !is_limited {
+                self.turn(&lane.namespace)?;
+            }
         }
         self.nobody_at_work()
+    }
+
+    /// What part of the work its namespace gets.
+    fn turn(&mut self, namespace: &str) -> Result<(), ServiceError> {
+        let waiting = self.service.read(|q| q.stats())?.waiting;
+        let all: u64 = waiting.iter().map(|row| u64::from(row.weight)).sum();
+        let own = waiting.iter().find(|row| row.namespace == namespace);
+        if let (Some(own), 2..) = (own, waiting.len()) {
+            let weight = u64::from(own.weight);
+            self.say(format!(
+                "{} namespaces have something ready and take turns: `{namespace}` has {weight} of their weights of {all}, \
+                 that is {:.1} % of the time of slots",
+                waiting.len(),
+                weight as f64 * 100.0 / all as f64
+            ));
+            self.facts["turn"] = json!({ "weight": weight, "weights": all, "namespaces": waiting.len() });
+        }
+        Ok(())
     }
 
     /// Which nodes have what it asks for.

@@ -1,8 +1,8 @@
 //! Claim: taking ready machines for a node, beside other nodes that do the same.
 //!
-//! What is due is promoted in batches. Then the lanes that have ready rows are found by a skip scan and served in
-//! rounds: between namespaces by turns, inside a namespace strictly by class, inside a lane along the ready index. One
-//! round is one statement, for however many lanes. Lanes with limits ([`crate::limits`]) are served one by one.
+//! What is due is promoted in batches. Then lanes that have ready rows are found ([`crate::lanes`]) and served in rounds:
+//! between namespaces by turns, inside a namespace by class, inside a lane along the ready index. One round is one
+//! statement, for however many lanes. Lanes with limits ([`crate::limits`]) are served one by one.
 //!
 //! A row that another transaction has in its hands is passed over: it is being claimed, or told something, and whoever
 //! has it looks after it.
@@ -10,14 +10,16 @@
 use std::collections::{HashMap, HashSet};
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{Claim, Claimed, Letter, NodeId, Queue, Receipt};
+use ostler_store::{Claim, Claimed, Letter, Micros, NodeId, Queues, Receipt, Turn, Waiting, Walk};
 use tokio_postgres::Row;
 
 use crate::{
+    lanes::{self, Page},
     limits::Full,
     names::Lane,
     start::heard,
     trouble::Done,
+    turns::COME_BACK,
     tx::Tx,
     value::{Columns, values},
 };
@@ -25,21 +27,9 @@ use crate::{
 /// How many due rows one claim promotes at most; the next claim promotes the rest.
 const PROMOTED: i64 = 1000;
 
-/// How many lanes are weighed against one another.
-const LANES: i64 = 256;
-
 /// Rides on `tick_later`.
 pub(crate) const PROMOTE: &str = "UPDATE tick SET phase=1 WHERE machine=ANY(ARRAY(
   SELECT machine FROM tick WHERE phase=0 AND due_at<=$1 ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
-
-/// The next lanes that have ready rows: one probe of `tick_ready` for each, however many rows the lane holds.
-pub(crate) const NEXT_LANES: &str = "WITH RECURSIVE found (lane, count) AS (
-    (SELECT lane, 1 FROM tick WHERE phase=1 AND lane>$1 ORDER BY lane LIMIT 1)
-    UNION ALL
-    SELECT (SELECT t.lane FROM tick t WHERE t.phase=1 AND t.lane>found.lane ORDER BY t.lane LIMIT 1), count+1
-      FROM found WHERE found.lane IS NOT NULL AND count<$2)
-  SELECT l.id, l.ns, l.class, l.concurrency, l.rate, l.home, l.light, l.labels FROM found JOIN lane l ON l.id=found.lane
-  ORDER BY l.id";
 
 /// The first ready rows of each lane, marked as the node's, each with its machine.
 pub(crate) const TAKE: &str = "WITH picked AS MATERIALIZED (
@@ -47,7 +37,9 @@ pub(crate) const TAKE: &str = "WITH picked AS MATERIALIZED (
       SELECT t.machine FROM tick t WHERE t.phase=1 AND t.lane=u.lane
       ORDER BY t.priority, t.due_at, t.machine LIMIT u.count FOR UPDATE SKIP LOCKED) p),
   marked AS (
-    UPDATE tick t SET phase=2, node=$3, fence=t.fence+1, since=$4 WHERE t.machine=ANY(ARRAY(SELECT machine FROM picked))
+    UPDATE tick t SET phase=2, node=$3, fence=t.fence+1, since=$4,
+      charged=($5)[array_position($1, t.lane::bigint)]
+    WHERE t.machine=ANY(ARRAY(SELECT machine FROM picked))
     RETURNING t.machine, t.fence, t.due_at, t.lost, t.woken, t.lane, t.priority)
   SELECT t.machine, t.fence, t.due_at, t.lost, t.woken, t.lane, m.kind, m.task, m.definition, m.step, m.fields,
     m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL, t.priority
@@ -58,7 +50,8 @@ pub(crate) const TAKE_HOLDERS: &str = "WITH picked AS MATERIALIZED (
     SELECT t.machine FROM permit p JOIN tick t ON t.machine=p.machine
     WHERE p.\"limit\"=$5 AND t.phase=1 AND t.lane=$1 LIMIT $2 FOR UPDATE OF t SKIP LOCKED),
   marked AS (
-    UPDATE tick t SET phase=2, node=$3, fence=t.fence+1, since=$4 WHERE t.machine=ANY(ARRAY(SELECT machine FROM picked))
+    UPDATE tick t SET phase=2, node=$3, fence=t.fence+1, since=$4, charged=$6
+    WHERE t.machine=ANY(ARRAY(SELECT machine FROM picked))
     RETURNING t.machine, t.fence, t.due_at, t.lost, t.woken, t.lane, t.priority)
   SELECT t.machine, t.fence, t.due_at, t.lost, t.woken, t.lane, m.kind, m.task, m.definition, m.step, m.fields,
     m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL, t.priority
@@ -89,195 +82,211 @@ impl Quota {
     }
 }
 
-/// A lane with its row.
-type Numbered = (i64, Lane);
+/// A lane that is taken from.
+#[derive(Clone, Copy)]
+struct Taking {
+    key: i64,
+    lane: Lane,
+    node: NodeId,
+    /// What its namespace is charged for each row.
+    charged: Micros,
+}
 
-/// A lane of a round, with its queue and what it may give.
-struct Turn {
-    queue: usize,
-    lane: Numbered,
-    count: usize,
+/// What is left of a lane that was served.
+enum Left {
+    /// There may be more.
+    More,
+    /// Nothing that may be taken before somebody says so.
+    Nothing,
+    /// More, from a moment on.
+    Until(Micros),
 }
 
 impl Tx<'_> {
     /// Takes at most `want` and `light` machines. When fewer of a sort come back, nothing of it that the node may take
     /// is ready, except what waits for a limit or is in another transaction's hands.
     pub(crate) fn claim(&mut self, claim: &Claim) -> Done<Vec<Claimed>> {
-        self.run(PROMOTE, values![self.now, PROMOTED])?;
+        self.run_all(&[(lanes::RESOLVE, &[]), (PROMOTE, values![self.now, PROMOTED])])?;
         self.turns.look(self.now, claim.shared);
-        let mut light = Quota::new(claim.light);
-        let mut others = Quota::new(claim.want);
-        let start = self.turns.after;
-        let (mut at, mut wrapped, mut ended) = (start, start == 0, false);
-        while !(ended || light.is_met() && others.is_met()) {
-            let found = self.next_lanes(at)?;
-            ended = wrapped && (found.len() as i64) < LANES;
-            at = match found.last() {
-                Some((last, _)) if (found.len() as i64) == LANES => *last,
-                _ => 0,
-            };
-            let beyond = |id: i64| wrapped && start != 0 && id > start;
-            ended |= found.iter().any(|(id, _)| beyond(*id));
-            let (mut of_light, mut of_others): (Vec<Numbered>, Vec<Numbered>) = Default::default();
-            for (id, lane) in found.into_iter().filter(|(id, _)| !beyond(*id)) {
-                if self.fits(&lane, claim)? {
-                    if lane.light { &mut of_light } else { &mut of_others }.push((id, lane));
-                }
-            }
-            self.serve(of_light, claim.node, &mut light)?;
-            self.serve(of_others, claim.node, &mut others)?;
-            wrapped |= at == 0;
+        if claim.shared {
+            self.tell_and_hear()?;
         }
-        self.turns.after = if ended { 0 } else { at };
-        light.taken.append(&mut others.taken);
-        let mut taken = light.taken;
+        let sorts = [(true, claim.light), (false, claim.want)];
+        let wanted: Vec<_> = sorts.into_iter().filter(|(_, want)| *want > 0).collect();
+        let places: Vec<_> = wanted.iter().map(|(light, _)| (*light, self.turns.of(*light).after)).collect();
+        let pages = self.pages(&places)?;
+        let mut taken = Vec::new();
+        for ((light, want), page) in wanted.into_iter().zip(pages) {
+            taken.append(&mut self.claim_sort(claim, light, want, page)?);
+        }
         self.hold_back_paused(&mut taken)?;
         self.bring_letters(&mut taken)?;
         Ok(taken)
     }
 
-    fn next_lanes(&mut self, after: i64) -> Done<Vec<Numbered>> {
-        let rows = self.rows(NEXT_LANES, values![after, LANES])?;
-        rows.iter()
-            .map(|r| {
-                let lane = Lane {
-                    ns: r.int(1)?,
-                    class: r.int(2)?,
-                    concurrency: r.int(3)?,
-                    rate: r.int(4)?,
-                    home: r.int(5)?,
-                    light: r.flag(6)?,
-                    labels: r.int(7)?,
-                };
-                Ok((r.int(0)?, lane))
-            })
-            .collect()
+    fn claim_sort(&mut self, claim: &Claim, light: bool, want: u32, first: Page) -> Done<Vec<Claimed>> {
+        let mut quota = Quota::new(want);
+        let mut walk = Walk::behind(self.turns.of(light).after, light);
+        let mut page = Some(first);
+        while !walk.is_ended() && !quota.is_met() {
+            let page = match page.take() {
+                Some(page) => page,
+                None => self.pages(&[(light, walk.at())])?.pop().unwrap_or_default(),
+            };
+            let mut lanes = Vec::new();
+            for found in walk.pass(page.found, page.more) {
+                let lane = found.lane;
+                if self.fits(&lane, claim)? {
+                    lanes.push(found);
+                }
+            }
+            let queues = self.turns.of(light).shares.queues(lanes, &claim.labels);
+            self.serve(queues, claim.node, light, &mut quota)?;
+        }
+        let sort = self.turns.of(light);
+        sort.after = walk.next();
+        if walk.is_ended() {
+            sort.shares.walked(&claim.labels);
+        }
+        Ok(quota.taken)
     }
 
     /// Serves lanes until enough is taken or nothing is left in them.
-    fn serve(&mut self, lanes: Vec<Numbered>, node: NodeId, quota: &mut Quota) -> Done<()> {
-        if quota.is_met() || lanes.is_empty() {
-            return Ok(());
-        }
-        let lanes = lanes.into_iter().map(|numbered| (numbered.1.ns, numbered.1.class, numbered));
-        let mut queues = self.turns.shares.queues(lanes);
+    fn serve(&mut self, mut queues: Queues<Lane>, node: NodeId, light: bool, quota: &mut Quota) -> Done<()> {
         while !quota.is_met() && !queues.is_empty() {
-            let mut round = self.round(&mut queues, quota);
-            let (limited, free): (Vec<Turn>, Vec<Turn>) =
-                round.drain(..).partition(|turn| turn.lane.1.concurrency != 0 || turn.lane.1.rate != 0);
-            let mut took = self.take_free(&free, node, quota)?;
-            for turn in &limited {
-                let before = quota.taken.len();
-                self.take_limited(turn.lane, node, turn.count, &mut quota.taken)?;
-                took.insert(turn.lane.0, quota.taken.len() - before);
-            }
-            for turn in limited.into_iter().chain(free) {
-                let rows = took.get(&turn.lane.0).copied().unwrap_or(0);
-                let queue = &mut queues[turn.queue];
-                self.turns.shares.served(queue.namespace(), rows);
+            let round = queues.deal(&self.turns.of(light).shares, quota.left());
+            let (limited, free): (Vec<Turn<Lane>>, Vec<Turn<Lane>>) =
+                round.into_iter().partition(|turn| turn.of.lane.is_limited());
+            let took = self.take_free(&free, node, quota)?;
+            for turn in free {
+                let rows = took.get(&turn.of.key).copied().unwrap_or(0);
+                self.turns.of(light).shares.charge(&turn, rows);
                 if rows == turn.count {
                     // There may be more in it.
-                    queue.put_back(turn.lane.1.class, turn.lane);
+                    queues.put_back(turn.of);
                 }
             }
-            queues.retain(|queue| !queue.is_empty());
+            for turn in limited {
+                let before = quota.taken.len();
+                let left = self.take_limited(&turn, node, &mut quota.taken)?;
+                self.turns.of(light).shares.charge(&turn, quota.taken.len() - before);
+                if let Left::More = left {
+                    queues.put_back(turn.of);
+                }
+            }
         }
         Ok(())
     }
 
-    /// The first lane of each namespace, the least served first, with an equal part of what is wanted.
-    fn round(&self, queues: &mut [Queue<Numbered>], quota: &Quota) -> Vec<Turn> {
-        let mut order: Vec<usize> = (0..queues.len()).collect();
-        order.sort_by_key(|i| self.turns.shares.given(queues[*i].namespace()));
-        let share = (quota.left() / queues.len()).max(1);
-        let mut left = quota.left();
-        let mut round = Vec::new();
-        for queue in order {
-            let count = share.min(left);
-            if count == 0 {
-                break;
-            }
-            if let Some((_, lane)) = queues[queue].pop() {
-                left -= count;
-                round.push(Turn { queue, lane, count });
-            }
-        }
-        round
+    fn taking(&mut self, of: &Waiting<Lane>, node: NodeId) -> Taking {
+        let Waiting { key, lane, .. } = *of;
+        let charged = if lane.light { 0 } else { self.turns.of(false).shares.estimate(lane.ns, lane.class) };
+        Taking { key, lane, node, charged }
     }
 
     /// Takes rows of lanes without limits; says how many of each.
-    fn take_free(&mut self, round: &[Turn], node: NodeId, quota: &mut Quota) -> Done<HashMap<i64, usize>> {
+    fn take_free(
+        &mut self,
+        round: &[Turn<Lane>],
+        node: NodeId,
+        quota: &mut Quota,
+    ) -> Done<HashMap<i64, usize>> {
         let mut took: HashMap<i64, usize> = HashMap::new();
         if round.is_empty() {
             return Ok(took);
         }
-        let lanes: HashMap<i64, Lane> = round.iter().map(|turn| turn.lane).collect();
-        let ids: Vec<i64> = round.iter().map(|turn| turn.lane.0).collect();
+        let takings: Vec<Taking> = round.iter().map(|turn| self.taking(&turn.of, node)).collect();
+        let keys: Vec<i64> = takings.iter().map(|taking| taking.key).collect();
         let counts: Vec<i64> = round.iter().map(|turn| turn.count as i64).collect();
-        let rows = self.written(TAKE, values![ids, counts, node.0, self.now])?;
+        let charged: Vec<i64> = takings.iter().map(|taking| taking.charged).collect();
+        let rows = self.written(TAKE, values![keys, counts, node.0, self.now, charged])?;
+        let by_key: HashMap<i64, Taking> = takings.iter().map(|taking| (taking.key, *taking)).collect();
         let mut found: HashMap<i64, Vec<Claimed>> = HashMap::new();
         for row in &rows {
-            let id = row.int(5)?;
-            let Some(lane) = lanes.get(&id) else { continue };
-            *took.entry(id).or_default() += 1;
-            let claimed = self.claimed(row, (id, *lane))?;
-            found.entry(id).or_default().push(claimed);
+            let key = row.int(5)?;
+            let Some(taking) = by_key.get(&key) else { continue };
+            *took.entry(key).or_default() += 1;
+            let claimed = self.claimed(row, taking)?;
+            found.entry(key).or_default().push(claimed);
         }
         // In the order of turns, inside a lane as it stands.
         for turn in round {
-            quota.taken.extend(found.remove(&turn.lane.0).unwrap_or_default());
+            quota.taken.extend(found.remove(&turn.of.key).unwrap_or_default());
         }
         Ok(took)
     }
 
     /// Takes rows of one lane as its limits allow.
-    fn take_limited(
-        &mut self,
-        lane: Numbered,
-        node: NodeId,
-        want: usize,
-        taken: &mut Vec<Claimed>,
-    ) -> Done<()> {
+    fn take_limited(&mut self, turn: &Turn<Lane>, node: NodeId, taken: &mut Vec<Claimed>) -> Done<Left> {
+        let taking = self.taking(&turn.of, node);
+        let Taking { key, lane, .. } = taking;
         // Whoever has the limit in hand is claiming from it; this node comes back.
-        if !self.lock_limits(&lane.1)? {
+        if !self.lock_limits(&lane)? {
             self.turns.come_back(self.now);
-            return Ok(());
+            return Ok(Left::Nothing);
         }
-        let end = taken.len() + want;
-        if lane.1.concurrency != 0 {
-            let values = values![lane.0, want as i64, node.0, self.now, lane.1.concurrency];
+        // What is said from here on is not seen here, and stays on the list.
+        self.visited(key)?;
+        let end = taken.len() + turn.count;
+        if lane.concurrency != 0 {
+            let values = values![key, turn.count as i64, node.0, self.now, lane.concurrency, taking.charged];
             for row in self.written(TAKE_HOLDERS, values)? {
-                let claimed = self.claimed(&row, lane)?;
+                let claimed = self.claimed(&row, &taking)?;
                 taken.push(claimed);
             }
         }
-        let room = self.room(&lane.1, (end - taken.len()) as i64)?;
+        let room = self.room(&lane, (end - taken.len()) as i64)?;
+        let first = taken.len();
         if room.rows > 0 {
-            let first = taken.len();
-            self.take(lane, node, room.rows, taken)?;
-            self.charge(&lane.1, &taken[first..])?;
+            self.take(&taking, room.rows, taken)?;
+            self.charge(&lane, &taken[first..])?;
         }
-        let left = (end - taken.len()) as i64;
-        match room.full {
-            Some(Full::Refuse) if left > 0 => {
-                let first = taken.len();
-                self.take(lane, node, left, taken)?;
-                taken[first..].iter_mut().for_each(|row| row.refused = true);
+        let all_of_room = (taken.len() - first) as i64 == room.rows;
+        let missing = (end - taken.len()) as i64;
+        if let Some(Full::Refuse) = room.full
+            && missing > 0
+        {
+            let first = taken.len();
+            self.take(&taking, missing, taken)?;
+            taken[first..].iter_mut().for_each(|row| row.refused = true);
+        }
+        let waits_for_permit = all_of_room && matches!(room.full, Some(Full::Wait | Full::CancelHolders));
+        let left = match room.free_at.filter(|_| all_of_room && room.full.is_none()) {
+            _ if taken.len() == end => Left::More,
+            _ if waits_for_permit => Left::Nothing,
+            at if self.has_ready(key)? => {
+                // What is ready and was not taken is in another transaction's hands.
+                Left::Until(at.unwrap_or(self.now + COME_BACK))
             }
-            Some(Full::CancelHolders) if self.has_ready(lane.0)? => {
-                self.cancel_holders(lane.1.concurrency)?
-            }
-            _ => {}
+            _ => Left::Nothing,
+        };
+        match left {
+            Left::More => self.visit_again(&lane, key, 0)?,
+            Left::Until(at) => self.visit_again(&lane, key, at)?,
+            Left::Nothing => {}
+        }
+        if room.full == Some(Full::CancelHolders) && self.has_ready(key)? {
+            self.cancel_holders(lane.concurrency)?;
+        }
+        Ok(left)
+    }
+
+    fn take(&mut self, taking: &Taking, count: i64, taken: &mut Vec<Claimed>) -> Done<()> {
+        let (keys, counts, charged) = (vec![taking.key], vec![count], vec![taking.charged]);
+        for row in self.written(TAKE, values![keys, counts, taking.node.0, self.now, charged])? {
+            let claimed = self.claimed(&row, taking)?;
+            taken.push(claimed);
         }
         Ok(())
     }
 
-    fn take(&mut self, lane: Numbered, node: NodeId, count: i64, taken: &mut Vec<Claimed>) -> Done<()> {
-        for row in self.written(TAKE, values![vec![lane.0], vec![count], node.0, self.now])? {
-            let claimed = self.claimed(&row, lane)?;
-            taken.push(claimed);
+    /// A claim that was charged has ended: its namespace is charged what it took.
+    pub(crate) fn settle(&mut self, receipt: &Receipt, took: Micros) {
+        if let Ok(lane) = self.lane(receipt.lane)
+            && !lane.light
+        {
+            self.turns.of(false).shares.settle(lane.ns, lane.class, receipt.charged, took);
         }
-        Ok(())
     }
 
     fn has_ready(&mut self, lane: i64) -> Done<bool> {
@@ -332,7 +341,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn claimed(&mut self, r: &Row, (id, lane): Numbered) -> Done<Claimed> {
+    fn claimed(&mut self, r: &Row, taking: &Taking) -> Done<Claimed> {
+        let lane = taking.lane;
         let (kind, parent) = (Kind(u8::try_from(r.int(6)?).unwrap_or(0)), r.int_or(12)?.map(MachineId));
         let task = r.int(7)?;
         let place_holder = (0, Letter::Redefined);
@@ -356,10 +366,11 @@ impl Tx<'_> {
             home: (lane.home != 0).then_some(NodeId(lane.home)),
             mail: if r.int(4)? > 0 { vec![place_holder] } else { Vec::new() },
             receipt: Receipt {
-                lane: id,
+                lane: taking.key,
                 last_event: r.int(15)?,
                 unique: r.flag(16)?,
                 task: heard(kind, parent, task),
+                charged: taking.charged,
             },
         })
     }

@@ -123,6 +123,7 @@ impl Tx<'_> {
         self.send_letters(&counting)?;
         self.end(&counting)?;
         self.stay(&counting)?;
+        counting.iter().for_each(|c| self.settle(&c.commit.receipt, c.commit.took));
         let committed = places.into_iter().zip(counting);
         outcomes.extend(committed.map(|(i, c)| (i, CommitOutcome::Committed { started: c.started })));
         Ok(outcomes)

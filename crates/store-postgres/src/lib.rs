@@ -17,6 +17,7 @@ mod claim;
 mod commit;
 mod duties;
 mod hold;
+mod lanes;
 mod letters;
 mod limits;
 mod link;
@@ -358,9 +359,10 @@ impl PgStore {
 /// The earliest moment at which time alone makes something ready: a due moment, or a rate that has room again. A rate
 /// that had room at the last claim does not count: what is left in its lane waits for something else.
 pub(crate) const NEXT_DUE: &str = "SELECT (SELECT due_at FROM tick WHERE phase=0 ORDER BY due_at LIMIT 1),
-  (SELECT min(r.tat-(r.max-1)*r.\"interval\") FROM lane l JOIN \"limit\" r ON r.id=l.rate
-   WHERE l.rate<>0 AND r.max>0 AND r.tat-(r.max-1)*r.\"interval\">CASE WHEN l.home=0 THEN $2 ELSE $1 END
-     AND EXISTS (SELECT 1 FROM tick t WHERE t.phase=1 AND t.lane=l.id))";
+  (SELECT min(at) FROM (VALUES (FALSE), (TRUE)) s(light) CROSS JOIN LATERAL (
+     SELECT v.at FROM visit v JOIN lane l ON l.id=v.lane
+     WHERE v.light=s.light AND v.at>least($1, $2) AND v.at>CASE WHEN l.home=0 THEN $2 ELSE $1 END
+     ORDER BY v.at LIMIT 1) v)";
 
 #[cfg(test)]
 mod plans;

@@ -5,7 +5,7 @@
 //! whose node died. What is being given back counts as held until it is.
 
 use ostler_model::MachineId;
-use ostler_store::{Claimed, Letter};
+use ostler_store::{Claimed, Letter, Micros, NEVER};
 
 use crate::{
     names::Lane,
@@ -22,6 +22,8 @@ pub(crate) const LOCK: &str =
 pub(crate) struct Room {
     pub(crate) rows: i64,
     pub(crate) full: Option<Full>,
+    /// When the rate has room again once so many are taken; `None`: it holds back none that is wanted.
+    pub(crate) free_at: Option<Micros>,
 }
 
 /// What happens where no permit is left.
@@ -41,9 +43,11 @@ impl Tx<'_> {
 
     /// How many of `want` rows the limits of a lane allow now.
     pub(crate) fn room(&mut self, lane: &Lane, want: i64) -> Done<Room> {
-        let mut room = Room { rows: want, full: None };
+        let mut room = Room { rows: want, full: None, free_at: None };
         if lane.rate != 0 {
-            room.rows = room.rows.min(self.rate_room(lane.rate)?);
+            let (rows, free_at) = self.rate_room(lane.rate)?;
+            room.free_at = (rows < want).then_some(free_at);
+            room.rows = room.rows.min(rows);
         }
         if lane.concurrency != 0 {
             let sql = "SELECT max, on_full, (SELECT count(*) FROM permit WHERE \"limit\"=$1) FROM \"limit\" WHERE id=$1";
@@ -82,16 +86,19 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// How many starts a rate allows now (GCRA: the theoretical arrival time may lie `burst` intervals ahead).
-    fn rate_room(&mut self, limit: i64) -> Done<i64> {
+    /// How many starts a rate allows now, and when it allows the next (GCRA: the theoretical arrival time may lie `burst`
+    /// intervals ahead).
+    fn rate_room(&mut self, limit: i64) -> Done<(i64, Micros)> {
         let row = self.row("SELECT max, \"interval\", tat FROM \"limit\" WHERE id=$1", values![limit])?;
-        let Some(row) = row else { return Ok(i64::MAX) };
+        let Some(row) = row else { return Ok((i64::MAX, NEVER)) };
         let (burst, interval, tat) = (row.int(0)?, row.int(1)?, row.int(2)?);
         if interval <= 0 {
-            return Ok(i64::MAX);
+            return Ok((i64::MAX, NEVER));
         }
         let ahead = tat.saturating_sub(self.now).max(0);
-        Ok((burst.saturating_mul(interval) - ahead).max(0) / interval)
+        let rows = (burst.saturating_mul(interval) - ahead).max(0) / interval;
+        let then = tat.max(self.now).saturating_add(rows.saturating_mul(interval));
+        Ok((rows, then.saturating_sub((burst - 1).saturating_mul(interval))))
     }
 
     pub(crate) fn has_permit(&mut self, lane: &Lane, machine: i64) -> Done<bool> {

@@ -180,6 +180,14 @@ impl Link {
         Ok([first?, second?])
     }
 
+    /// The rows of statements one behind the other in one message.
+    pub(crate) fn rows_all(&mut self, statements: &[(&str, &[Value<'_>])]) -> Done<Vec<Vec<Row>>> {
+        for (sql, values) in statements {
+            self.prepare(sql, values)?;
+        }
+        block_on(try_join_all(statements.iter().map(|(sql, values)| self.ask(sql, values))))
+    }
+
     /// Runs a statement; gives the number of rows it changed.
     pub(crate) fn run(&mut self, sql: &str, values: &[Value<'_>]) -> Done<u64> {
         self.prepare(sql, values)?;

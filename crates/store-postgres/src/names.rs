@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ostler_store::{Claim, NewMachine, NodeId, OnFull, StoreError, label_text, labels_of};
+use ostler_store::{Claim, LIGHT_LANES, NewMachine, NodeId, OnFull, StoreError, label_text, labels_of};
 
 use crate::{
     hold,
@@ -51,6 +51,12 @@ pub(crate) struct Lane {
     pub(crate) light: bool,
     /// What a node must have to take from it: the row of a set of labels; 0 for nothing.
     pub(crate) labels: i64,
+}
+
+impl Lane {
+    pub(crate) fn is_limited(&self) -> bool {
+        self.concurrency != 0 || self.rate != 0
+    }
 }
 
 impl Names {
@@ -117,6 +123,18 @@ impl Tx<'_> {
         Ok(name)
     }
 
+    /// Gives a namespace a weight.
+    pub(crate) fn weigh(&mut self, name: &str, weight: u32) -> Done<()> {
+        if weight == 0 {
+            return Err(StoreError::Refused("a weight is 1 or more".into()).into());
+        }
+        let sql = "UPDATE namespace SET weight=$2 WHERE name=$1";
+        if self.run(sql, values![name, i64::from(weight)])? == 0 {
+            return Err(StoreError::Refused(format!("there is no namespace `{name}`")).into());
+        }
+        Ok(())
+    }
+
     /// Why starts of a task wait: it is paused, or its namespace is.
     pub(crate) fn held_by_pause(&mut self, ns: i64, task: i64) -> Done<i64> {
         if let Some(held) = self.names.held.get(&(ns, task)) {
@@ -168,10 +186,14 @@ impl Tx<'_> {
             Some(row) => row.int(0)?,
             None => {
                 self.wrote = true;
+                let sign = if lane.is_limited() { -1 } else { 1 };
+                let from = if light { LIGHT_LANES } else { 0 };
                 self.number(
-                    "INSERT INTO lane (ns, class, concurrency, rate, home, light, labels) VALUES ($1, $2, $3, $4, $5, $6, $7)
+                    // The number says what it is.
+                    "INSERT INTO lane (ns, class, concurrency, rate, home, light, labels, id)
+                     SELECT $1, $2, $3, $4, $5, $6, $7, $8*(nextval(pg_get_serial_sequence('lane', 'id'))+$9)
                      ON CONFLICT (ns, class, concurrency, rate, home, light, labels) DO UPDATE SET retired_at=NULL RETURNING id",
-                    values,
+                    values![ns, class, concurrency, rate, home, light, labels, sign, from],
                 )?
             }
         };

@@ -88,13 +88,17 @@ impl Tx<'_> {
             "UPDATE tick t SET phase=CASE WHEN t.held<>0 THEN 3 ELSE 1 END, node=NULL
              FROM unnest($1, $2) u(machine, fence), machine m
              WHERE t.machine=u.machine AND t.machine=ANY($1) AND t.phase=2 AND t.node=$3 AND t.fence=u.fence AND m.id=t.machine
-             RETURNING t.machine, t.lane, m.started_at IS NOT NULL",
+             RETURNING t.machine, t.lane, m.started_at IS NOT NULL, t.charged",
             values![ids, fences, node.0],
         )?;
         let mut permits = Vec::new();
         for row in &released {
+            let lane = self.lane(row.int(1)?)?;
+            if !lane.light {
+                self.turns.of(false).shares.refund(lane.ns, row.int(3)?);
+            }
             if !row.flag(2)? {
-                permits.push((self.lane(row.int(1)?)?, row.int(0)?));
+                permits.push((lane, row.int(0)?));
             }
         }
         self.woke |= !released.is_empty();

@@ -6,7 +6,7 @@ use ostler_model::RunState;
 use ostler_store::Order;
 
 use crate::{
-    claim, commit, letters,
+    claim, commit, lanes, letters,
     link::Link,
     nodes, prune,
     read::{self, runs::Part},
@@ -123,8 +123,18 @@ fn statements_ride_on_their_indexes() {
     };
     let int = |n: i64| Value::Int(Some(n));
     case(claim::PROMOTE, vec![int(living), int(100)], "tick_later", 500);
-    case(claim::NEXT_LANES, vec![int(0), int(256)], "tick_ready", 50);
-    case(claim::TAKE, vec![vec![1i64, 2].into(), vec![50i64, 50].into(), int(1), int(5)], "tick_ready", 800);
+    case(lanes::NEXT_LANES, vec![int(0), int(1 << 30), int(256)], "tick_ready", 50);
+    case(
+        lanes::NEXT_VISITS,
+        vec![Value::Flag(false), int(-1), int(0), int(5), int(256)],
+        "visit_at",
+        // A visit, its lane, its namespace.
+        3 * 256,
+    );
+    case(lanes::RESOLVE, vec![], "lane_concurrency", 20);
+    let fifty_of_two =
+        vec![vec![1i64, 2].into(), vec![50i64, 50].into(), int(1), int(5), vec![7i64, 8].into()];
+    case(claim::TAKE, fifty_of_two, "tick_ready", 800);
     case(letters::IN_HAND, vec![some.clone().into()], "tick_pkey", 110);
     case(commit::IN_HAND, vec![some.clone().into()], "tick_pkey", 110);
     let fifty = || Value::from(vec![1i64; 50]);
@@ -155,7 +165,7 @@ fn statements_ride_on_their_indexes() {
     case(crate::NEXT_DUE, vec![int(1), int(1)], "tick_later", 20);
     case(read::history::SUBJECTS, vec![some.clone().into()], "machine_pkey", 250);
     case(read::history::AFTER, vec![int(finished), int(i64::MAX), int(50)], "event_pkey", 50);
-    case(read::queue::OLDEST_READY, vec![], "tick_ready", 50);
+    case(read::queue::WAITING, vec![], "tick_ready", 50);
     case(read::queue::WITH_MAIL, vec![int(1)], "mail_pkey", 2000);
     case(
         start::INSERT_TICK,
@@ -168,6 +178,7 @@ fn statements_ride_on_their_indexes() {
             vec![1i64].into(),
             vec![Some(1i64)].into(),
             int(5),
+            vec![0i64].into(),
         ],
         "tick_ready",
         5,

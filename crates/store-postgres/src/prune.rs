@@ -315,6 +315,7 @@ impl Tx<'_> {
         }
         let sql = "DELETE FROM lane l WHERE l.retired_at<$1 AND NOT EXISTS (SELECT 1 FROM tick t WHERE t.lane=l.id)";
         gone += self.run(sql, values![self.now - RETIRED])?;
+        self.run("DELETE FROM visit v WHERE NOT EXISTS (SELECT 1 FROM lane l WHERE l.id=v.lane)", &[])?;
         gone += self.run(
             "DELETE FROM \"limit\" i WHERE i.tat<$1 AND NOT EXISTS (SELECT 1 FROM lane l WHERE l.concurrency=i.id OR l.rate=i.id)
                AND NOT EXISTS (SELECT 1 FROM permit p WHERE p.\"limit\"=i.id)",

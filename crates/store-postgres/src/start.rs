@@ -27,10 +27,11 @@ const INSERT: &str = "INSERT INTO machine (id, kind, ns, task, definition, state
 pub(crate) const INSERT_TICK: &str = "WITH u AS MATERIALIZED (
     SELECT u.*, u.node IS NOT NULL
         AND NOT EXISTS (SELECT 1 FROM tick t WHERE t.phase=1 AND t.lane=u.lane) AS at_once
-      FROM unnest($1, $2, $3, $4, $5, $6, $7) u(machine, lane, priority, due_at, held, phase, node))
-  INSERT INTO tick (machine, lane, priority, due_at, held, phase, node, fence, since)
+      FROM unnest($1, $2, $3, $4, $5, $6, $7, $9) u(machine, lane, priority, due_at, held, phase, node, charged))
+  INSERT INTO tick (machine, lane, priority, due_at, held, phase, node, fence, since, charged)
   SELECT machine, lane, priority, due_at, held, CASE WHEN at_once THEN 2 ELSE phase END,
-    CASE WHEN at_once THEN node END, CASE WHEN at_once THEN 1 ELSE 0 END, CASE WHEN at_once THEN $8 END
+    CASE WHEN at_once THEN node END, CASE WHEN at_once THEN 1 ELSE 0 END, CASE WHEN at_once THEN $8 END,
+    CASE WHEN at_once THEN charged ELSE 0 END
   FROM u RETURNING machine, phase";
 
 const INSERT_WATCHED: &str = "INSERT INTO watched (watcher, machine) SELECT u.* FROM unnest($1, $2) u";
@@ -184,7 +185,7 @@ impl Tx<'_> {
 
     /// Puts what lives into the queue, and tells of what was made as ended.
     fn queue(&mut self, wishes: &[Wish<'_>], made: &[Made<'_>], granted: &mut [Granted]) -> Done<()> {
-        let mut rows: [Vec<i64>; 6] = Default::default();
+        let mut rows: [Vec<i64>; 7] = Default::default();
         let mut nodes: Vec<Option<i64>> = Vec::new();
         // Lanes in which something of this very command waits already.
         let mut waits: HashSet<i64> = HashSet::new();
@@ -207,7 +208,8 @@ impl Tx<'_> {
                 waits.insert(m.lane);
                 self.woke = true;
             }
-            let row = [m.id.0, m.lane, machine.priority, machine.due_at, held, phase];
+            let charged = self.at_once(m);
+            let row = [m.id.0, m.lane, machine.priority, machine.due_at, held, phase, charged];
             rows.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
             nodes.push(node.map(|n| n.0));
         }
@@ -215,8 +217,8 @@ impl Tx<'_> {
             return Ok(());
         }
         let asked = nodes.iter().any(Option::is_some);
-        let [ids, lanes, priorities, due, held, phases] = rows;
-        let queued = values![ids, lanes, priorities, due, held, phases, nodes, self.now];
+        let [ids, lanes, priorities, due, held, phases, charged] = rows;
+        let queued = values![ids, lanes, priorities, due, held, phases, nodes, self.now, charged];
         if !asked {
             return self.run(INSERT_TICK, queued).map(drop);
         }
@@ -234,8 +236,20 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// What a machine is charged that is claimed by its start.
+    fn at_once(&mut self, made: &Made<'_>) -> i64 {
+        match made.machine.light {
+            true => 0,
+            false => self.turns.of(false).shares.estimate(made.ns, made.machine.priority),
+        }
+    }
+
     fn claimed_at_once(&mut self, made: &Made<'_>) -> Done<Claimed> {
         let machine = made.machine;
+        let charged = match machine.light {
+            true => 0,
+            false => self.turns.of(false).shares.charge_start(made.ns, machine.priority),
+        };
         Ok(Claimed {
             id: made.id,
             kind: Kind(machine.kind),
@@ -260,6 +274,7 @@ impl Tx<'_> {
                 last_event: made.seq,
                 unique: machine.unique_key.is_some(),
                 task: made.heard,
+                charged,
             },
         })
     }

@@ -1,7 +1,7 @@
 //! The tables as one end of a copy.
 
 use ostler_store::{
-    Mark, StoreError,
+    LIGHT_LANES, Mark, StoreError,
     tables::{Column, ColumnType, EachRow, Field, Fields, NUMBERS, TABLES, Table, Tables},
 };
 use tokio_postgres::Row;
@@ -22,6 +22,12 @@ const DERIVED: &[(&str, &str)] = &[
     ("bad_end", "SELECT state, id FROM machine WHERE state>10 AND parent IS NULL"),
     ("watched", "SELECT watcher, id FROM machine WHERE watcher IS NOT NULL AND state=0"),
     ("unique_key", "SELECT ns, unique_key, id FROM machine WHERE unique_key IS NOT NULL AND state=0"),
+    (
+        "visit",
+        "SELECT DISTINCT lane, txid_current(), lane < -1073741824, 0 FROM tick WHERE phase=1 AND lane<0",
+    ),
+    // Every lane in which something is ready is visited.
+    ("freed", "SELECT id, txid_current() FROM \"limit\" WHERE FALSE"),
 ];
 
 const SET_META: &str =
@@ -184,9 +190,14 @@ impl Tables for PgTables {
                   WHERE table_schema=current_schema() AND table_name=$1 AND is_identity='YES'";
                 for row in link.rows(numbered, values![table])? {
                     let column = row.text(0)?;
+                    // The number of a lane says more than its place.
+                    let number = match table {
+                        "lane" => format!("abs({column}) % {LIGHT_LANES}"),
+                        _ => column.clone(),
+                    };
                     link.script(&format!(
                         "SELECT setval(pg_get_serial_sequence('\"{table}\"', '{column}'),
-                           greatest((SELECT max({column}) FROM \"{table}\"), 1))"
+                           greatest((SELECT max({number}) FROM \"{table}\"), 1))"
                     ))?;
                 }
             }
@@ -268,7 +279,7 @@ mod tests {
     use crate::scratch::Scratch;
 
     /// Columns that are no part of what a store holds.
-    const OWN: &[(&str, &str)] = &[("lane", "retired_at")];
+    const OWN: &[(&str, &str)] = &[("lane", "retired_at"), ("namespace", "spent")];
 
     /// Whoever adds a table or a column says here or in `ostler_store::tables` what becomes of it in a copy.
     #[test]

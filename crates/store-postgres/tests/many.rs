@@ -70,6 +70,7 @@ fn ending(node: NodeId, row: &Claimed) -> Commit {
         fields: None,
         next: Next::End { state: 10 },
         started_at: Some(NOW),
+        took: 0,
         event: EventBody { kind: "ended".into(), body: String::new() },
         start: Vec::new(),
         send: Vec::new(),

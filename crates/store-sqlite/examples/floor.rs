@@ -229,6 +229,7 @@ fn end(row: &Claimed, node: NodeId) -> Commit {
         fields: None,
         next: Next::End { state: 10 },
         started_at: Some(1_795_000_000_000_001),
+        took: 0,
         event: EventBody { kind: "succeeded".into(), body: ENDED.into() },
         start: Vec::new(),
         send: Vec::new(),

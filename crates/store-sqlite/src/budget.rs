@@ -36,6 +36,7 @@ fn ending(node: NodeId, row: &Claimed) -> Commit {
         fields: Some("{\"output\":1}".into()),
         next: Next::End { state: 10 },
         started_at: Some(10),
+        took: 0,
         event: EventBody { kind: "succeeded".into(), body: String::new() },
         start: Vec::new(),
         send: Vec::new(),

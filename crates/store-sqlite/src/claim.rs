@@ -1,27 +1,21 @@
 //! Claim: taking ready machines for a node.
 //!
-//! What is due is promoted in batches. Then the lanes that have ready rows are found by a skip scan and served:
-//! between namespaces by turns, inside a namespace strictly by class, inside a lane along the ready index, as far as
-//! its limits ([`crate::limits`]) allow.
+//! What is due is promoted in batches. Then lanes that have ready rows are found ([`crate::lanes`]) and served: between
+//! namespaces by turns, inside a namespace by class, inside a lane along the ready index, as far as its limits
+//! ([`crate::limits`]) allow.
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{Claim, Claimed, Micros, NEVER, NodeId, Receipt, StoreError};
+use ostler_store::{Claim, Claimed, Micros, NEVER, NodeId, Queues, Receipt, StoreError, Turn, Waiting, Walk};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::{Tx, limits::Full, names::Lane};
+use crate::{Tx, lanes::Sort, limits::Full, names::Lane};
 
 /// How many due rows one claim promotes at most; the next claim promotes the rest.
 const PROMOTED: i64 = 1000;
 
-/// How many lanes are weighed against one another.
-const LANES: usize = 256;
-
 /// Rides on `tick_later`.
 pub(crate) const PROMOTE: &str = "UPDATE tick SET phase=1 WHERE machine IN
   (SELECT machine FROM tick WHERE phase=0 AND due_at<=?1 ORDER BY due_at LIMIT ?2)";
-
-/// The next lane that has ready rows: one probe of `tick_ready`, however many rows the lane holds.
-pub(crate) const NEXT_LANE: &str = "SELECT lane FROM tick WHERE phase=1 AND lane>?1 ORDER BY lane LIMIT 1";
 
 /// The first ready rows of a lane along `tick_ready`, each with its machine by primary key.
 pub(crate) const READY: &str =
@@ -39,24 +33,54 @@ pub(crate) const READY_HOLDERS: &str =
 
 /// The same rows as [`READY`] has just read.
 pub(crate) const MARK_READY: &str =
-    "UPDATE tick SET phase=2, node=?3, fence=fence+1, since=?4 WHERE machine IN
+    "UPDATE tick SET phase=2, node=?3, fence=fence+1, since=?4, charged=?5 WHERE machine IN
   (SELECT machine FROM tick WHERE phase=1 AND lane=?1 ORDER BY priority, due_at, machine LIMIT ?2)";
 
-const MARK: &str = "UPDATE tick SET phase=2, node=?2, fence=fence+1, since=?3 WHERE machine=?1";
+const MARK: &str = "UPDATE tick SET phase=2, node=?2, fence=fence+1, since=?3, charged=?4 WHERE machine=?1";
+
+/// The first moment at which a lane is to be looked at that has passed no claim.
+pub(crate) const NEXT_RATE: &str = "SELECT v.at FROM visit v CROSS JOIN lane l ON l.id=v.lane
+  WHERE v.light=?1 AND v.at>min(?2, ?3) AND v.at>CASE WHEN l.home=0 THEN ?3 ELSE ?2 END ORDER BY v.at LIMIT 1";
 
 /// Whose turn it is, and where the last claim left off.
-#[derive(Default)]
 pub(crate) struct Turns {
-    /// What each namespace has been given.
-    shares: ostler_store::Turns,
-    /// Where the last claim left off when there were more lanes than it weighs.
-    after: i64,
-    /// When the rates of lanes were last looked at: of own lanes, of shared ones.
+    /// Of what takes a slot, and of what is light.
+    sorts: [Sort; 2],
+    /// When lanes were last looked at: own ones, shared ones.
     looked: [Micros; 2],
 }
 
-/// Lanes by their rows.
-type Lanes = Vec<(i64, Lane)>;
+impl Default for Turns {
+    fn default() -> Self {
+        // Who never looks at shared lanes waits for no moment of theirs.
+        Self { sorts: [Sort::new(false), Sort::new(true)], looked: [0, NEVER] }
+    }
+}
+
+impl Turns {
+    pub(crate) fn of(&mut self, light: bool) -> &mut Sort {
+        &mut self.sorts[usize::from(light)]
+    }
+}
+
+/// What is left of a lane that was served.
+enum Left {
+    /// There may be more.
+    More,
+    /// Nothing that may be taken before somebody says so.
+    Nothing,
+    /// More, when its rate has room again.
+    Until(Micros),
+}
+
+/// A lane that is taken from.
+struct Taking {
+    key: i64,
+    lane: Lane,
+    node: NodeId,
+    /// What its namespace is charged for each row.
+    charged: Micros,
+}
 
 /// What a claim takes of one sort.
 struct Quota {
@@ -88,58 +112,44 @@ impl Tx<'_> {
         if claim.shared {
             self.turns.looked[1] = self.now;
         }
-        let mut light = Quota::new(claim.light);
-        let mut others = Quota::new(claim.want);
-        let mut walk = Walk::from(self.turns.after);
-        let mut enough = false;
-        while !walk.ended && !enough {
-            let (of_light, of_others) = self.ready_lanes(&mut walk, claim)?;
-            self.serve(of_light, claim.node, &mut light)?;
-            self.serve(of_others, claim.node, &mut others)?;
-            enough = light.is_met() && others.is_met();
-        }
-        self.turns.after = if walk.ended { 0 } else { walk.at };
-        light.taken.append(&mut others.taken);
-        Ok(light.taken)
+        let mut taken = self.claim_sort(claim, true, claim.light)?;
+        taken.append(&mut self.claim_sort(claim, false, claim.want)?);
+        Ok(taken)
     }
 
-    /// The next lanes with ready rows that the node may take from: of light machines, and of others.
-    fn ready_lanes(&mut self, walk: &mut Walk, claim: &Claim) -> Result<(Lanes, Lanes), StoreError> {
-        let (mut light, mut others) = (Lanes::new(), Lanes::new());
-        while light.len() + others.len() < LANES {
-            let Some(id) = walk.next(self.sql).map_err(crate::error::told)? else { break };
-            let lane = self.lane(id)?;
-            if self.fits(&lane, claim)? {
-                if lane.light { &mut light } else { &mut others }.push((id, lane));
-            }
+    fn claim_sort(&mut self, claim: &Claim, light: bool, want: u32) -> Result<Vec<Claimed>, StoreError> {
+        let mut quota = Quota::new(want);
+        let mut walk = Walk::behind(self.turns.of(light).after, light);
+        while !walk.is_ended() && !quota.is_met() {
+            let lanes = self.next_lanes(&mut walk, light, claim)?;
+            let queues = self.turns.of(light).shares.queues(lanes, &claim.labels);
+            self.serve(queues, claim.node, light, &mut quota)?;
         }
-        Ok((light, others))
+        let sort = self.turns.of(light);
+        sort.after = walk.next();
+        if walk.is_ended() {
+            sort.shares.walked(&claim.labels);
+        }
+        Ok(quota.taken)
     }
 
     /// Serves lanes until enough is taken or nothing is left in them.
-    fn serve(&mut self, lanes: Lanes, node: NodeId, quota: &mut Quota) -> Result<(), StoreError> {
-        if quota.is_met() {
-            return Ok(());
-        }
-        let lanes = lanes.into_iter().map(|(id, lane)| (lane.ns, lane.class, (id, lane)));
-        let mut queues = self.turns.shares.queues(lanes);
+    fn serve(
+        &mut self,
+        mut queues: Queues<Lane>,
+        node: NodeId,
+        light: bool,
+        quota: &mut Quota,
+    ) -> Result<(), StoreError> {
         while !quota.is_met() && !queues.is_empty() {
-            let next = (0..queues.len())
-                .min_by_key(|i| self.turns.shares.given(queues[*i].namespace()))
-                .unwrap_or_default();
-            let turn = quota.left().min((quota.want / queues.len()).max(1));
-            let ns = queues[next].namespace();
-            let Some((class, (id, lane))) = queues[next].pop() else {
-                queues.swap_remove(next);
-                continue;
-            };
-            let before = quota.taken.len();
-            self.take_from(id, &lane, node, turn, &mut quota.taken)?;
-            let took = quota.taken.len() - before;
-            self.turns.shares.served(ns, took);
-            if took == turn {
-                // There may be more in it.
-                queues[next].put_back(class, (id, lane));
+            for turn in queues.deal(&self.turns.of(light).shares, quota.left()) {
+                let before = quota.taken.len();
+                let left = self.take_from(&turn, node, &mut quota.taken)?;
+                let rows = quota.taken.len() - before;
+                self.turns.of(light).shares.charge(&turn, rows);
+                if let Left::More = left {
+                    queues.put_back(turn.of);
+                }
             }
         }
         Ok(())
@@ -148,64 +158,74 @@ impl Tx<'_> {
     /// Takes rows of one lane as its limits allow.
     fn take_from(
         &mut self,
-        id: i64,
-        lane: &Lane,
+        turn: &Turn<Lane>,
         node: NodeId,
-        want: usize,
         taken: &mut Vec<Claimed>,
-    ) -> Result<(), StoreError> {
-        let end = taken.len() + want;
+    ) -> Result<Left, StoreError> {
+        let Waiting { key, lane, .. } = turn.of;
+        let charged = if lane.light { 0 } else { self.turns.of(false).shares.estimate(lane.ns, lane.class) };
+        let taking = Taking { key, lane, node, charged };
+        if !lane.is_limited() {
+            let found = self.take(&taking, turn.count as i64, taken)?;
+            return Ok(if found == turn.count { Left::More } else { Left::Nothing });
+        }
+        let end = taken.len() + turn.count;
         if lane.concurrency != 0 {
-            self.take_holders(id, lane, node, want as i64, taken)?;
+            self.take_holders(&taking, turn.count as i64, taken)?;
         }
-        let left = (end - taken.len()) as i64;
-        let room = self.room(lane, left)?;
+        let room = self.room(&lane, (end - taken.len()) as i64)?;
+        let first = taken.len();
         if room.rows > 0 {
+            self.take(&taking, room.rows, taken)?;
+            self.charge(&lane, &taken[first..])?;
+        }
+        let by_rate = room.free_at.filter(|_| (taken.len() - first) as i64 == room.rows);
+        let missing = (end - taken.len()) as i64;
+        if let Some(Full::Refuse) = room.full
+            && missing > 0
+        {
             let first = taken.len();
-            self.take(id, lane, node, room.rows, taken)?;
-            self.charge(lane, &taken[first..])?;
+            self.take(&taking, missing, taken)?;
+            taken[first..].iter_mut().for_each(|row| row.refused = true);
         }
-        let left = (end - taken.len()) as i64;
-        match room.full {
-            Some(Full::Refuse) if left > 0 => {
-                let first = taken.len();
-                self.take(id, lane, node, left, taken)?;
-                taken[first..].iter_mut().for_each(|row| row.refused = true);
-            }
-            Some(Full::CancelHolders) if self.has_ready(id)? => self.cancel_holders(lane.concurrency)?,
-            _ => {}
+        let left = match by_rate {
+            _ if taken.len() == end => Left::More,
+            Some(at) if room.full.is_none() && self.has_ready(key)? => Left::Until(at),
+            _ => Left::Nothing,
+        };
+        match left {
+            Left::More => {}
+            Left::Nothing => drop(self.run("DELETE FROM visit WHERE lane=?1", [key])?),
+            Left::Until(at) => drop(self.run("UPDATE visit SET at=?2 WHERE lane=?1", [key, at])?),
         }
-        Ok(())
+        // Last, since the letters may wake what stands in this lane.
+        if room.full == Some(Full::CancelHolders) && self.has_ready(key)? {
+            self.cancel_holders(lane.concurrency)?;
+        }
+        Ok(left)
     }
 
     /// The claim itself: reads the first rows of a lane with their machines and marks them as the node's.
-    fn take(
-        &mut self,
-        id: i64,
-        lane: &Lane,
-        node: NodeId,
-        count: i64,
-        taken: &mut Vec<Claimed>,
-    ) -> Result<(), StoreError> {
-        let found = self.read(READY, params![id, count], id, lane, taken)?;
+    fn take(&mut self, taking: &Taking, count: i64, taken: &mut Vec<Claimed>) -> Result<usize, StoreError> {
+        let found = self.read(READY, params![taking.key, count], taking, taken)?;
         if found > 0 {
-            let marked = self.run(MARK_READY, params![id, count, node.0, self.now])?;
+            let values = params![taking.key, count, taking.node.0, self.now, taking.charged];
+            let marked = self.run(MARK_READY, values)?;
             debug_assert_eq!(marked, found);
         }
-        Ok(())
+        Ok(found)
     }
 
     fn take_holders(
         &mut self,
-        id: i64,
-        lane: &Lane,
-        node: NodeId,
+        taking: &Taking,
         count: i64,
         taken: &mut Vec<Claimed>,
     ) -> Result<(), StoreError> {
-        let found = self.read(READY_HOLDERS, params![id, count, lane.concurrency], id, lane, taken)?;
+        let values = params![taking.key, count, taking.lane.concurrency];
+        let found = self.read(READY_HOLDERS, values, taking, taken)?;
         for row in &taken[taken.len() - found..] {
-            self.run(MARK, params![row.id.0, node.0, self.now])?;
+            self.run(MARK, params![row.id.0, taking.node.0, self.now, taking.charged])?;
         }
         Ok(())
     }
@@ -214,21 +234,32 @@ impl Tx<'_> {
         &mut self,
         which: &'static str,
         values: impl rusqlite::Params,
-        id: i64,
-        lane: &Lane,
+        taking: &Taking,
         taken: &mut Vec<Claimed>,
     ) -> Result<usize, StoreError> {
+        let lane = taking.lane;
         let namespace = self.namespace_name(lane.ns)?;
         let home = (lane.home != 0).then_some(NodeId(lane.home));
-        let rows = self.rows(which, values, |r| claimed(r, namespace.clone(), home, (id, lane.light)))?;
+        let rows =
+            self.rows(which, values, |r| claimed(r, namespace.clone(), home, (taking.key, lane.light)))?;
         let found = rows.len();
         for (mut row, woken) in rows {
+            row.receipt.charged = taking.charged;
             if woken > 0 {
                 row.mail = crate::letters::of(self.sql, row.id.0)?;
             }
             taken.push(row);
         }
         Ok(found)
+    }
+
+    /// A claim that was charged has ended: its namespace is charged what it took.
+    pub(crate) fn settle(&mut self, receipt: &Receipt, took: Micros) {
+        if let Ok(lane) = self.lane(receipt.lane)
+            && !lane.light
+        {
+            self.turns.of(false).shares.settle(lane.ns, lane.class, receipt.charged, took);
+        }
     }
 
     pub(crate) fn has_ready(&self, lane: i64) -> Result<bool, StoreError> {
@@ -274,39 +305,10 @@ pub(crate) fn claimed(
             last_event: r.get(14)?,
             unique: r.get(15)?,
             task: heard(kind, parent, task),
+            charged: 0,
         },
     };
     Ok((row, r.get(4)?))
-}
-
-/// A walk over the lanes that have ready rows: from where the last one left off to the end, then from the beginning.
-struct Walk {
-    start: i64,
-    at: i64,
-    wrapped: bool,
-    ended: bool,
-}
-
-impl Walk {
-    fn from(start: i64) -> Self {
-        Self { start, at: start, wrapped: start == 0, ended: false }
-    }
-
-    fn next(&mut self, sql: &Connection) -> rusqlite::Result<Option<i64>> {
-        while !self.ended {
-            let found =
-                sql.prepare_cached(NEXT_LANE)?.query_row([self.at], |r| r.get::<_, i64>(0)).optional()?;
-            match found {
-                Some(lane) if !self.wrapped || self.start == 0 || lane <= self.start => {
-                    self.at = lane;
-                    return Ok(Some(lane));
-                }
-                None if !self.wrapped => (self.wrapped, self.at) = (true, 0),
-                _ => self.ended = true,
-            }
-        }
-        Ok(None)
-    }
 }
 
 /// The earliest moment at which time alone makes something ready: a due moment, or a rate that has room again.
@@ -317,12 +319,10 @@ pub(crate) fn next_due(sql: &Connection, turns: &Turns) -> rusqlite::Result<Opti
         .prepare_cached("SELECT due_at FROM tick WHERE phase=0 ORDER BY due_at LIMIT 1")?
         .query_row([], |r| r.get(0))
         .optional()?;
-    let rate: Option<Micros> = sql
-        .prepare_cached(
-            "SELECT min(r.tat-(r.max-1)*r.interval) FROM lane l CROSS JOIN \"limit\" r ON r.id=l.rate
-             WHERE l.rate<>0 AND r.max>0 AND r.tat-(r.max-1)*r.interval>CASE WHEN l.home=0 THEN ?2 ELSE ?1 END
-               AND EXISTS (SELECT 1 FROM tick t WHERE t.phase=1 AND t.lane=l.id)",
-        )?
-        .query_row(turns.looked, |r| r.get(0))?;
-    Ok([later.filter(|at| *at != NEVER), rate].into_iter().flatten().min())
+    let [own, shared] = turns.looked;
+    let rate = |light: bool| -> rusqlite::Result<Option<Micros>> {
+        sql.prepare_cached(NEXT_RATE)?.query_row(params![light, own, shared], |r| r.get(0)).optional()
+    };
+    let rates = [rate(false)?, rate(true)?];
+    Ok(rates.into_iter().chain([later.filter(|at| *at != NEVER)]).flatten().min())
 }

@@ -83,6 +83,7 @@ impl Tx<'_> {
             Next::End { .. } => self.end(commit, &found)?,
             Next::Stay { until, keep_permit } => self.stay(commit, &found, until, keep_permit)?,
         }
+        self.settle(&commit.receipt, commit.took);
         Ok(CommitOutcome::Committed { started })
     }
 
@@ -100,6 +101,7 @@ impl Tx<'_> {
         self.run(end, params![id, event, commit.fields, commit.started_at, state, self.now])?;
         let lane = self.lane(receipt.lane)?;
         self.give_back(&lane, id)?;
+        self.settle(&receipt, commit.took);
         Ok(true)
     }
 

@@ -26,6 +26,7 @@ mod commit;
 mod duties;
 mod error;
 mod hold;
+mod lanes;
 mod letters;
 mod limits;
 mod names;
@@ -277,6 +278,7 @@ impl Tx<'_> {
             Command::PauseSink { namespace, sink, on } => {
                 self.pause_sink(namespace, sink, *on).map(|()| Reply::Done)
             }
+            Command::Weigh { namespace, weight } => self.weigh(namespace, *weight).map(|()| Reply::Done),
             Command::Forget { namespace, task } => self.forget(namespace, task).map(|()| Reply::Done),
             Command::TakeDuties { node, duties } => self.take_duties(*node, duties).map(Reply::Taken),
             Command::Progress(progress) => self.progress(progress).map(Reply::Progressed),

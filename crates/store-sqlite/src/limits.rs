@@ -4,7 +4,7 @@
 //! taken in the claim and given back in the commit, and stays with a machine whose node died.
 
 use ostler_model::MachineId;
-use ostler_store::{Claimed, Letter, StoreError};
+use ostler_store::{Claimed, Letter, Micros, NEVER, StoreError};
 use rusqlite::params;
 
 use crate::{Tx, names::Lane};
@@ -13,6 +13,8 @@ use crate::{Tx, names::Lane};
 pub(crate) struct Room {
     pub(crate) rows: i64,
     pub(crate) full: Option<Full>,
+    /// When the rate has room again once so many are taken; `None`: it holds back none that is wanted.
+    pub(crate) free_at: Option<Micros>,
 }
 
 /// What happens where no permit is left.
@@ -26,9 +28,11 @@ pub(crate) enum Full {
 impl Tx<'_> {
     /// How many of `want` rows the limits of a lane allow now.
     pub(crate) fn room(&self, lane: &Lane, want: i64) -> Result<Room, StoreError> {
-        let mut room = Room { rows: want, full: None };
+        let mut room = Room { rows: want, full: None, free_at: None };
         if lane.rate != 0 {
-            room.rows = room.rows.min(self.rate_room(lane.rate)?);
+            let (rows, free_at) = self.rate_room(lane.rate)?;
+            room.free_at = (rows < want).then_some(free_at);
+            room.rows = room.rows.min(rows);
         }
         if lane.concurrency != 0 {
             let limit = self.row(
@@ -68,17 +72,20 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// How many starts a rate allows now (GCRA: the theoretical arrival time may lie `burst` intervals ahead).
-    fn rate_room(&self, limit: i64) -> Result<i64, StoreError> {
+    /// How many starts a rate allows now, and when it allows the next (GCRA: the theoretical arrival time may lie `burst`
+    /// intervals ahead).
+    fn rate_room(&self, limit: i64) -> Result<(i64, Micros), StoreError> {
         let rate = self.row("SELECT max, interval, tat FROM \"limit\" WHERE id=?1", [limit], |r| {
             Ok((r.get::<_, i64>(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?))
         })?;
         Ok(match rate {
             Some((burst, interval, tat)) if interval > 0 => {
                 let ahead = tat.saturating_sub(self.now).max(0);
-                (burst.saturating_mul(interval) - ahead).max(0) / interval
+                let rows = (burst.saturating_mul(interval) - ahead).max(0) / interval;
+                let then = tat.max(self.now).saturating_add(rows.saturating_mul(interval));
+                (rows, then.saturating_sub((burst - 1).saturating_mul(interval)))
             }
-            _ => i64::MAX,
+            _ => (i64::MAX, NEVER),
         })
     }
 

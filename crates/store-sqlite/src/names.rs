@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ostler_store::{Claim, NewMachine, NodeId, OnFull, StoreError, label_text, labels_of};
+use ostler_store::{Claim, LIGHT_LANES, NewMachine, NodeId, OnFull, StoreError, label_text, labels_of};
 use rusqlite::{Connection, params};
 
 use crate::{Tx, hold, open};
@@ -23,6 +23,8 @@ pub(crate) struct Names {
     held: HashMap<(i64, i64), i64>,
     /// Machines that are told of ends, by the row of the task; `None`: not looked up yet.
     pub(crate) listeners: Option<HashMap<i64, Vec<i64>>>,
+    /// Weights of namespaces.
+    pub(crate) weights: HashMap<i64, u32>,
     /// Sets of labels by their rows, which do not change.
     label_sets: HashMap<i64, Vec<String>>,
     data_version: i64,
@@ -49,6 +51,12 @@ pub(crate) struct Lane {
     pub(crate) light: bool,
     /// What a node must have to take from it: the row of a set of labels; 0 for nothing.
     pub(crate) labels: i64,
+}
+
+impl Lane {
+    pub(crate) fn is_limited(&self) -> bool {
+        self.concurrency != 0 || self.rate != 0
+    }
 }
 
 impl Names {
@@ -122,6 +130,28 @@ impl Tx<'_> {
         Ok(name)
     }
 
+    /// The weight of a namespace's row.
+    pub(crate) fn weight(&mut self, id: i64) -> Result<u32, StoreError> {
+        if let Some(weight) = self.names.weights.get(&id) {
+            return Ok(*weight);
+        }
+        let weight = self.row("SELECT weight FROM namespace WHERE id=?1", [id], |r| r.get(0))?.unwrap_or(1);
+        self.names.weights.insert(id, weight);
+        Ok(weight)
+    }
+
+    /// Gives a namespace a weight.
+    pub(crate) fn weigh(&mut self, name: &str, weight: u32) -> Result<(), StoreError> {
+        if weight == 0 {
+            return Err(StoreError::Refused("a weight is 1 or more".into()));
+        }
+        let sql = "UPDATE namespace SET weight=?2 WHERE name=?1 RETURNING id";
+        let ns: Option<i64> = self.row(sql, params![name, weight], |r| r.get(0))?;
+        let ns = ns.ok_or_else(|| StoreError::Refused(format!("there is no namespace `{name}`")))?;
+        self.names.weights.insert(ns, weight);
+        Ok(())
+    }
+
     /// Why starts of a task wait: it is paused, or its namespace is.
     pub(crate) fn held_by_pause(&mut self, ns: i64, task: i64) -> Result<i64, StoreError> {
         if let Some(held) = self.names.held.get(&(ns, task)) {
@@ -178,11 +208,15 @@ impl Tx<'_> {
         )?;
         let id = match known {
             Some(id) => id,
-            None => self.number(
-                "INSERT INTO lane (ns, class, concurrency, rate, home, light, labels) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                 RETURNING id",
-                values,
-            )?,
+            None => {
+                let id = self.next_lane(&lane)?;
+                let sql = "INSERT INTO lane (ns, class, concurrency, rate, home, light, labels, id)
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+                let mut values = values.to_vec();
+                values.push(&id);
+                self.run(sql, &values[..])?;
+                id
+            }
         };
         if self.names.lanes.len() >= REMEMBERED {
             self.names.forget_lanes();
@@ -190,6 +224,21 @@ impl Tx<'_> {
         self.names.lane_ids.insert(lane, id);
         self.names.lanes.insert(id, lane);
         Ok(id)
+    }
+
+    /// A number for a lane that says what it is.
+    fn next_lane(&self, lane: &Lane) -> Result<i64, StoreError> {
+        let from = if lane.light { LIGHT_LANES } else { 0 };
+        match lane.is_limited() {
+            true => {
+                let sql = "SELECT coalesce(min(id), ?1)-1 FROM lane WHERE id<?1 AND id>?2";
+                self.number(sql, [-from, -from - LIGHT_LANES])
+            }
+            false => {
+                let sql = "SELECT coalesce(max(id), ?1)+1 FROM lane WHERE id>?1 AND id<?2";
+                self.number(sql, [from, from + LIGHT_LANES])
+            }
+        }
     }
 
     /// A lane by its row.

@@ -71,15 +71,19 @@ impl Tx<'_> {
     /// Gives back claims that were not begun. The permit goes back with it unless it was held before.
     pub(crate) fn release(&mut self, node: NodeId, machines: &[(MachineId, u64)]) -> Result<(), StoreError> {
         for (machine, fence) in machines {
-            let released: Option<(i64, bool)> = self.row(
+            let released: Option<(i64, bool, i64)> = self.row(
                 "UPDATE tick SET phase=CASE WHEN held<>0 THEN 3 ELSE 1 END, node=NULL
                  WHERE machine=?1 AND phase=2 AND node=?2 AND fence=?3
-                 RETURNING lane, (SELECT started_at IS NOT NULL FROM machine WHERE id=?1)",
+                 RETURNING lane, (SELECT started_at IS NOT NULL FROM machine WHERE id=?1), charged",
                 params![machine.0, node.0, i64::try_from(*fence).unwrap_or(-1)],
-                |r| Ok((r.get(0)?, r.get(1)?)),
+                |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
             )?;
-            if let Some((lane, false)) = released {
-                let lane = self.lane(lane)?;
+            let Some((lane, begun, charged)) = released else { continue };
+            let lane = self.lane(lane)?;
+            if !lane.light {
+                self.turns.of(false).shares.refund(lane.ns, charged);
+            }
+            if !begun {
                 self.give_back(&lane, machine.0)?;
             }
         }

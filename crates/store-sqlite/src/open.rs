@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0003.sql"),
     include_str!("migrations/0004.sql"),
     include_str!("migrations/0005.sql"),
+    include_str!("migrations/0006.sql"),
 ];
 
 /// How many statements a connection keeps prepared.
@@ -484,6 +485,41 @@ mod tests {
             rows.iter().map(|row| row.id.0).collect::<Vec<_>>()
         };
         assert_eq!((claim(0, 9), claim(9, 0)), (vec![12, 13], vec![11, 14]));
+    }
+
+    #[test]
+    fn lanes_of_earlier_schemas_get_numbers_that_say_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        SqliteStore::open_as(&path, &OpenOptions::default(), &MIGRATIONS[..4]).unwrap();
+        let old = Connection::open(&path).unwrap();
+        // Key 1 is held by machine 11 and 12 waits for it; 13 is light and waits for no limit; 14 is light and under one.
+        old.execute_batch(
+            "INSERT INTO namespace (id, name, created_at, seen_at) VALUES (1, 'n', 0, 0);
+             INSERT INTO \"limit\" (id, ns, kind, key, max) VALUES (1, 1, 1, 'a', 1), (2, 1, 1, 'b', 1);
+             INSERT INTO lane (id, ns, class, concurrency, light) VALUES (7, 1, 1, 1, 0), (8, 1, 1, 0, 1), (9, 1, 1, 2, 1);
+             INSERT INTO machine (id, kind, ns, last_event, fields)
+               VALUES (11, 1, 1, 1, '{}'), (12, 1, 1, 2, '{}'), (13, 2, 1, 3, '{}'), (14, 2, 1, 4, '{}');
+             INSERT INTO permit (\"limit\", machine) VALUES (1, 11);
+             INSERT INTO tick (machine, lane, priority, due_at, phase, node, fence)
+               VALUES (11, 7, 1, 5, 2, 1, 1), (12, 7, 1, 5, 1, NULL, 0), (13, 8, 1, 5, 1, NULL, 0), (14, 9, 1, 5, 1, NULL, 0);",
+        )
+        .unwrap();
+        drop(old);
+        let mut store = SqliteStore::open(&path, &OpenOptions::default()).unwrap();
+        let register = Command::Register(NewNode { name: "me".into(), owner: true, ..NewNode::default() });
+        let Ok(Reply::Node(node)) = store.apply(0, &[register]).remove(0) else { panic!() };
+        let claim = |store: &mut SqliteStore| {
+            let claim = ostler_store::Claim { node, want: 9, light: 9, shared: true, labels: Vec::new() };
+            let Ok(Reply::Claimed(rows)) = store.apply(10, &[Command::Claim(claim)]).remove(0) else {
+                panic!()
+            };
+            rows.iter().map(|row| row.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!((claim(&mut store), claim(&mut store)), (vec![13, 14], vec![]));
+        let permits = store.connection.lock().unwrap().execute("DELETE FROM permit WHERE machine=11", []);
+        assert_eq!(permits, Ok(1));
+        assert_eq!((claim(&mut store), claim(&mut store)), (vec![12], vec![]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use ostler_store::{Command, NewMachine, NewNode, Store};
 
-use crate::{OpenOptions, SqliteStore, claim, commit, prune, read};
+use crate::{OpenOptions, SqliteStore, claim, commit, lanes, prune, read};
 
 fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
     let connection = store.connection.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,7 +47,9 @@ fn statements_ride_on_their_indexes() {
         }
         let mut expected: Vec<(String, &str)> = [
             (claim::PROMOTE, "SEARCH tick USING INDEX tick_later (due_at<?)"),
-            (claim::NEXT_LANE, "SEARCH tick USING INDEX tick_ready (lane>?)"),
+            (lanes::NEXT_LANE, "SEARCH tick USING INDEX tick_ready (lane>? AND lane<?)"),
+            (lanes::NEXT_VISITS, "SEARCH visit USING INDEX visit_at (light=?"),
+            (claim::NEXT_RATE, "SEARCH v USING INDEX visit_at (light=? AND at>?)"),
             (claim::READY, "SEARCH t USING INDEX tick_ready (lane=?)"),
             (claim::READY_HOLDERS, "SEARCH p USING PRIMARY KEY (limit=?)"),
             (claim::MARK_READY, "SEARCH tick USING INDEX tick_ready (lane=?)"),
@@ -89,7 +91,7 @@ fn the_oldest_that_is_ready_is_found_in_each_namespace() {
         only_labelled: false,
     };
     assert!(store.apply(100_000, &[Command::Claim(claim)])[0].is_ok());
-    let mut found = store.queries().unwrap().stats().unwrap().oldest_ready;
+    let mut found = store.queries().unwrap().stats().unwrap().waiting;
     let connection = store.connection.lock().unwrap_or_else(PoisonError::into_inner);
     let mut select = connection
         .prepare(
@@ -97,8 +99,10 @@ fn the_oldest_that_is_ready_is_found_in_each_namespace() {
              WHERE t.phase=1 GROUP BY ns.name",
         )
         .unwrap();
-    let rows = select.query_map([], |r| Ok((r.get(0)?, r.get(1)?))).unwrap();
-    let expected: Vec<(String, i64)> = rows.map(Result::unwrap).collect();
-    found.sort();
+    let row = |r: &rusqlite::Row<'_>| {
+        Ok(ostler_store::WaitingRow { namespace: r.get(0)?, since: r.get(1)?, weight: 1 })
+    };
+    let expected: Vec<_> = select.query_map([], row).unwrap().map(Result::unwrap).collect();
+    found.sort_by(|a, b| a.namespace.cmp(&b.namespace));
     assert_eq!((found.len(), found), (3, expected));
 }

@@ -78,9 +78,13 @@ impl Tx<'_> {
             None => i64::from(due),
         };
         let since = claim_for.map(|_| self.now);
+        let charged = match claim_for {
+            Some(_) if !machine.light => self.turns.of(false).shares.charge_start(ns, machine.priority),
+            _ => 0,
+        };
         self.run(
-            "INSERT INTO tick (machine, lane, priority, due_at, phase, node, fence, since, held)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO tick (machine, lane, priority, due_at, phase, node, fence, since, held, charged)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             params![
                 id.0,
                 lane,
@@ -90,7 +94,8 @@ impl Tx<'_> {
                 claim_for.map(|n| n.0),
                 i64::from(claim_for.is_some()),
                 since,
-                held
+                held,
+                charged
             ],
         )?;
         let claimed = match claim_for {
@@ -119,6 +124,7 @@ impl Tx<'_> {
                     last_event: event,
                     unique: machine.unique_key.is_some(),
                     task: heard,
+                    charged,
                 },
             }),
         };

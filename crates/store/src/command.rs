@@ -85,6 +85,13 @@ pub enum Command {
         /// True: hold back.
         on: bool,
     },
+    /// Gives a namespace a weight: the part of the work that it gets beside others that wait. Answer: [`Reply::Done`].
+    Weigh {
+        /// Namespace.
+        namespace: String,
+        /// From 1 on.
+        weight: u32,
+    },
     /// Takes a task out of its origin's hands: it is missing until it is pushed again. Answer: [`Reply::Done`].
     Forget {
         /// Namespace.
@@ -515,6 +522,9 @@ pub struct Receipt {
     /// Row of its task, when it is no part: somebody may listen to its end.
     #[serde(default)]
     pub task: i64,
+    /// What its namespace was charged for it ([`crate::Turns`]).
+    #[serde(default)]
+    pub charged: Micros,
 }
 
 /// What one machine tells another.
@@ -582,6 +592,9 @@ pub struct Commit {
     pub next: Next,
     /// When its work first started.
     pub started_at: Option<Micros>,
+    /// How long a slot has been at it.
+    #[serde(default)]
+    pub took: Micros,
     /// The transition.
     pub event: EventBody,
     /// Machines to make.

@@ -22,6 +22,7 @@ mod query;
 mod rows;
 pub mod tables;
 mod turns;
+mod walk;
 mod writer;
 
 pub use blocks::{BlockPlace, BlockReader, BlockStore, BlockWriter, FoundBlock, Stored};
@@ -36,10 +37,11 @@ pub use mark::Mark;
 pub use query::{Cursor, EventPage, Order, Page, Queries, RunFilter};
 pub use rows::{
     DutyNote, DutyRow, EventRow, LaneRow, LimitRow, MachineRow, Mailbox, NamespaceRow, NodeRow, Phase,
-    PresetRow, Remark, SinkRow, StoreStats, Subject, TaskRow, TickRow, TokenRow,
+    PresetRow, Remark, SinkRow, StoreStats, Subject, TaskRow, TickRow, TokenRow, WaitingRow,
 };
 use serde::{Deserialize, Serialize};
-pub use turns::{Queue, Turns};
+pub use turns::{CREDIT, Queues, Turn, Turns, Waiting};
+pub use walk::{Place, Walk};
 pub use writer::{Answer, Writer, WriterClosed};
 
 /// Labels as one text by which sets of them are told apart: sorted, each once, spaces between.
@@ -78,6 +80,10 @@ pub fn sink_duty(namespace: &str, sink: &str) -> String {
 pub fn sink_of_duty(duty: &str) -> Option<(&str, &str)> {
     duty.strip_prefix("sink:")?.split_once('/')
 }
+
+/// A lane's number says what it is, so that a claim finds those that it may take side by side: lanes of light machines
+/// ([`NewMachine::light`]) are so far from zero, and those under a limit are negative.
+pub const LIGHT_LANES: i64 = 1 << 30;
 
 /// Microseconds since 1970, by whoever is asked for the time.
 pub type Micros = i64;

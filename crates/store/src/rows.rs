@@ -183,6 +183,8 @@ pub struct NamespaceRow {
     pub ephemeral: bool,
     /// Held back.
     pub paused: bool,
+    /// The part of the work that it gets beside others that wait.
+    pub weight: u32,
     /// First seen.
     pub created_at: Micros,
     /// Last pushed.
@@ -426,10 +428,21 @@ pub struct StoreStats {
     pub free_bytes: u64,
     /// Machines in the queue, by phase: later, ready, claimed, held.
     pub queue: [u64; 4],
-    /// Since when the oldest machine that is ready has been due, by namespace; those without one are left out.
-    pub oldest_ready: Vec<(String, Micros)>,
+    /// Namespaces with machines that are ready.
+    pub waiting: Vec<WaitingRow>,
     /// The last event.
     pub last_event: i64,
     /// The oldest event still there.
     pub first_event: i64,
+}
+
+/// A namespace with machines that are ready.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WaitingRow {
+    /// Name.
+    pub namespace: String,
+    /// Since when the oldest of them has been due.
+    pub since: Micros,
+    /// The part of the work that it gets beside the others.
+    pub weight: u32,
 }

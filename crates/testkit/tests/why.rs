@@ -194,6 +194,21 @@ fn waits() -> String {
     stage.told
 }
 
+fn turns() -> String {
+    let mut stage = Stage::new("  - { meta: { id: main }, run: x }\n").executing(|_| takes("1h"));
+    stage.world.push("meta: { type: ostler-timetable, version: 1, namespace: other }\ntasks: [{ meta: { id: main }, run: x }]");
+    stage.world.command(Command::Weigh { namespace: "other".into(), weight: 3 });
+    for _ in 0..8 {
+        stage.start("main");
+    }
+    stage.world.run_for("1s");
+    let waiting = stage.start("main");
+    stage.tell("all slots are taken", waiting);
+    stage.world.start("other:main", json!({}));
+    stage.tell("it waits for its namespace's turn", waiting);
+    stage.told
+}
+
 fn losses() -> String {
     let mut stage = Stage::new(
         "  - { meta: { id: once }, run: x }
@@ -360,7 +375,10 @@ fn answers() -> String {
 #[test]
 fn why_has_a_text_for_everything() {
     insta::assert_snapshot!(
-        [ends(), waits(), losses(), stuck(), schedules(), triggers(), answers()].join("\n")
+        [ends(), waits(), turns(), losses(), stuck(), schedules(), triggers(), answers()].join(
+            "
+"
+        )
     );
 }
 

@@ -8,7 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use ostler_api::{
-    Api, ApiError, ListPage, NamespaceView, PruneReport, RetentionPolicy, ServerInfo, StatsView,
+    Api, ApiError, ListPage, NamespaceView, PruneReport, RetentionPolicy, ServerInfo, StatsView, Weight,
     wire::{NamespacesParams, ResolveParams, Resolved},
 };
 use schemars::SchemaGenerator;
@@ -95,6 +95,16 @@ pub(crate) fn add(routes: Routes) -> Routes {
             Operation::post("/namespaces/{namespace}/resume", "resume_namespace", "Let a namespace go"),
             |call: Call<OneNamespace, Nothing, ()>| {
                 Ok(Plain(call.api.hold_namespace(&call.path.namespace, false)?))
+            },
+        )
+        .add(
+            Operation::post(
+                "/namespaces/{namespace}/weight",
+                "weigh_namespace",
+                "Give a namespace its part of the work beside others that wait",
+            ),
+            |call: Call<OneNamespace, Nothing, Json<Weight>>| {
+                Ok(Plain(call.api.weigh_namespace(&call.path.namespace, call.body.0)?))
             },
         )
 }

@@ -21,7 +21,7 @@ const DEFINITION: &str = "SELECT d.task, n.name, t.name, d.body
   FROM definition d JOIN task t ON t.id=d.task JOIN namespace n ON n.id=t.ns WHERE d.id=$1";
 
 const NAMESPACES: &str = "SELECT n.name, n.origin, n.actor, n.ephemeral, n.paused, n.created_at, n.seen_at,
-    (SELECT count(*) FROM task t WHERE t.ns=n.id)
+    (SELECT count(*) FROM task t WHERE t.ns=n.id), n.weight
   FROM namespace n WHERE n.name>$1 ORDER BY n.name LIMIT $2";
 
 impl View<'_> {
@@ -85,6 +85,7 @@ impl View<'_> {
                 created_at: r.int(5)?,
                 seen_at: r.int(6)?,
                 tasks: r.int(7)? as u64,
+                weight: u32::try_from(r.int(8)?).unwrap_or(1),
             })
         })?;
         Ok(Page::cut(rows, limit, |row| Cursor(row.name.clone())))

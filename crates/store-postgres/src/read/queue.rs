@@ -2,7 +2,7 @@
 
 use ostler_model::{Kind, MachineId};
 use ostler_store::{
-    Claimed, LaneRow, Letter, LimitRow, Mailbox, NodeId, NodeRow, Receipt, StoreStats, labels_of,
+    Claimed, LaneRow, Letter, LimitRow, Mailbox, NodeId, NodeRow, Receipt, StoreStats, WaitingRow, labels_of,
 };
 use tokio_postgres::Row;
 
@@ -23,7 +23,7 @@ const CLAIMS: &str = "SELECT machine, fence FROM tick WHERE phase=2 AND node=$1"
 /// What a claim has read, and what it knew of the lane. Whoever holds no permit of a limit of its lane was claimed to be
 /// refused.
 const CLAIMED: &str = "SELECT t.machine, t.fence, t.due_at, t.lost, m.kind, m.task, m.definition, m.step, m.fields,
-    m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL, n.name, l.home, l.id, l.light,
+    m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL, n.name, l.home, l.id, l.light, t.charged,
     l.concurrency<>0 AND NOT EXISTS
       (SELECT 1 FROM permit p WHERE p.\"limit\"=l.concurrency AND p.machine=t.machine)
   FROM tick t JOIN machine m ON m.id=t.machine JOIN lane l ON l.id=t.lane JOIN namespace n ON n.id=l.ns
@@ -36,13 +36,13 @@ const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=$1 ORDER BY ma
 
 /// The earliest due moment of what is ready, by namespace: from the first row of a lane and class to the next along
 /// `tick_ready`, however many rows stand between.
-pub(crate) const OLDEST_READY: &str = "WITH RECURSIVE head (lane, priority, due_at) AS (
+pub(crate) const WAITING: &str = "WITH RECURSIVE head (lane, priority, due_at) AS (
     (SELECT lane, priority, due_at FROM tick WHERE phase=1 ORDER BY lane, priority, due_at LIMIT 1)
     UNION ALL
     SELECT n.* FROM head h CROSS JOIN LATERAL (
       SELECT t.lane, t.priority, t.due_at FROM tick t
       WHERE t.phase=1 AND (t.lane, t.priority)>(h.lane, h.priority) ORDER BY t.lane, t.priority, t.due_at LIMIT 1) n)
-  SELECT n.name, min(h.due_at) FROM head h JOIN lane l ON l.id=h.lane JOIN namespace n ON n.id=l.ns GROUP BY n.name";
+  SELECT n.name, min(h.due_at), n.weight FROM head h JOIN lane l ON l.id=h.lane JOIN namespace n ON n.id=l.ns GROUP BY n.id";
 
 impl View<'_> {
     pub(super) fn claimed_with_mail(&mut self, node: NodeId) -> Done<Vec<(MachineId, Vec<Letter>)>> {
@@ -86,7 +86,7 @@ impl View<'_> {
                 due_at: r.int(2)?,
                 started_at: r.int_or(9)?,
                 lost: r.flag(3)?,
-                refused: r.flag(19)?,
+                refused: r.flag(20)?,
                 parent,
                 child_key: r.text_or(11)?,
                 watcher: r.int_or(12)?.map(MachineId),
@@ -97,6 +97,7 @@ impl View<'_> {
                     last_event: r.int(13)?,
                     unique: r.flag(14)?,
                     task: heard(kind, parent, task),
+                    charged: r.int(19)?,
                 },
             })
         })?;
@@ -175,7 +176,10 @@ impl View<'_> {
                 *place = count as u64;
             }
         }
-        stats.oldest_ready = self.many(OLDEST_READY, &[], |r| Ok((r.text(0)?, r.int(1)?)))?;
+        stats.waiting = self.many(WAITING, &[], |r| {
+            let weight = u32::try_from(r.int(2)?).unwrap_or(1);
+            Ok(WaitingRow { namespace: r.text(0)?, since: r.int(1)?, weight })
+        })?;
         let first = self.one("SELECT value FROM meta WHERE key='first_event'", &[], |r| r.int(0))?;
         let ends = "SELECT (SELECT seq FROM event ORDER BY seq LIMIT 1), (SELECT seq FROM event ORDER BY seq DESC LIMIT 1)";
         let (oldest, last) = self.one(ends, &[], |r| Ok((r.int_or(0)?, r.int_or(1)?)))?.unwrap_or_default();

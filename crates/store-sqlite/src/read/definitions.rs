@@ -17,7 +17,7 @@ const DEFINITION: &str = "SELECT d.task, n.name, t.name, d.body
   FROM definition d CROSS JOIN task t ON t.id=d.task CROSS JOIN namespace n ON n.id=t.ns WHERE d.id=?1";
 
 const NAMESPACES: &str = "SELECT name, origin, actor, ephemeral, paused, created_at, seen_at,
-    (SELECT count(*) FROM task WHERE ns=namespace.id)
+    (SELECT count(*) FROM task WHERE ns=namespace.id), weight
   FROM namespace WHERE name>?1 ORDER BY name LIMIT ?2";
 
 #[cfg(test)]
@@ -88,6 +88,7 @@ impl View<'_> {
                 created_at: r.get(5)?,
                 seen_at: r.get(6)?,
                 tasks: r.get::<_, i64>(7)? as u64,
+                weight: r.get(8)?,
             })
         })?;
         Ok(Page::cut(rows, limit, |row| Cursor(row.name.clone())))

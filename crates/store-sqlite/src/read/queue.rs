@@ -2,7 +2,8 @@
 
 use ostler_model::MachineId;
 use ostler_store::{
-    Claimed, LaneRow, Letter, LimitRow, Mailbox, Micros, NodeId, NodeRow, StoreError, StoreStats, labels_of,
+    Claimed, LaneRow, Letter, LimitRow, Mailbox, Micros, NodeId, NodeRow, StoreError, StoreStats, WaitingRow,
+    labels_of,
 };
 use rusqlite::Row;
 
@@ -17,7 +18,7 @@ const CLAIMS: &str = "SELECT machine, fence FROM tick WHERE phase=2 AND node=?1"
 /// was claimed to be refused.
 const CLAIMED: &str = "SELECT t.machine, t.fence-1, t.due_at, t.lost, t.woken, m.kind, m.task, m.definition, m.step,
     m.fields, m.started_at, m.parent, m.child_key, m.watcher, m.last_event, m.unique_key IS NOT NULL,
-    n.name, l.home, l.id, l.light, l.concurrency<>0 AND NOT EXISTS
+    n.name, l.home, l.id, l.light, t.charged, l.concurrency<>0 AND NOT EXISTS
       (SELECT 1 FROM permit p WHERE p.\"limit\"=l.concurrency AND p.machine=t.machine)
   FROM tick t CROSS JOIN machine m ON m.id=t.machine CROSS JOIN lane l ON l.id=t.lane CROSS JOIN namespace n ON n.id=l.ns
   WHERE t.machine=?1 AND +t.phase=2 AND +t.node=?2";
@@ -27,7 +28,7 @@ const NODE: &str = "SELECT id, name, owner, started_at, renewals, closed,
 const HOLDERS: &str = "SELECT machine FROM permit WHERE \"limit\"=?1 ORDER BY machine LIMIT 100";
 
 /// Goes from one lane and priority to the next along tick_ready, so its cost does not grow with the queue.
-const OLDEST_READY: &str = "WITH RECURSIVE head (machine) AS (
+const WAITING: &str = "WITH RECURSIVE head (machine) AS (
     SELECT (SELECT machine FROM tick WHERE phase=1 ORDER BY lane, priority, due_at LIMIT 1)
     UNION ALL
     SELECT coalesce(
@@ -36,7 +37,7 @@ const OLDEST_READY: &str = "WITH RECURSIVE head (machine) AS (
       (SELECT n.machine FROM tick n WHERE n.phase=1 AND n.lane>t.lane
        ORDER BY n.lane, n.priority, n.due_at LIMIT 1))
     FROM head h CROSS JOIN tick t ON t.machine=h.machine)
-  SELECT ns.name, min(t.due_at) FROM head h CROSS JOIN tick t ON t.machine=h.machine
+  SELECT ns.name, min(t.due_at), ns.weight FROM head h CROSS JOIN tick t ON t.machine=h.machine
     CROSS JOIN lane l ON l.id=t.lane CROSS JOIN namespace ns ON ns.id=l.ns
   GROUP BY ns.id";
 
@@ -46,6 +47,8 @@ pub(super) const STATEMENTS: &[(&str, &str)] = &[
     (OLDEST_READY, "SEARCH p USING INDEX tick_ready (lane=? AND priority>?)"),
     (OLDEST_READY, "SEARCH n USING INDEX tick_ready (lane>?)"),
     (MAILBOX, "SEARCH mail USING COVERING INDEX mail_machine (machine=?)"),
+    (WAITING, "SEARCH p USING INDEX tick_ready (lane=? AND priority>?)"),
+    (WAITING, "SEARCH n USING INDEX tick_ready (lane>?)"),
     (CLAIMS, "SEARCH tick USING INDEX tick_claimed (node=?)"),
     (CLAIMED, "SEARCH t USING INTEGER PRIMARY KEY (rowid=?)"),
     (HOLDERS, "SEARCH permit USING PRIMARY KEY (limit=?)"),
@@ -79,7 +82,8 @@ impl View<'_> {
             let home = (home != 0).then_some(NodeId(home));
             let (mut row, woken) =
                 claimed(r, r.get::<_, String>(16)?.into(), home, (r.get(18)?, r.get(19)?))?;
-            row.refused = r.get(20)?;
+            row.receipt.charged = r.get(20)?;
+            row.refused = r.get(21)?;
             Ok((row, woken))
         })?;
         let Some((mut row, woken)) = row else { return Ok(None) };
@@ -167,7 +171,7 @@ impl View<'_> {
             }
         }
         drop(rows);
-        stats.oldest_ready = self.oldest_ready()?;
+        stats.waiting = self.waiting()?;
         stats.first_event =
             self.one("SELECT value FROM meta WHERE key='first_event'", [], |r| r.get(0))?.unwrap_or(1);
         let last: Option<i64> = self.one("SELECT max(seq) FROM event", [], |r| r.get(0))?.flatten();
@@ -177,8 +181,9 @@ impl View<'_> {
     }
 
     /// The earliest due moment of what is ready, by namespace.
-    fn oldest_ready(&self) -> Result<Vec<(String, Micros)>, StoreError> {
-        self.many(OLDEST_READY, [], |r| Ok((r.get(0)?, r.get(1)?)))
+    fn waiting(&self) -> Result<Vec<WaitingRow>, StoreError> {
+        let read = |r: &Row<'_>| Ok(WaitingRow { namespace: r.get(0)?, since: r.get(1)?, weight: r.get(2)? });
+        self.many(WAITING, [], read)
     }
 }
 

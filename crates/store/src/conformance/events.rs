@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::{EventPage, EventRow, Order, RunFilter};
+use crate::{EventPage, EventRow, Order, RunFilter, WaitingRow};
 
 fn after(queries: &dyn Queries, cursor: i64, limit: u32) -> (Vec<EventRow>, i64) {
     match queries.events(cursor, limit) {
@@ -223,9 +223,11 @@ pub fn the_oldest_that_is_ready_is_told_by_namespace(make: Make<'_>) {
     {
         kit.start(of(namespace, priority, START - 10 * SECOND + due * SECOND));
     }
-    let mut oldest = kit.queries().stats().unwrap().oldest_ready;
-    oldest.sort();
-    assert_eq!(oldest, [("a".to_owned(), START - 7 * SECOND), ("b".to_owned(), START - 3 * SECOND)]);
+    kit.ask(Command::Weigh { namespace: "b".into(), weight: 3 }).unwrap();
+    let mut waiting = kit.queries().stats().unwrap().waiting;
+    waiting.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+    let of = |namespace: &str, since, weight| WaitingRow { namespace: namespace.into(), since, weight };
+    assert_eq!(waiting, [of("a", START - 7 * SECOND, 1), of("b", START - 3 * SECOND, 3)]);
     kit.claim(9);
-    assert_eq!(kit.queries().stats().unwrap().oldest_ready, []);
+    assert_eq!(kit.queries().stats().unwrap().waiting, []);
 }

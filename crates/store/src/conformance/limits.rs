@@ -176,3 +176,76 @@ pub fn a_rate_counts_starts_and_not_what_goes_on(make: Make<'_>) {
     kit.now += SECOND;
     assert_eq!(kit.claim_ids(9), [other]);
 }
+
+fn keyed(key: usize) -> NewMachine {
+    let concurrency = Some(Concurrency { key: format!("key {key}"), limit: 1, on_full: OnFull::Wait });
+    NewMachine { concurrency, ..run() }
+}
+
+pub fn a_full_lane_is_left_until_a_permit_comes_back(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    for key in 0..700 {
+        kit.start(keyed(key));
+        kit.start(keyed(key));
+    }
+    let mut rows = kit.claim(1000);
+    assert_eq!(rows.len(), 700);
+    assert_eq!(kit.claim_ids(1000), []);
+    // Permits come back by an end, by a claim that is given back, by a run that waits to try again.
+    for (n, row) in rows.drain(..).enumerate() {
+        let node = kit.node;
+        match n % 3 {
+            0 => kit.end(&row),
+            1 => drop(kit.ask(Command::Release { node, machines: vec![(row.id, row.fence)] })),
+            _ => kit.stay(&row, crate::NEVER),
+        }
+        let next = kit.claim(1000);
+        assert_eq!(next.len(), 1, "after {n}");
+        assert_eq!(kit.claim_ids(1000), []);
+    }
+}
+
+pub fn a_higher_limit_opens_its_lanes(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    for n in 0..6 {
+        kit.start(NewMachine { priority: n % 2, ..limited(1, OnFull::Wait) });
+    }
+    assert_eq!(kit.claim(9).len(), 1);
+    assert_eq!(kit.claim(9).len(), 0);
+    // It waits for its moment, and its limit counts for all at once.
+    kit.start(NewMachine { due_at: START + SECOND, priority: 2, ..limited(4, OnFull::Wait) });
+    assert_eq!(kit.claim(9).len(), 3);
+}
+
+pub fn what_goes_on_in_a_full_lane_is_found(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    let flow = kit.start(NewMachine { light: true, ..limited(1, OnFull::CancelHolders) });
+    let row = kit.claim_one();
+    kit.keep(&row, crate::NEVER);
+    // It is asked to end by the claim that finds the lane full, and stands in that lane itself.
+    let next = kit.start(NewMachine { light: true, ..limited(1, OnFull::CancelHolders) });
+    kit.claim(9).iter().for_each(|row| assert_eq!(row.id, flow));
+    let row = match kit.row(flow).tick.unwrap().node {
+        Some(_) => kit.queries().claimed(kit.node, flow).unwrap().unwrap(),
+        None => kit.claim_one(),
+    };
+    assert_eq!((row.id, row.mail.len()), (flow, 1));
+    kit.end(&row);
+    assert_eq!(kit.claim_ids(9), [next]);
+}
+
+pub fn a_lane_whose_rate_is_used_up_is_left_until_then(make: Make<'_>) {
+    let mut kit = Kit::new(make);
+    for n in 0..600i64 {
+        let rate = Some(RateLimit { key: format!("key {n}"), interval: (1 + n) * SECOND, burst: 1 });
+        kit.start(NewMachine { rate: rate.clone(), ..run() });
+        kit.start(NewMachine { rate, ..run() });
+    }
+    assert_eq!(kit.claim(1000).len(), 600);
+    for n in 0..5 {
+        assert_eq!(kit.claim(1000).len(), 0);
+        kit.now = START + (1 + n) * SECOND;
+        assert_eq!(kit.store.next_due(), Ok(Some(kit.now)));
+        assert_eq!(kit.claim(1000).len(), 1);
+    }
+}

@@ -23,6 +23,7 @@ mod pushes;
 mod retention;
 mod sinks;
 mod tokens;
+mod turns;
 
 use std::{rc::Rc, sync::Arc};
 
@@ -41,6 +42,7 @@ pub use pushes::*;
 pub use retention::*;
 pub use sinks::*;
 pub use tokens::*;
+pub use turns::*;
 
 use crate::{
     Claim, Claimed, Command, Commit, CommitOutcome, EventBody, Letter, MachineRow, Micros, NewMachine,
@@ -63,6 +65,11 @@ macro_rules! conformance_suite {
             large_steps_and_fences_are_told_as_they_are
             rows_are_taken_by_class_moment_and_age
             namespaces_take_turns
+            namespaces_get_equal_time_whatever_their_runs_take
+            weights_hold
+            who_was_idle_does_not_take_everything
+            a_low_class_keeps_its_part
+            a_namespace_is_charged_what_its_claims_took
             a_machine_is_claimed_by_one_node
             nothing_is_claimed_before_its_moment
             many_due_at_once_are_all_claimed
@@ -86,6 +93,10 @@ macro_rules! conformance_suite {
             one_too_many_is_refused
             holders_are_asked_once_to_end
             a_full_limit_blocks_no_other
+            a_full_lane_is_left_until_a_permit_comes_back
+            a_higher_limit_opens_its_lanes
+            what_goes_on_in_a_full_lane_is_found
+            a_lane_whose_rate_is_used_up_is_left_until_then
             what_waits_for_a_limit_can_be_cancelled
             a_rate_lets_a_burst_through_and_then_its_interval
             a_rate_counts_starts_and_not_what_goes_on
@@ -154,7 +165,7 @@ const START: Micros = 1_795_000_000_000_000;
 const SECOND: Micros = 1_000_000;
 
 /// So many random cases, or as many as `PROPTEST_CASES` says.
-fn cases(otherwise: u32) -> ProptestConfig {
+pub(crate) fn cases(otherwise: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise);
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -302,6 +313,7 @@ fn tick(node: NodeId, row: &Claimed, next: Next) -> Commit {
         fields: None,
         next,
         started_at: Some(row.due_at),
+        took: 0,
         event: EventBody { kind: "ticked".into(), body: String::new() },
         start: Vec::new(),
         send: Vec::new(),
