@@ -65,6 +65,7 @@ fn start(embedded: &Embedded, duties: Arc<Counting>) -> Running {
         role: Role::Owner,
         slots: 1,
         labels: Vec::new(),
+        only_labelled: false,
         worker_lease: LEASE,
         limit: QueueLimit::none(),
         executors: Executors::default(),

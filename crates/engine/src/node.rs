@@ -345,6 +345,10 @@ impl Node {
     }
 
     fn execute(&self, request: ExecRequest) {
+        if self.lease_is_lost() {
+            // It was claimed before this process was stopped, and may be at work elsewhere. The node ends in this turn.
+            return;
+        }
         let (id, fence) = (request.machine, request.fence);
         let posts = self.posts.clone();
         let Some(executor) = self.config.executors.get(&request.uses).cloned() else {

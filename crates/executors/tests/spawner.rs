@@ -45,6 +45,20 @@ async fn a_command_runs_and_its_exit_is_told() {
 }
 
 #[tokio::test]
+async fn a_node_that_fell_silent_starts_nothing_until_it_is_heard_of_again() {
+    let spawner = spawner();
+    let now = || ostler_clock::Clock::elapsed(&ostler_clock::SystemClock);
+    let mut child = spawner.spawn(sh("exec sleep 60")).await.unwrap();
+    spawner.keep_until(now() + std::time::Duration::from_millis(50));
+    assert_eq!(child.wait().await.unwrap(), Exit::Signal(9));
+    let refused = spawner.spawn(sh("true")).await.err().unwrap().to_string();
+    assert!(refused.contains("not heard of"), "{refused}");
+    spawner.keep_until(now() + std::time::Duration::from_secs(60));
+    let (exit, text) = printed(&spawner, sh("echo again")).await;
+    assert_eq!((exit, text.as_str()), (Exit::Code(0), "again\n"));
+}
+
+#[tokio::test]
 async fn environment_folder_umask_and_limits_are_as_ordered() {
     let spawner = spawner();
     let mut spec = sh("echo $A; pwd; umask; ulimit -n; echo \"${HOME-none}\"");

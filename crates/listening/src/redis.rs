@@ -173,6 +173,13 @@ const TAKE: &str = "for i = 1, tonumber(ARGV[1]) do
 end
 return tonumber(ARGV[1])";
 
+/// Takes out what was told last, unless that has been done, and counts from there: what stands in Redis may be of another
+/// time, when either side was restored.
+const BEGIN: &str = "local told = tonumber(redis.call('GET', KEYS[2]) or '0')
+if told == tonumber(ARGV[1]) - 1 then redis.call('LTRIM', KEYS[1], ARGV[2], -1) end
+redis.call('SET', KEYS[2], ARGV[1])
+return 1";
+
 /// Takes a batch out, unless that has been done.
 const TOLD: &str = "local told = tonumber(redis.call('GET', KEYS[2]) or '0')
 if told == tonumber(ARGV[1]) - 1 then redis.call('LTRIM', KEYS[1], ARGV[2], -1) end
@@ -196,9 +203,7 @@ pub(crate) async fn list(
     let number = |text: &str| text.parse().unwrap_or_default();
     let (told, size) = known.map_or((0, 0), |(told, size)| (number(told), number(size) as usize));
     let mut source = List { redis, list: list.to_owned(), end, own, count, told, size };
-    if at.is_some() {
-        source.done().await?;
-    }
+    source.count(BEGIN).await?;
     Ok((Box::new(source), at.is_none().then(|| "0:0".to_owned())))
 }
 
@@ -211,6 +216,13 @@ impl List {
     ) -> Result<Value, BrokerError> {
         let command = ["EVAL", script, "2"].into_iter().chain(keys).chain(arguments.iter().copied());
         self.redis.ask(&words(command)).await
+    }
+
+    /// What was told, by one of the scripts that count it.
+    async fn count(&mut self, script: &str) -> Result<(), BrokerError> {
+        let (own, count) = (self.own.clone(), self.count.clone());
+        let (told, size) = (self.told.to_string(), self.size.to_string());
+        self.script(script, [&own, &count], &[&told, &size]).await.map(drop)
     }
 }
 
@@ -247,9 +259,7 @@ impl Source for List {
     }
 
     async fn done(&mut self) -> Result<(), BrokerError> {
-        let (own, count) = (self.own.clone(), self.count.clone());
-        let (told, size) = (self.told.to_string(), self.size.to_string());
-        self.script(TOLD, [&own, &count], &[&told, &size]).await.map(drop)
+        self.count(TOLD).await
     }
 
     fn keeps(&self) -> bool {

@@ -164,6 +164,8 @@ impl Session {
                 () = self.until_draining() => continue,
             };
             match asked {
+                // Given before this process was stopped: they may be others' by now. If not, they are given again.
+                Ok(_) if self.is_silent() => pause.next().await,
                 Ok(answer) => {
                     pause = self.pause();
                     if answer.drain {
@@ -223,8 +225,8 @@ impl Session {
                         // While this process was stopped its work was ended in its stead.
                         self.cut_all(JobState::Lost, true);
                     }
-                    self.heard.fetch_max(sent, Ordering::Release);
                     self.keep_until(sent);
+                    self.heard.fetch_max(sent, Ordering::Release);
                     let held: BTreeMap<JobRef, Arc<Held>> = self.lock().clone();
                     for cancel in &news.cancel {
                         if let Some(held) = held.get(&JobRef { run: cancel.run, fence: cancel.fence }) {

@@ -89,7 +89,7 @@ pub(crate) fn effects(file: &Path, calls: &[(String, String)], runs: &[RunView])
         match what {
             "begin" => {
                 let is_next = attempts.last().is_none_or(|(f, a)| *f < fence && *a < attempt);
-                assert!(is_next, "after {attempts:?}: {line}");
+                assert!(is_next, "after {attempts:?}: {line}: {:?}", by_id[run]);
                 attempts.push((fence, attempt));
             }
             _ => {

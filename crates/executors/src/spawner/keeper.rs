@@ -68,6 +68,9 @@ struct Keeper {
     unmarked: BTreeMap<i32, Duration>,
     /// When everything is killed, should the node fall silent until then: what it held belongs to others after that.
     until: Option<Duration>,
+    /// It has, and nothing is started until it is heard of again: it may have been stopped between a claim and the order
+    /// to start, and another one's attempt may run by now.
+    is_silent: bool,
 }
 
 /// One command, its group and what became of them.
@@ -113,6 +116,7 @@ impl Keeper {
             groups,
             unmarked: BTreeMap::new(),
             until: None,
+            is_silent: false,
         })
     }
 
@@ -205,6 +209,7 @@ impl Keeper {
             }
             Order::Until { boot_ms } => {
                 self.until = Some(Duration::from_millis(boot_ms));
+                self.is_silent = false;
                 Ok(())
             }
             Order::End { id, grace_ms } => {
@@ -233,6 +238,11 @@ impl Keeper {
         };
         let [stdin, stdout, stderr, channel] = start.fds;
         let (stdin, stdout, stderr, channel) = (take(stdin)?, take(stdout)?, take(stderr)?, take(channel)?);
+        if self.is_silent || self.until.is_some_and(|at| at <= self.clock.elapsed()) {
+            return Err(io::Error::other(
+                "the node was not heard of for so long that others may have its work",
+            ));
+        }
         let stdio = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
 
         let mut command = if start.limits.any() {
@@ -371,6 +381,7 @@ impl Keeper {
             }
             // Those are told of by their ends; said once.
             self.until = None;
+            self.is_silent = true;
         }
         let mut clearing = self.unclear();
         for id in self.groups.keys().copied().collect::<Vec<_>>() {

@@ -160,7 +160,7 @@ impl Spawner {
     }
 
     /// Everything that was started is killed at this moment of the boot clock ([`ostler_clock::Clock::elapsed`]), also
-    /// when this process is stopped then, unless a later moment is named before.
+    /// when this process is stopped then, unless a later moment is named before; and nothing is started after it, until one is.
     pub fn keep_until(&self, boot: Duration) {
         let boot_ms = u64::try_from(boot.as_millis()).unwrap_or(u64::MAX);
         if self.shared.until.fetch_max(boot_ms, Ordering::Relaxed) < boot_ms
