@@ -345,7 +345,7 @@ impl Node {
     }
 
     fn execute(&self, request: ExecRequest) {
-        if self.lease_is_lost() {
+        if self.lease.is_lost() {
             // It was claimed before this process was stopped, and may be at work elsewhere. The node ends in this turn.
             return;
         }

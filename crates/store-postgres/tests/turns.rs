@@ -78,7 +78,8 @@ impl Node {
             spent.push((row.namespace.to_string(), took));
         }
         let want = (self.slots - self.busy.len()) as u32;
-        let claim = Claim { node: self.id, want, light: 0, shared: true, labels: self.labels.clone() };
+        let labels = self.labels.clone();
+        let claim = Claim { node: self.id, want, light: 0, shared: true, labels, only_labelled: false };
         let mut replies = self.store.apply(now, &[Command::Commit(commits), Command::Claim(claim)]);
         let Some(Ok(Reply::Claimed(rows))) = replies.pop() else { panic!("{replies:?}") };
         for row in rows {
@@ -160,7 +161,7 @@ fn no_permit_that_comes_back_is_missed() {
                         node.store.apply(now(), &[some]).remove(0).unwrap();
                         n += 12;
                     }
-                    let claim = Claim { node: node.id, want: 3, light: 0, shared: true, labels: Vec::new() };
+                    let claim = Claim { node: node.id, want: 3, light: 0, shared: true, labels: Vec::new(), only_labelled: false };
                     let Ok(Reply::Claimed(mut rows)) =
                         node.store.apply(now(), &[Command::Claim(claim)]).remove(0)
                     else {

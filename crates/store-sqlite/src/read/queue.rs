@@ -44,8 +44,6 @@ const WAITING: &str = "WITH RECURSIVE head (machine) AS (
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     (WITH_MAIL, "SEARCH tick USING INDEX tick_claimed (node=?)"),
-    (OLDEST_READY, "SEARCH p USING INDEX tick_ready (lane=? AND priority>?)"),
-    (OLDEST_READY, "SEARCH n USING INDEX tick_ready (lane>?)"),
     (MAILBOX, "SEARCH mail USING COVERING INDEX mail_machine (machine=?)"),
     (WAITING, "SEARCH p USING INDEX tick_ready (lane=? AND priority>?)"),
     (WAITING, "SEARCH n USING INDEX tick_ready (lane>?)"),

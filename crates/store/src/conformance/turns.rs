@@ -37,6 +37,7 @@ impl Slots {
                 light: 0,
                 shared: true,
                 labels: Vec::new(),
+                only_labelled: false,
             };
             let batch = [Command::Commit(ended), Command::Claim(claim)];
             let mut replies = self.kit.store.apply(self.kit.now, &batch);
