@@ -2,7 +2,7 @@
 
 use ostler_model::MachineId;
 use ostler_store::{
-    Claimed, LaneRow, Letter, LimitRow, Mailbox, Micros, NodeId, NodeRow, StoreError, StoreStats, WaitingRow,
+    Claimed, LaneRow, Letter, LimitRow, Mailbox, NodeId, NodeRow, StoreError, StoreStats, WaitingRow,
     labels_of,
 };
 use rusqlite::Row;
