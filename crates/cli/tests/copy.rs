@@ -106,7 +106,7 @@ fn sums(told: &Value) -> Vec<(String, u64, String)> {
 
 /// What was there before is found, what waited goes on, what is due fires on, and those who follow events go on.
 fn goes_on(shop: &Shop, store: &str, trace: &Trace) {
-    let at = |args: &[&str]| shop.json(&[&["--store", store], args].concat());
+    let at = |args: &[&str]| shop.json(&[&["--store", store][..], args].concat());
     let before = at(&["runs", "list", "--task", "demo:ticking", "--limit", "1000"]);
     let before = before["items"].as_array().unwrap().len();
     assert!(before >= 2, "{before}");
@@ -229,7 +229,7 @@ fn a_copy_that_was_killed_goes_on_and_what_is_different_is_told() {
     assert_eq!(told.code, 5, "{}", told.err);
     assert!(told.err.contains("is being moved to") && told.err.contains("db copy"), "{}", told.err);
     for args in [&["runs", "list"][..], &["serve"], &["db", "check"], &["db", "unmark"], &["db", "backup", "x.db"]] {
-        let told = shop.run(&[&["--store", schema.url()], args].concat());
+        let told = shop.run(&[&["--store", schema.url()][..], args].concat());
         assert_eq!(told.code, 5, "{args:?}: {}{}", told.out, told.err);
         assert!(told.err.contains("is not complete"), "{args:?}: {}", told.err);
     }
@@ -310,10 +310,10 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(shop.run(&["push", "demo.yaml"]).code, 0);
     for (args, code, words) in [
         (&["db", "copy", "ostler.db", "sqlite:ostler.db"][..], 2, "is one store"),
-        (&["db", "copy", "none.db", "new.db"], 3, "there is no store at `none.db`"),
-        (&["db", "copy", ":memory:", "new.db"], 2, "in memory"),
-        (&["db", "copy", "ostler.db", "demo.yaml"], 5, "not an SQLite file"),
-        (&["db", "copy", "ostler.db", "postgres://127.0.0.1:1/none"], 5, "127.0.0.1:1"),
+        (&["db", "copy", "none.db", "new.db"][..], 3, "there is no store at `none.db`"),
+        (&["db", "copy", ":memory:", "new.db"][..], 2, "in memory"),
+        (&["db", "copy", "ostler.db", "demo.yaml"][..], 5, "not an SQLite file"),
+        (&["db", "copy", "ostler.db", "postgres://127.0.0.1:1/none"][..], 5, "127.0.0.1:1"),
     ] {
         let told = shop.run(args);
         assert_eq!(told.code, code, "{args:?}: {}{}", told.out, told.err);

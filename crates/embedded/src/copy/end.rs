@@ -178,7 +178,7 @@ impl FileTables {
     }
 
     fn scan_logs(&self, each: EachRow<'_>) -> Result<(), StoreError> {
-        let read = || -> Result<(), Trouble> {
+        let mut read = || -> Result<(), Trouble> {
             for run in self.logs.runs()? {
                 let machine = Field::Int(run.machine().0);
                 let mut place = 0;
