@@ -90,7 +90,8 @@ fn start(server: &Server, task: &str, key: &str) -> Value {
 
 /// Ended runs of a task, when there are so many.
 fn fired(server: &Server, task: &str, least: usize) -> Vec<Value> {
-    let page = server.get(&format!("/api/v1/runs?namespace=demo&task={task}&state=succeeded&limit=500")).json();
+    let page =
+        server.get(&format!("/api/v1/runs?namespace=demo&task={task}&state=succeeded&limit=500")).json();
     let runs = page["items"].as_array().unwrap().clone();
     if runs.len() >= least { runs } else { Vec::new() }
 }
@@ -167,7 +168,9 @@ fn a_store_moves_to_postgres_and_back_equal_by_checksum_and_goes_on() {
     let planned = shop.json(&["db", "copy", "--dry-run", &first, schema.url()]);
     let there = copy(&shop, &first, schema.url());
     assert_eq!(planned["rows"], there["rows"]);
-    for table in ["machine", "event", "tick", "schedule", "listener", "token", "lane", "label_set", "limit", "log"] {
+    for table in
+        ["machine", "event", "tick", "schedule", "listener", "token", "lane", "label_set", "limit", "log"]
+    {
         assert!(sums(&there).iter().any(|(name, rows, _)| name == table && *rows > 0), "{table}: {there}");
     }
 
@@ -228,7 +231,9 @@ fn a_copy_that_was_killed_goes_on_and_what_is_different_is_told() {
     let told = shop.run(&["push", "demo.yaml"]);
     assert_eq!(told.code, 5, "{}", told.err);
     assert!(told.err.contains("is being moved to") && told.err.contains("db copy"), "{}", told.err);
-    for args in [&["runs", "list"][..], &["serve"], &["db", "check"], &["db", "unmark"], &["db", "backup", "x.db"]] {
+    for args in
+        [&["runs", "list"][..], &["serve"], &["db", "check"], &["db", "unmark"], &["db", "backup", "x.db"]]
+    {
         let told = shop.run(&[&["--store", schema.url()][..], args].concat());
         assert_eq!(told.code, 5, "{args:?}: {}{}", told.out, told.err);
         assert!(told.err.contains("is not complete"), "{args:?}: {}", told.err);

@@ -44,6 +44,13 @@ use std::{thread, time::Duration};
 use ostler_clock::{Entropy, SeededEntropy};
 use ostler_store::{Command, Micros, NEVER, Queries, Reply, Store, StoreError};
 
+pub use crate::{
+    check::check,
+    logs::PgBlocks,
+    tables::PgTables,
+    url::Address,
+    wake::{Listener, Wakes},
+};
 use crate::{
     link::{Link, Mode},
     migrate::Opened,
@@ -54,13 +61,6 @@ use crate::{
     turns::Turns,
     tx::Tx,
     value::{Columns, values},
-};
-pub use crate::{
-    check::check,
-    logs::PgBlocks,
-    tables::PgTables,
-    url::Address,
-    wake::{Listener, Wakes},
 };
 
 /// How often a batch is tried that met others in its way.

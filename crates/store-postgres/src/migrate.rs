@@ -13,7 +13,8 @@ use crate::{
 
 /// Each step in a transaction of its own. A step that is out is never changed. None takes a lock for long that the hot
 /// path needs: columns are added with constant defaults, indexes of large tables are built beside the work.
-const STEPS: &[&str] = &[include_str!("../migrations/0001_start.sql"), include_str!("../migrations/0002_mark.sql")];
+const STEPS: &[&str] =
+    &[include_str!("../migrations/0001_start.sql"), include_str!("../migrations/0002_mark.sql")];
 
 /// The newest schema known here.
 pub(crate) const SCHEMA: i64 = STEPS.len() as i64;

@@ -24,7 +24,8 @@ const DERIVED: &[(&str, &str)] = &[
     ("unique_key", "SELECT ns, unique_key, id FROM machine WHERE unique_key IS NOT NULL AND state=0"),
 ];
 
-const SET_META: &str = "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value=excluded.value";
+const SET_META: &str =
+    "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value=excluded.value";
 const SET_MARK: &str = "INSERT INTO meta (key, value, words) VALUES ('mark', 0, $1)
   ON CONFLICT (key) DO UPDATE SET words=excluded.words";
 
@@ -216,7 +217,10 @@ fn column<'a>(table: &Table, at: usize, rows: &'a [Fields]) -> Result<Value<'a>,
     let column = &table.columns[at];
     let wrong = |row: &Fields| {
         let (name, key) = (column.name, &row[..table.key]);
-        StoreError::Corrupt(format!("`{}.{name}` of the row {key:?} holds a value of another type", table.name))
+        StoreError::Corrupt(format!(
+            "`{}.{name}` of the row {key:?} holds a value of another type",
+            table.name
+        ))
     };
     let values = rows.iter().map(|row| (row, &row[at]));
     match column.holds {
@@ -251,5 +255,100 @@ fn column<'a>(table: &Table, at: usize, rows: &'a [Fields]) -> Result<Value<'a>,
             })
             .collect::<Result<Vec<_>, _>>()
             .map(Value::Blobs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use ostler_store::{Command, NewNode, Reply, Store as _};
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    /// Columns that are no part of what a store holds.
+    const OWN: &[(&str, &str)] = &[("lane", "retired_at")];
+
+    /// Whoever adds a table or a column says here or in `ostler_store::tables` what becomes of it in a copy.
+    #[test]
+    fn all_tables_and_columns_are_described() {
+        let Some(scratch) = Scratch::open("", None).unwrap() else { return };
+        let mut tables = PgTables::open(&scratch.schema().address().unwrap()).unwrap();
+        let sql =
+            "SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns
+          WHERE table_schema=current_schema() AND table_name<>'meta'";
+        let found = tables.link.rows(sql, &[]).unwrap();
+        let found: BTreeSet<(String, String, String)> = found
+            .iter()
+            .map(|row| {
+                let is = row.text(2).unwrap();
+                let is = if is.ends_with("int") || is == "integer" { "integer".to_owned() } else { is };
+                (row.text(0).unwrap(), row.text(1).unwrap(), is)
+            })
+            .filter(|(table, _, _)| DERIVED.iter().all(|(derived, _)| derived != table))
+            .filter(|(table, column, _)| OWN.iter().all(|own| *own != (table.as_str(), column.as_str())))
+            .collect();
+        let described: BTreeSet<_> = TABLES
+            .iter()
+            .flat_map(|table| {
+                table.columns.iter().map(|column| {
+                    let is = match column.holds {
+                        ColumnType::Int => "integer",
+                        ColumnType::Flag => "boolean",
+                        ColumnType::Text => "text",
+                        ColumnType::Bytes => "bytea",
+                    };
+                    (table.name.to_owned(), column.name.to_owned(), is.to_owned())
+                })
+            })
+            .collect();
+        assert_eq!(found, described);
+    }
+
+    #[test]
+    fn commands_of_whoever_has_opened_it_before_are_refused_from_the_mark_on() {
+        let Some(mut store) = Scratch::open("", None).unwrap() else { return };
+        let address = store.schema().address().unwrap();
+        let register =
+            || [Command::Register(NewNode { name: "me".into(), owner: true, ..NewNode::default() })];
+        assert!(matches!(store.apply(0, &register())[0], Ok(Reply::Node(_))));
+        let mut tables = PgTables::open(&address).unwrap();
+        let mut set = |mark: Option<Mark>| tables.alone(&mut |t| t.set_mark(mark.as_ref())).unwrap();
+        set(Some(Mark::MovingTo("elsewhere".into())));
+        let refused = store.apply(0, &register()).remove(0).unwrap_err().to_string();
+        assert!(refused.contains("elsewhere") && refused.contains("ostler db unmark"), "{refused}");
+        assert!(store.queries().unwrap().nodes().is_ok(), "it may be looked at");
+        set(None);
+        assert!(matches!(store.apply(0, &register())[0], Ok(Reply::Node(_))));
+        set(Some(Mark::CopyOf("elsewhere".into())));
+        let refused = crate::PgStore::open(&address).err().unwrap().to_string();
+        assert!(refused.contains("not complete"), "{refused}");
+        assert!(crate::check(&address).is_err());
+    }
+
+    #[test]
+    fn a_value_that_postgres_cannot_keep_is_named() {
+        let Some(scratch) = Scratch::open("", None).unwrap() else { return };
+        let mut tables = PgTables::open(&scratch.schema().address().unwrap()).unwrap();
+        let labels = TABLES.iter().find(|table| table.name == "label_set").unwrap();
+        let refused = tables.append(labels, vec![vec![Field::Int(7), Field::Text("a\0b".into())]]);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("label_set.labels") && refused.contains("Int(7)"), "{refused}");
+        let refused = tables.append(labels, vec![vec![Field::Int(1 << 40), Field::Text("a".into())]]);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("label_set") && refused.contains("out of range"), "{refused}");
+        assert_eq!(tables.count(labels).unwrap(), 0);
+        tables.append(labels, vec![vec![Field::Int(7), Field::Text("a b".into())]]).unwrap();
+        tables.alone(&mut |t| t.derive()).unwrap();
+        scratch.schema().script("INSERT INTO label_set (labels) VALUES ('c')").unwrap();
+        let mut found = Vec::new();
+        tables
+            .scan(labels, &mut |row| {
+                found.push(row[0].int());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(found, [Some(7), Some(8)], "numbers go on behind those that were copied");
     }
 }

@@ -48,8 +48,8 @@ pub use changes::Changes;
 pub use open::{Durability, OpenOptions};
 use ostler_store::{Command, Micros, Queries, Reply, Store, StoreError};
 pub use owner::{NodeLock, OwnerLock, is_node_alive};
-pub use tables::SqliteTables;
 use rusqlite::Connection;
+pub use tables::SqliteTables;
 
 use crate::{claim::Turns, error::told, names::Names, read::Reader, tx::Tx};
 

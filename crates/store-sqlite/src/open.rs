@@ -142,8 +142,7 @@ pub(crate) fn connect(path: &Path, options: &OpenOptions) -> Result<Connection, 
 }
 
 fn connect_with(path: &Path, options: &OpenOptions, migrations: &[&str]) -> Result<Connection, StoreError> {
-    let cannot =
-        |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
+    let cannot = |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
     if path.is_dir() {
         return Err(cannot(&"it is a folder; name a file in it"));
     }
@@ -157,9 +156,7 @@ fn connect_with(path: &Path, options: &OpenOptions, migrations: &[&str]) -> Resu
     }
     let connection = Connection::open_with_flags(
         path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(|e| cannot(&format_args!("it cannot be opened: {e}")))?;
     // SQLite opens what it may not write for reading, and would say so only at the first write.
@@ -174,8 +171,7 @@ fn connect_with(path: &Path, options: &OpenOptions, migrations: &[&str]) -> Resu
 
 /// A connection to a store that is there, without the right to write it.
 pub(crate) fn connect_read_only(path: &Path) -> Result<Connection, StoreError> {
-    let cannot =
-        |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
+    let cannot = |e: &dyn std::fmt::Display| StoreError::Unavailable(format!("`{}`: {e}", path.display()));
     if !path.exists() {
         return Err(cannot(&"there is no such file"));
     }
@@ -183,9 +179,7 @@ pub(crate) fn connect_read_only(path: &Path) -> Result<Connection, StoreError> {
     let known = MIGRATIONS.len() as i64;
     let version = version(&connection, known).map_err(|e| at(path, e))?;
     if version < known {
-        return Err(cannot(&format_args!(
-            "it has schema {version}, and only writing brings it to {known}"
-        )));
+        return Err(cannot(&format_args!("it has schema {version}, and only writing brings it to {known}")));
     }
     Ok(connection)
 }

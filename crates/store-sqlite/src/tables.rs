@@ -6,7 +6,10 @@ use ostler_store::{
     Mark, StoreError,
     tables::{ColumnType, EachRow, Field, Fields, NUMBERS, Table, Tables},
 };
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter, types::{ToSqlOutput, ValueRef}};
+use rusqlite::{
+    Connection, OptionalExtension, Row, params, params_from_iter,
+    types::{ToSqlOutput, ValueRef},
+};
 
 use crate::{OpenOptions, error::told, open};
 
@@ -218,7 +221,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store.db");
         let mut store = crate::SqliteStore::open(&path, &OpenOptions::default()).unwrap();
-        let register = || [Command::Register(NewNode { name: "me".into(), owner: true, ..NewNode::default() })];
+        let register =
+            || [Command::Register(NewNode { name: "me".into(), owner: true, ..NewNode::default() })];
         assert!(matches!(store.apply(0, &register())[0], Ok(Reply::Node(_))));
         let mut tables = SqliteTables::open(&path).unwrap();
         let mut set = |mark: Option<Mark>| tables.alone(&mut |t| t.set_mark(mark.as_ref())).unwrap();

@@ -40,13 +40,15 @@ pub enum Db {
 }
 
 #[derive(Args)]
-#[command(after_help = "What is written is an embedded store, whichever store it is made from, with the run logs beside it
+#[command(
+    after_help = "What is written is an embedded store, whichever store it is made from, with the run logs beside it
 (FILE.logs). On PostgreSQL all of it is of one moment and was compared with what is there.
 
 Examples:
   ostler db backup today.db
   ostler db backup today.db --store postgres://ostler@db.example/work
-  ostler db copy --keep-source today.db postgres://ostler@db.example/restored")]
+  ostler db copy --keep-source today.db postgres://ostler@db.example/restored"
+)]
 pub struct Backup {
     /// The new file; what is there is not overwritten
     to: PathBuf,
@@ -94,10 +96,8 @@ fn file(place: &Place) -> Result<PathBuf, CliError> {
         Place::Memory => {
             Err(CliError::usage("a store in memory ends with its process; name a file with `--store`"))
         }
-        Place::Postgres(_) => {
-            Err(CliError::usage("a store on PostgreSQL gives room back by autovacuum")
-                .hint("`VACUUM FULL` of its tables does it at once, while nobody works on them"))
-        }
+        Place::Postgres(_) => Err(CliError::usage("a store on PostgreSQL gives room back by autovacuum")
+            .hint("`VACUUM FULL` of its tables does it at once, while nobody works on them")),
     }
 }
 

@@ -183,8 +183,12 @@ impl FileTables {
                 let machine = Field::Int(run.machine().0);
                 let mut place = 0;
                 self.logs.blocks(run, |block, unpacked| {
-                    let row =
-                        [machine.clone(), Field::Int(place), Field::Int(unpacked.into()), Field::Bytes(block)];
+                    let row = [
+                        machine.clone(),
+                        Field::Int(place),
+                        Field::Int(unpacked.into()),
+                        Field::Bytes(block),
+                    ];
                     place += 1;
                     each(row.into()).map_err(Trouble::Store)
                 })?;

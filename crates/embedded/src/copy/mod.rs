@@ -5,20 +5,22 @@
 //! checksum for each table. Until then nobody else may use the new one; marks ([`Mark`]) see to that, and to it that
 //! nobody goes on with the old one either.
 
+mod backup;
 mod end;
+mod error;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ostler_clock::Clock;
 use ostler_engine::time::micros;
-use ostler_executors::LogFolder;
 use ostler_store::{
     Command, Mark, StoreError,
     tables::{Field, Fields, LOG, Sum, Summing, TABLES, Table, Tables},
 };
 
 use self::end::{End, Use};
-use crate::{OpenError, Place, store::Opened};
+pub use self::{backup::back_up, error::CopyError};
+use crate::{Place, store::Opened};
 
 /// Rows that are written at once, unless they are large.
 const ROWS: usize = 4000;
@@ -61,93 +63,6 @@ pub struct Copied {
     pub table: &'static str,
     /// Its rows.
     pub sum: Sum,
-}
-
-/// Why a store was not copied.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CopyError {
-    /// One of the stores cannot be used.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// A store that ends with this process.
-    #[error("a store in memory ends with its process; name a file or a `postgres://` address")]
-    Memory,
-    /// Both ends are one.
-    #[error("{0} is one store; name another one to copy it to")]
-    Same(String),
-    /// It does not exist.
-    #[error("there is no store at `{0}`")]
-    Missing(String),
-    /// Somebody works on the store that is to be left.
-    #[error(
-        "{place} is in use: {node} works on it; stop that first, or copy what there is at this moment with `--keep-source`"
-    )]
-    AtWork {
-        /// The store.
-        place: String,
-        /// Who.
-        node: String,
-    },
-    /// The store that is to be filled holds something.
-    #[error("{place} is not empty ({rows} rows in `{table}`); name an empty database, another schema or a new file")]
-    NotEmpty {
-        /// The store.
-        place: String,
-        /// A table that holds something.
-        table: &'static str,
-        /// How much.
-        rows: u64,
-    },
-    /// The store that is to be filled is being filled from another one.
-    #[error(
-        "{place} is being filled from {from}; finish that with the same `ostler db copy`, or delete what is there"
-    )]
-    OtherSource {
-        /// The store.
-        place: String,
-        /// From where.
-        from: String,
-    },
-    /// The store that is to be left is going elsewhere.
-    #[error("{place} is moved to {to} already; finish that, or take it back with `ostler db unmark`")]
-    OtherTarget {
-        /// The store.
-        place: String,
-        /// To where.
-        to: String,
-    },
-    /// It was told to stop.
-    #[error("interrupted; the same command goes on where it stopped")]
-    Stopped,
-    /// The stores are not equal.
-    #[error("{from} and {to} differ in {tables}", tables = list(tables))]
-    Differs {
-        /// One.
-        from: String,
-        /// The other.
-        to: String,
-        /// In which tables.
-        tables: Vec<&'static str>,
-    },
-    /// A file beside a store.
-    #[error("`{path}`: {error}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: std::io::Error,
-    },
-}
-
-impl From<StoreError> for CopyError {
-    fn from(error: StoreError) -> Self {
-        Self::Open(error.into())
-    }
-}
-
-fn list(tables: &[&str]) -> String {
-    tables.iter().map(|table| format!("`{table}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// What a store holds: the rows of each table.
@@ -223,77 +138,6 @@ pub fn compare(from: &Place, to: &Place, tell: Tell<'_>) -> Result<Vec<Copied>, 
     let sums = TABLES.iter().map(|table| work.sum(&mut from, table));
     let sums = sums.collect::<Result<Vec<_>, _>>()?;
     work.compare((&from, &numbers), &mut to, sums)
-}
-
-/// Writes what a store holds at this moment into a new embedded store, with its run logs, while its nodes go on. Of one on
-/// PostgreSQL gives what was compared; a file is copied page by page.
-///
-/// # Errors
-/// As [`copy`].
-pub fn back_up(
-    from: &Place,
-    to: &Path,
-    clock: &dyn Clock,
-    tell: Tell<'_>,
-) -> Result<Vec<Copied>, CopyError> {
-    must_exist(from)?;
-    let file = Place::File(to.to_owned());
-    let part = to_part(to);
-    let part_place = Place::File(part.clone());
-    clear_away(&part_place)?;
-    let copied = match from {
-        Place::Memory => return Err(CopyError::Memory),
-        Place::Postgres(_) => copy(&Copy { from, to: &part_place, keep: true }, clock, tell)?,
-        Place::File(path) => {
-            let step = Step { table: "pages", comparing: false, rows: 0, of: 0, bytes: 0 };
-            ostler_store_sqlite::admin::backup(path, &part, |done, all| {
-                tell(Step { rows: done, of: all, ..step });
-            })?;
-            copy_logs(from, &part_place)?;
-            Vec::new()
-        }
-    };
-    if part_place.logs().exists() {
-        std::fs::rename(part_place.logs(), file.logs()).map_err(at(&file.logs()))?;
-    }
-    let done = std::fs::File::open(&part).and_then(|f| f.sync_all()).and_then(|()| std::fs::rename(&part, to));
-    done.map_err(at(to))?;
-    clear_away(&part_place)?;
-    Ok(copied)
-}
-
-fn to_part(to: &Path) -> PathBuf {
-    let mut name = to.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
-}
-
-/// What a backup has left that was interrupted, and what one leaves that was not.
-fn clear_away(part: &Place) -> Result<(), CopyError> {
-    for left in ["", "-wal", "-shm", ".owner"].iter().filter_map(|suffix| part.beside(suffix)) {
-        match std::fs::remove_file(&left) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(at(&left)(error)),
-            _ => {}
-        }
-    }
-    match std::fs::remove_dir_all(part.logs()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(at(&part.logs())(error)),
-        _ => Ok(()),
-    }
-}
-
-fn copy_logs(from: &Place, to: &Place) -> Result<(), CopyError> {
-    let (from_logs, to_logs) = (LogFolder::new(from.logs()), LogFolder::new(to.logs()));
-    let copied = from_logs.runs().and_then(|runs| {
-        runs.into_iter().try_for_each(|run| from_logs.blocks(run, |block, _| to_logs.append(run, block)))
-    });
-    copied.map_err(at(&from.logs()))
-}
-
-/// Says of which file an error speaks.
-fn at(path: &Path) -> impl Fn(std::io::Error) -> CopyError {
-    let path = path.to_owned();
-    move |error| CopyError::File { path: path.clone(), error }
 }
 
 /// Takes the mark of a store that was moved, or was to be. Gives it.
@@ -500,9 +344,7 @@ impl<'a> Work<'a> {
         }
         match differ.is_empty() {
             true => Ok(copied),
-            false => {
-                Err(CopyError::Differs { from: from.name.clone(), to: to.name.clone(), tables: differ })
-            }
+            false => Err(CopyError::Differs { from: from.name.clone(), to: to.name.clone(), tables: differ }),
         }
     }
 }

@@ -114,7 +114,9 @@ pub(super) fn unmark(global: &Global, place: &Place) -> Result<u8, CliError> {
     let mark = copy::unmark(place)?;
     let document = json!({ "store": place.to_string(), "mark": mark });
     global.output.show(&document, |_| match &mark {
-        Some(_) => format!("{place} may be used again; whatever has taken its place must not be served any more"),
+        Some(_) => {
+            format!("{place} may be used again; whatever has taken its place must not be served any more")
+        }
         None => format!("{place} was not moved; nothing has changed"),
     });
     Ok(0)
@@ -123,9 +125,9 @@ pub(super) fn unmark(global: &Global, place: &Place) -> Result<u8, CliError> {
 fn dry_run(global: &Global, from: &Place, to: &Place) -> Result<u8, CliError> {
     let contents = copy::contents(from)?;
     let rows: u64 = contents.iter().map(|(_, rows)| rows).sum();
-    let tables: Vec<_> = contents.iter().map(|(table, rows)| json!({ "table": table, "rows": rows })).collect();
-    let document =
-        json!({ "from": from.to_string(), "to": to.to_string(), "rows": rows, "tables": tables });
+    let tables: Vec<_> =
+        contents.iter().map(|(table, rows)| json!({ "table": table, "rows": rows })).collect();
+    let document = json!({ "from": from.to_string(), "to": to.to_string(), "rows": rows, "tables": tables });
     global.output.show(&document, |_| {
         let lines = contents.iter().map(|(table, rows)| vec![Cell::new(table), Cell::new(rows)]).collect();
         let table = output::table(&["table", "rows"], lines);
