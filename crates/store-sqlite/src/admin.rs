@@ -34,11 +34,12 @@ pub fn check(path: &Path) -> Result<Vec<String>, StoreError> {
     Ok(found)
 }
 
-/// Copies a store while it is in use; `progress` is told pages done and pages in all.
+/// Copies a store while it is in use; `progress` is told pages done and pages in all, and says whether to go on. `false`
+/// when it did not.
 ///
 /// # Errors
 /// The source cannot be read or the target not be written.
-pub fn backup(from: &Path, to: &Path, progress: impl FnMut(u64, u64)) -> Result<(), StoreError> {
+pub fn backup(from: &Path, to: &Path, progress: impl FnMut(u64, u64) -> bool) -> Result<bool, StoreError> {
     let source = crate::open::reading(from)?;
     crate::open::may_open(&source)?;
     copy(&source, to, progress)
@@ -48,8 +49,8 @@ pub fn backup(from: &Path, to: &Path, progress: impl FnMut(u64, u64)) -> Result<
 pub(crate) fn copy(
     source: &Connection,
     to: &Path,
-    mut progress: impl FnMut(u64, u64),
-) -> Result<(), StoreError> {
+    mut progress: impl FnMut(u64, u64) -> bool,
+) -> Result<bool, StoreError> {
     let cannot = |e: &dyn std::fmt::Display| {
         StoreError::Unavailable(format!("`{}` cannot be written: {e}", to.display()))
     };
@@ -62,8 +63,14 @@ pub(crate) fn copy(
         let step = backup.step(STEP).map_err(told)?;
         let state = backup.progress();
         let total = u64::try_from(state.pagecount).unwrap_or(0);
-        progress(total - u64::try_from(state.remaining).unwrap_or(0).min(total), total);
+        let go_on = progress(total - u64::try_from(state.remaining).unwrap_or(0).min(total), total);
         match step {
+            _ if !go_on => {
+                drop(backup);
+                drop(target);
+                let _ = std::fs::remove_file(&part);
+                return Ok(false);
+            }
             backup::StepResult::Done => break,
             backup::StepResult::More => {}
             _ => std::thread::sleep(Duration::from_millis(20)),
@@ -73,7 +80,7 @@ pub(crate) fn copy(
     drop(target);
     let done =
         std::fs::File::open(&part).and_then(|f| f.sync_all()).and_then(|()| std::fs::rename(&part, to));
-    done.map_err(|e| cannot(&e))
+    done.map(|()| true).map_err(|e| cannot(&e))
 }
 
 /// Gives all free pages back and empties the write-ahead log, so that the file is as small as its content.

@@ -295,7 +295,7 @@ fn migrate(
 fn back_up(path: &Path, version: i64) -> Result<(), StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".backup-v{version}"));
-    crate::admin::copy(&reading(path)?, &PathBuf::from(name), |_, _| {})
+    crate::admin::copy(&reading(path)?, &PathBuf::from(name), |_, _| true).map(drop)
 }
 
 fn salt(connection: &Connection) -> Result<u64, StoreError> {

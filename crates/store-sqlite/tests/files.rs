@@ -387,7 +387,14 @@ fn a_backup_of_a_store_in_use_is_whole() {
         one(&mut store, Command::Start(vec![run(); 100])).unwrap();
     }
     let mut told = Vec::new();
-    admin::backup(&path, &copy, |done, total| told.push((done, total))).unwrap();
+    let backup = admin::backup(&path, &copy, |done, total| {
+        told.push((done, total));
+        true
+    });
+    assert_eq!(backup, Ok(true));
+    let (stopped, beside) = (folder.path().join("stopped.db"), folder.path().join("stopped.db.part"));
+    assert_eq!(admin::backup(&path, &stopped, |_, _| false), Ok(false));
+    assert!(!stopped.exists() && !beside.exists());
     let (done, total) = *told.last().unwrap();
     assert!(done == total && total > 0);
     start(&mut store).unwrap();

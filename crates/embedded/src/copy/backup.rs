@@ -21,12 +21,20 @@ pub fn back_up(from: &Place, to: &Path, clock: &dyn Clock, tell: Tell<'_>) -> Re
     clear_away(&part_place)?;
     let copied = match from {
         Place::Memory => return Err(CopyError::Memory),
-        Place::Postgres(_) => copy(&Copy { from, to: &part_place, keep: true }, clock, tell)?,
+        Place::Postgres(_) => {
+            let copied = copy(&Copy { from, to: &part_place, keep: true }, clock, tell);
+            if copied.is_err() {
+                clear_away(&part_place)?;
+            }
+            copied?
+        }
         Place::File(path) => {
             let step = Step { table: "pages", comparing: false, rows: 0, of: 0, bytes: 0 };
-            ostler_store_sqlite::admin::backup(path, &part, |done, all| {
-                tell(Step { rows: done, of: all, ..step });
-            })?;
+            let pages = |done, all| tell(Step { rows: done, of: all, ..step });
+            if !ostler_store_sqlite::admin::backup(path, &part, pages)? {
+                clear_away(&part_place)?;
+                return Err(CopyError::Stopped);
+            }
             copy_logs(from, &part_place)?;
             Vec::new()
         }

@@ -63,7 +63,7 @@ pub enum CopyError {
         to: String,
     },
     /// It was told to stop.
-    #[error("interrupted; the same command goes on where it stopped")]
+    #[error("interrupted: the new store is not complete; run the same command once more")]
     Stopped,
     /// The stores are not equal.
     #[error("{from} and {to} differ in {tables}", tables = list(tables))]
