@@ -37,7 +37,7 @@ pub const INVARIANTS: &[(&str, &str)] = &[
         "SELECT count(*) FROM tick t JOIN machine m ON m.id=t.machine JOIN machine p ON p.id=m.parent WHERE p.state<>0",
     ),
     (
-        "machines whose last event is gone or not theirs",
+        "machines whose last event is not theirs or is gone",
         "SELECT count(*) FROM machine m LEFT JOIN event e ON e.seq=m.last_event
          WHERE e.seq IS NULL OR e.machine<>m.id OR e.step<>m.step",
     ),
