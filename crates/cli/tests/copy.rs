@@ -121,7 +121,7 @@ fn goes_on(shop: &Shop, store: &str, trace: &Trace) {
     let lines = log.out.lines().filter(|l| l.contains("of a flow")).count();
     assert_eq!(lines, 3000, "{}", log.err);
     let failed = at(&["runs", "show", &trace.failed]);
-    assert_eq!(failed["state"], "failed", "{failed}");
+    assert_eq!(failed["run"]["state"], "failed", "{failed}");
 
     let mut serve = shop.command(&["--store", store, "serve", "demo.yaml", "--listen", "127.0.0.1:0"]);
     serve.stdout(Stdio::piped()).stderr(Stdio::piped());
