@@ -47,6 +47,8 @@ tasks:
     run: 'true'
   - meta: { id: paused }
     run: 'true'
+  - meta: { id: naps }
+    run: exec sleep 600
 "#;
 
 /// What a shop has on record, to be found again.
@@ -306,6 +308,35 @@ fn a_store_that_is_in_use_is_not_moved_and_is_backed_up() {
     let check = shop.run(&["--store", restored.url(), "db", "check"]);
     assert_eq!(check.code, 1, "{}", check.out);
     assert!(check.out.contains("1 machines that live and have no place in the queue"), "{}", check.out);
+}
+
+/// A node is killed while it has something in hand: no more is needed to leave its store, and the work is lost work there.
+#[test]
+fn a_store_whose_node_was_killed_is_moved_in_both_directions() {
+    let Some(schema) = Schema::new("") else { return };
+    let shop = Shop::new();
+    shop.write("demo.yaml", FILE);
+    let (first, back) = (file(&shop, "ostler.db"), file(&shop, "back.db"));
+    let mut from = first.clone();
+    let mut lost: Option<String> = None;
+    for to in [Some(schema.url().to_owned()), Some(back), None] {
+        let mut serve = shop.command(&["--store", &from, "serve", "demo.yaml", "--listen", "127.0.0.1:0"]);
+        serve.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let server = shop.serve_by(serve);
+        let state = |id: &str| server.get(&format!("/api/v1/runs/{id}")).json();
+        if let Some(lost) = &lost {
+            shop.wait_for("the loss", || state(lost)["state"] == "failed");
+            assert_eq!(state(lost)["error"]["class"], "lost", "{}", state(lost));
+        }
+        let Some(to) = to else { break };
+        let id = start(&server, "naps", &from)["id"].as_str().unwrap().to_owned();
+        shop.wait_for("work in hand", || state(&id)["state"] == "running");
+        server.kill();
+        copy(&shop, &from, &to);
+        let stats = shop.json(&["--store", &to, "db", "stats"]);
+        assert_eq!(stats["stats"]["claimed"], 0, "{stats}");
+        (from, lost) = (to, Some(id));
+    }
 }
 
 #[test]
