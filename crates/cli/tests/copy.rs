@@ -185,7 +185,13 @@ fn a_store_moves_to_postgres_and_back_equal_by_checksum_and_goes_on() {
     }
     let twice = shop.run(&["db", "copy", &first, schema.url()]);
     assert_eq!(twice.code, 4, "{}", twice.err);
-    assert!(twice.err.contains("is not empty"), "{}", twice.err);
+    assert!(twice.err.contains("was moved to") && twice.err.contains("--verify"), "{}", twice.err);
+    let into = shop.run(&["db", "copy", "--keep-source", &first, &first.replace("ostler.db", "demo.db")]);
+    assert_eq!(into.code, 0, "{}", into.err);
+    let full = shop.run(&["db", "copy", &first.replace("ostler.db", "demo.db"), schema.url()]);
+    assert_eq!(full.code, 4, "{}", full.err);
+    assert!(full.err.contains("is not empty"), "{}", full.err);
+    assert_eq!(shop.run(&["--store", "demo.db", "push", "demo.yaml"]).code, 0, "nothing of that was marked");
 
     let here = copy(&shop, schema.url(), &back);
     assert_eq!(sums(&there), sums(&here));

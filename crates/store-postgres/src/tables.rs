@@ -262,7 +262,7 @@ fn column<'a>(table: &Table, at: usize, rows: &'a [Fields]) -> Result<Value<'a>,
 mod tests {
     use std::collections::BTreeSet;
 
-    use ostler_store::{Command, NewNode, Reply, Store as _};
+    use ostler_store::{Command, NewMachine, NewNode, Reply, Store as _};
 
     use super::*;
     use crate::scratch::Scratch;
@@ -350,5 +350,32 @@ mod tests {
             })
             .unwrap();
         assert_eq!(found, [Some(7), Some(8)], "numbers go on behind those that were copied");
+    }
+
+    /// As it comes from a server that had counted further, with all of its events pruned since.
+    #[test]
+    fn events_are_numbered_behind_those_that_are_gone() {
+        let Some(store) = Scratch::open("", None).unwrap() else { return };
+        let first = 1 << 55;
+        let address = store.schema().address().unwrap();
+        let mut tables = PgTables::open(&address).unwrap();
+        let place = NUMBERS.iter().position(|(key, _)| *key == "first_event").unwrap();
+        let mut numbers = tables.numbers().unwrap();
+        numbers[place] = first;
+        tables.alone(&mut |t| t.set_numbers(&numbers)).unwrap();
+        assert_eq!(tables.numbers().unwrap(), numbers);
+        let start =
+            Command::Start(vec![NewMachine { kind: 1, namespace: "n".into(), ..NewMachine::default() }]);
+        let mut again = crate::PgStore::open(&address).unwrap();
+        assert!(again.apply(0, &[start])[0].is_ok());
+        let mut seqs = Vec::new();
+        let events = TABLES.iter().find(|table| table.name == "event").unwrap();
+        tables
+            .scan(events, &mut |row| {
+                seqs.push(row[0].int());
+                Ok(())
+            })
+            .unwrap();
+        assert!(matches!(seqs[..], [Some(seq)] if seq >= first), "{seqs:?}");
     }
 }

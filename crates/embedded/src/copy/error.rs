@@ -44,6 +44,14 @@ pub enum CopyError {
         /// How much.
         rows: u64,
     },
+    /// It is done.
+    #[error("{from} was moved to {to} already; `ostler db copy --verify` compares the two")]
+    AlreadyMoved {
+        /// The old store.
+        from: String,
+        /// The one that has taken its place.
+        to: String,
+    },
     /// The store that is to be filled is being filled from another one.
     #[error(
         "{place} is being filled from {from}; finish that with the same `ostler db copy`, or delete what is there"

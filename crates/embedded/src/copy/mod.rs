@@ -211,8 +211,11 @@ fn take(to: &mut End, from: &mut End) -> Result<(), CopyError> {
                 })?;
             }
             match found {
-                Some((table, rows)) => Err(CopyError::NotEmpty { place, table, rows }),
                 None => Ok(()),
+                Some(_) if from.tables.mark()? == Some(Mark::MovedTo(place.clone())) => {
+                    Err(CopyError::AlreadyMoved { from: from.name.clone(), to: place })
+                }
+                Some((table, rows)) => Err(CopyError::NotEmpty { place, table, rows }),
             }
         }
     }

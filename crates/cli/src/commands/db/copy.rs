@@ -175,8 +175,11 @@ impl Progress {
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         runtime.spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                told.store(true, Ordering::Relaxed);
+            // A second one does not wait for a server that does not answer: what was written can be gone on with.
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if told.swap(true, Ordering::Relaxed) {
+                    std::process::exit(CANCELLED.into());
+                }
             }
         });
         Ok(Self { bar, stop, began: SystemClock.elapsed(), _runtime: runtime })
@@ -211,6 +214,7 @@ impl From<CopyError> for CliError {
             CopyError::Missing(_) => Self::new(NOT_FOUND, "not_found", words),
             CopyError::AtWork { .. }
             | CopyError::NotEmpty { .. }
+            | CopyError::AlreadyMoved { .. }
             | CopyError::OtherSource { .. }
             | CopyError::OtherTarget { .. } => Self::new(CONFLICT, "conflict", words),
             CopyError::Stopped => Self::new(CANCELLED, "cancelled", words),
