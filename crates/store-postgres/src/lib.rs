@@ -198,7 +198,13 @@ impl PgStore {
             wrote: false,
             woke: false,
         };
-        let done = tx.begin(batch).and_then(|()| tx.batch(batch, apart, horizon));
+        let begun = tx.begin(batch).map_err(|trouble| match trouble {
+            Trouble::Store(StoreError::Unavailable(why)) => {
+                Trouble::Store(StoreError::Unavailable(format!("{}: {why}", self.address)))
+            }
+            other => other,
+        });
+        let done = begun.and_then(|()| tx.batch(batch, apart, horizon));
         let (wrote, woke) = (tx.wrote, tx.woke);
         let replies = match done {
             Ok(replies) => replies,

@@ -317,7 +317,8 @@ mod tests {
         let mut set = |mark: Option<Mark>| tables.alone(&mut |t| t.set_mark(mark.as_ref())).unwrap();
         set(Some(Mark::MovingTo("elsewhere".into())));
         let refused = store.apply(0, &register()).remove(0).unwrap_err().to_string();
-        assert!(refused.contains("elsewhere") && refused.contains("ostler db unmark"), "{refused}");
+        assert!(refused.contains(store.schema().name()) && refused.contains("elsewhere"), "{refused}");
+        assert!(refused.contains("ostler db unmark"), "{refused}");
         assert!(store.queries().unwrap().nodes().is_ok(), "it may be looked at");
         set(None);
         assert!(matches!(store.apply(0, &register())[0], Ok(Reply::Node(_))));

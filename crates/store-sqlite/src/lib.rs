@@ -199,10 +199,12 @@ impl SqliteStore {
         apart: Apart,
     ) -> Result<Vec<Result<Reply, StoreError>>, Failed> {
         open::begin(connection, self.options.patience).map_err(Failed::All)?;
-        let may = self.names.begin(connection);
-        if let Err(refused) = may {
+        if let Err(refused) = self.names.begin(connection) {
             let _ = connection.execute_batch("ROLLBACK");
-            return Err(Failed::All(refused));
+            return Err(Failed::All(match &self.reader.place {
+                ReadFrom::File(path) => open::at(path, refused),
+                _ => refused,
+            }));
         }
         let mut tx = Tx::new(connection, now, &mut self.names, &mut self.turns);
         let mut replies = Vec::with_capacity(batch.len());

@@ -185,7 +185,7 @@ pub(crate) fn connect_read_only(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// Says of which file an error speaks.
-fn at(path: &Path, error: StoreError) -> StoreError {
+pub(crate) fn at(path: &Path, error: StoreError) -> StoreError {
     match error {
         StoreError::Corrupt(text) if text.contains("not a database") => StoreError::Unavailable(format!(
             "`{}`: it is not an SQLite file; name another one",

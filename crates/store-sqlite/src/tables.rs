@@ -229,7 +229,8 @@ mod tests {
         set(Some(Mark::MovingTo("elsewhere".into())));
         for _ in 0..2 {
             let refused = store.apply(0, &register()).remove(0).unwrap_err().to_string();
-            assert!(refused.contains("elsewhere") && refused.contains("ostler db unmark"), "{refused}");
+            assert!(refused.contains("store.db") && refused.contains("elsewhere"), "{refused}");
+            assert!(refused.contains("ostler db unmark"), "{refused}");
         }
         assert!(store.queries().unwrap().nodes().is_ok(), "it may be looked at");
         set(None);

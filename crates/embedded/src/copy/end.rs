@@ -62,18 +62,19 @@ impl End {
         Ok(Self { place: place.clone(), name, tables, _owner: owner })
     }
 
-    /// Nodes that are not closed; whoever takes jobs over the network cannot do so without one of the others.
-    fn open_nodes(tables: &mut dyn Tables) -> Result<Vec<OpenNode>, StoreError> {
+    /// Nodes that are not closed.
+    pub(super) fn open_nodes(tables: &mut dyn Tables) -> Result<Vec<OpenNode>, StoreError> {
         let at = |column| NODE.place_of(column).unwrap_or_default();
         let (id, name, renewals) = (at("id"), at("name"), at("renewals"));
         let (closed, worker) = (at("closed"), at("worker"));
         let mut open = Vec::new();
         tables.scan(&NODE, &mut |row| {
-            if row[closed] == Field::Int(0) && row[worker] == Field::Null {
+            if row[closed] == Field::Int(0) {
                 open.push(OpenNode {
                     id: row[id].int().unwrap_or_default(),
                     name: row[name].text().unwrap_or_default().to_owned(),
                     renewals: row[renewals].int().unwrap_or_default(),
+                    is_worker: row[worker] != Field::Null,
                 });
             }
             Ok(())
@@ -81,11 +82,16 @@ impl End {
         Ok(open)
     }
 
+    /// Those of them that do something by themselves: a worker elsewhere can do nothing without a server.
+    fn nodes_at_hand(tables: &mut dyn Tables) -> Result<Vec<OpenNode>, StoreError> {
+        Ok(Self::open_nodes(tables)?.into_iter().filter(|node| !node.is_worker).collect())
+    }
+
     /// Finds out that nobody works on it. Gives the nodes that have died on it, which nobody has given up yet.
     ///
     /// Of a file the nodes' locks tell. On a server there is no other sign of a death than silence for as long as a lease.
     pub(super) fn at_rest(&mut self) -> Result<Vec<i64>, CopyError> {
-        let open = Self::open_nodes(&mut *self.tables)?;
+        let open = Self::nodes_at_hand(&mut *self.tables)?;
         let alive = |node: &OpenNode| CopyError::AtWork {
             place: self.name.clone(),
             node: format!("node {} ({})", node.id, node.name),
@@ -99,7 +105,7 @@ impl End {
             let looks = SHARED_LEASE.as_duration().as_millis() / LOOK_EVERY.as_millis() + 1;
             for _ in 0..looks {
                 std::thread::sleep(LOOK_EVERY);
-                let now = Self::open_nodes(&mut *self.tables)?;
+                let now = Self::nodes_at_hand(&mut *self.tables)?;
                 if let Some(node) = now.iter().find(|node| seen.get(&node.id) != Some(&node.renewals)) {
                     return Err(alive(node));
                 }
@@ -113,7 +119,7 @@ impl End {
         let name = self.name.clone();
         let mut came = None;
         let done = self.tables.alone(&mut |tables| {
-            let open = Self::open_nodes(tables)?;
+            let open = Self::nodes_at_hand(tables)?;
             if let Some(node) = open.into_iter().find(|node| !dead.contains(&node.id)) {
                 came = Some(format!("node {} ({})", node.id, node.name));
                 return Err(StoreError::Busy("a node has come".into()));
@@ -125,12 +131,32 @@ impl End {
             None => Ok(done?),
         }
     }
+
+    /// All that it holds is in the other store, unless it was taken back meanwhile.
+    pub(super) fn is_left_for(&mut self, to: &str) -> Result<(), CopyError> {
+        let mut taken_back = false;
+        self.tables.alone(&mut |tables| match tables.mark()? {
+            Some(Mark::MovingTo(marked) | Mark::MovedTo(marked)) if marked == to => {
+                tables.set_mark(Some(&Mark::MovedTo(marked)))
+            }
+            _ => {
+                taken_back = true;
+                Ok(())
+            }
+        })?;
+        match taken_back {
+            true => Err(CopyError::TakenBack(self.name.clone())),
+            false => Ok(()),
+        }
+    }
 }
 
-struct OpenNode {
-    id: i64,
+/// A node that is not closed.
+pub(super) struct OpenNode {
+    pub(super) id: i64,
     name: String,
     renewals: i64,
+    is_worker: bool,
 }
 
 fn owned(place: &Place, path: &Path) -> OpenError {

@@ -14,11 +14,11 @@ use std::path::Path;
 use ostler_clock::Clock;
 use ostler_engine::time::micros;
 use ostler_store::{
-    Command, Mark, StoreError,
+    Command, Mark, NodeId, StoreError,
     tables::{Field, Fields, LOG, Sum, Summing, TABLES, Table, Tables},
 };
 
-use self::end::{End, Use};
+use self::end::{End, OpenNode, Use};
 pub use self::{backup::back_up, error::CopyError};
 use crate::{Place, store::Opened};
 
@@ -110,14 +110,16 @@ pub fn copy(copy: &Copy<'_>, clock: &dyn Clock, tell: Tell<'_>) -> Result<Vec<Co
     to.tables.settle()?;
     // In this order: the same command may come again after each of the two.
     if !copy.keep {
-        from.tables.alone(&mut |tables| tables.set_mark(Some(&Mark::MovedTo(to.name.clone()))))?;
+        from.is_left_for(&to.name)?;
     }
+    // Known before anybody may come.
+    let nodes = End::open_nodes(&mut *to.tables)?;
     to.tables.alone(&mut |tables| {
         tables.derive()?;
         tables.set_mark(None)
     })?;
     drop(to);
-    give_up_nodes(copy.to, clock)?;
+    give_up(&nodes, copy.to, clock)?;
     Ok(copied)
 }
 
@@ -199,8 +201,7 @@ fn take(to: &mut End, from: &mut End) -> Result<(), CopyError> {
             }
         }
         Some(Mark::CopyOf(other)) => Err(CopyError::OtherSource { place: to.name.clone(), from: other }),
-        Some(mark) => Err(mark.refusal().into()),
-        None => {
+        _ => {
             let place = to.name.clone();
             let rows = to.tables.count(&LOG)?;
             let mut found = (rows > 0).then_some((LOG.name, rows));
@@ -233,15 +234,13 @@ fn first_filled(tables: &mut dyn Tables) -> Result<Option<(&'static str, u64)>, 
 }
 
 /// Nodes of the store that was left do not come along. What they had in hand when it was left is given back.
-fn give_up_nodes(place: &Place, clock: &dyn Clock) -> Result<(), CopyError> {
-    let mut store = Opened::open(place)?.writing();
-    let nodes = store.queries()?.nodes()?;
-    let open: Vec<Command> =
-        nodes.iter().filter(|node| !node.closed).map(|node| Command::Rescue { node: node.node }).collect();
-    if open.is_empty() {
+fn give_up(nodes: &[OpenNode], place: &Place, clock: &dyn Clock) -> Result<(), CopyError> {
+    if nodes.is_empty() {
         return Ok(());
     }
-    for reply in store.apply(micros(clock.now()), &open) {
+    let rescues: Vec<Command> = nodes.iter().map(|node| Command::Rescue { node: NodeId(node.id) }).collect();
+    let mut store = Opened::open(place)?.writing();
+    for reply in store.apply(micros(clock.now()), &rescues) {
         reply?;
     }
     Ok(())

@@ -215,6 +215,7 @@ impl From<CopyError> for CliError {
             CopyError::AtWork { .. }
             | CopyError::NotEmpty { .. }
             | CopyError::AlreadyMoved { .. }
+            | CopyError::TakenBack(_)
             | CopyError::OtherSource { .. }
             | CopyError::OtherTarget { .. } => Self::new(CONFLICT, "conflict", words),
             CopyError::Stopped => Self::new(CANCELLED, "cancelled", words),
