@@ -346,6 +346,33 @@ fn a_store_whose_node_was_killed_is_moved_in_both_directions() {
 }
 
 #[test]
+fn a_store_that_is_taken_back_while_it_is_copied_is_not_left() {
+    let (Some(from), Some(to)) = (Schema::new(""), Schema::new("")) else { return };
+    let shop = Shop::new();
+    shop.write("demo.yaml", FILE);
+    let push = || shop.run(&["--store", from.url(), "push", "demo.yaml"]);
+    assert_eq!(push().code, 0);
+    assert_eq!(shop.run(&["--store", to.url(), "db", "stats"]).code, 0);
+    to.script(
+        "CREATE TABLE go (n INTEGER);
+         CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN WHILE NOT EXISTS (SELECT 1 FROM go) LOOP PERFORM pg_sleep(0.05); END LOOP; RETURN NULL; END $$;
+         CREATE TRIGGER dawdle AFTER INSERT ON task FOR EACH STATEMENT EXECUTE FUNCTION dawdle();",
+    )
+    .unwrap();
+    let copying = shop.spawn(&["db", "copy", from.url(), to.url()]);
+    shop.wait_for("the mark", || push().err.contains("is being moved to"));
+    assert_eq!(shop.run(&["--store", from.url(), "db", "unmark"]).code, 0);
+    assert_eq!(push().code, 0);
+    to.script("INSERT INTO go VALUES (1)").unwrap();
+    let told = copying.told();
+    assert_eq!(told.code, 4, "{}{}", told.out, told.err);
+    assert!(told.err.contains("was taken back"), "{}", told.err);
+    assert_eq!(shop.run(&["--store", to.url(), "runs", "list"]).code, 5);
+    assert_eq!(push().code, 0);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let shop = Shop::new();
     shop.write("demo.yaml", FILE);
