@@ -71,9 +71,7 @@ pub enum CopyError {
         to: String,
     },
     /// Somebody has taken the mark of the old store away while it was copied, and may have changed it since.
-    #[error(
-        "{0} was taken back by `ostler db unmark` while it was copied; what was copied is not used: delete it and begin anew"
-    )]
+    #[error("{0} was taken back while it was copied; what was copied is not used: delete it and begin anew")]
     TakenBack(String),
     /// It was told to stop.
     #[error("interrupted: the new store is not complete; run the same command once more")]

@@ -151,7 +151,9 @@ pub fn unmark(place: &Place) -> Result<Option<Mark>, CopyError> {
     let mut end = End::open(place, Use::Own)?;
     refuse_incomplete(&mut end)?;
     let mark = end.tables.mark()?;
-    end.tables.alone(&mut |tables| tables.set_mark(None))?;
+    if mark.is_some() {
+        end.tables.alone(&mut |tables| tables.set_mark(None))?;
+    }
     Ok(mark)
 }
 
@@ -203,8 +205,12 @@ fn take(to: &mut End, from: &mut End) -> Result<(), CopyError> {
         Some(Mark::CopyOf(other)) => Err(CopyError::OtherSource { place: to.name.clone(), from: other }),
         _ => {
             let place = to.name.clone();
-            let rows = to.tables.count(&LOG)?;
-            let mut found = (rows > 0).then_some((LOG.name, rows));
+            // Looked at before it is asked for alone: somebody may have named a store that is at work.
+            let mut found = first_filled(&mut *to.tables)?;
+            if found.is_none() {
+                let rows = to.tables.count(&LOG)?;
+                found = (rows > 0).then_some((LOG.name, rows));
+            }
             if found.is_none() {
                 to.tables.alone(&mut |tables| {
                     found = first_filled(tables)?;
