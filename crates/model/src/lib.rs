@@ -18,6 +18,7 @@ pub mod machine;
 pub mod name;
 pub mod places;
 pub mod span;
+pub mod places;
 pub mod trigger;
 
 pub use definition::TaskDef;

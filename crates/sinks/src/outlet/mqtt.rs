@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use ostler_brokers::mqtt::{Mqtt, Post, Server, Session};
+use ostler_model::places::is_mqtt_topic;
 
 use super::{Door, Halt, Line, Sent, Target, wrong};
 use crate::{SinkError, event::Outgoing};
@@ -59,14 +60,9 @@ impl Line for Connection {
 
     async fn send(&mut self, events: &[Outgoing]) -> Sent {
         let (topics, mut unfit) = self.target.of(events);
-        let is_topic = |topic: &str| {
-            !topic.is_empty()
-                && topic.len() <= 65_535
-                && !topic.chars().any(|c| c.is_control() || "+#".contains(c))
-        };
         let mut parts = Vec::new();
         for (topic, event) in topics.into_iter().zip(events) {
-            if !is_topic(&topic) {
+            if !is_mqtt_topic(&topic) {
                 unfit = Some(Halt::Unfit(format!("`{topic}` is no topic to publish to")));
                 break;
             }

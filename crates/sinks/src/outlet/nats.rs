@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use ostler_brokers::nats::{Nats, Post, Server};
+use ostler_model::places::is_nats_subject;
 use ostler_store::event_cursor;
 
 use super::{Door, Halt, Line, Sent, Target, wrong};
@@ -50,16 +51,11 @@ impl Line for Connection {
 
     async fn send(&mut self, events: &[Outgoing]) -> Sent {
         let (subjects, mut unfit) = self.target.of(events);
-        // A space or line break would begin another word of the protocol.
-        let is_subject = |subject: &str| {
-            subject.split('.').all(|part| !part.is_empty() && part != "*" && part != ">")
-                && !subject.chars().any(|c| c.is_whitespace() || c.is_control())
-        };
         let largest = self.nats.largest().saturating_sub(HEAD);
         let mut parts = Vec::new();
         for (subject, event) in subjects.into_iter().zip(events) {
             let body = event.document().to_string();
-            if !is_subject(&subject) {
+            if !is_nats_subject(&subject) {
                 unfit = Some(Halt::Unfit(format!(
                     "`{subject}` is no subject: words joined by dots, without `*` and `>`"
                 )));

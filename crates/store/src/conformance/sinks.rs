@@ -135,7 +135,7 @@ pub fn prune_leaves_what_has_still_to_be_sent(make: Make<'_>) {
     assert_eq!(kit.prune_all(&all(end_of_third, i64::MIN)), ids[..3]);
     let first = kit.queries().events(end_of_third, 100).unwrap();
     assert!(
-        matches!(first, EventPage::Events { items, .. } if items.len() == 18),
+        matches!(first, EventPage::Events { items, .. } if items.len() == 19),
         "all of what is left is read"
     );
     // What has waited for too long goes.

@@ -39,7 +39,7 @@ fn sink(
     key: Option<task::IdKey<'_>>,
     node: &Node,
 ) -> Option<(Name, Range<usize>, SinkDef)> {
-    let mut fields = Fields::of(cx, node, "sinks", "a sink")?;
+    let mut fields = Fields::of(cx, node, "a sink", "a sink")?;
     let (id, span) = file::id(cx, &mut fields, key, "the sink");
     let description = fields.take(cx, &["description"]).and_then(|n| cx.text(n, "description"));
     let enabled = fields.take(cx, &["enabled"]).and_then(|n| cx.flag(n, "enabled")).unwrap_or(true);
@@ -238,7 +238,7 @@ fn url(cx: &Context<'_>, node: &Node, word: &str, schemes: &[&str]) -> Option<St
     if !text.trim_start().starts_with("${{") && !schemes.iter().any(|s| text.starts_with(&format!("{s}://")))
     {
         let known: Vec<String> = schemes.iter().map(|s| format!("{s}://")).collect();
-        let message = format!("`{word}.url` begins with {}", known.join(" or "));
+        let message = format!("`{word}.url` is no address that begins with {}", known.join(" or "));
         cx.error(Problem::new("wrong-value", &node.span, message));
         return None;
     }
