@@ -86,6 +86,7 @@ fn gated(url: &str) -> (Gate, String) {
 }
 
 /// A request that an address got.
+#[derive(Clone)]
 struct Post {
     headers: BTreeMap<String, String>,
     body: String,
@@ -152,7 +153,7 @@ fn name(of: &str) -> String {
 fn run(server: &Server, shop: &Shop, task: &str, times: usize) {
     let runs: Vec<Value> = (0..times).map(|_| json!({ "namespace": "demo", "task": task })).collect();
     let answer = server.post("/api/v1/runs/batch", &json!({ "runs": runs }));
-    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.status, 201, "{}", answer.text);
     shop.wait_for("the end of all runs", || {
         let page =
             server.get("/api/v1/runs?namespace=demo&limit=1000&state=scheduled,ready,running,waiting").json();
@@ -228,7 +229,7 @@ fn a_webhook_that_is_down_gets_all_of_it_when_it_is_back() {
     run(&server, &shop, "good", 3);
     caught_up(&server, &shop, "hook");
     assert_eq!(told(&hook.events()), happened(&server, &from));
-    let first = &hook.posts.lock().unwrap()[0];
+    let first = hook.posts.lock().unwrap()[0].clone();
     let event: Value = serde_json::from_str(&first.body).unwrap();
     assert_eq!(
         json!([
@@ -248,7 +249,6 @@ fn a_webhook_that_is_down_gets_all_of_it_when_it_is_back() {
         first.headers["x-ostler-signature"],
         ostler_executors::webhook::signature("opensesame", &first.body)
     );
-    drop(first);
     // Down: the sink says so, and nothing is left out.
     gate.shut(true);
     run(&server, &shop, "good", 5);
@@ -272,34 +272,45 @@ fn a_webhook_that_is_down_gets_all_of_it_when_it_is_back() {
     caught_up(&server, &shop, "hook");
     let all = hook.events();
     assert_eq!((all.len(), first_of_each(&told(&all))), (before + 2, happened(&server, &from)));
-    // Another filter counts from then on.
+    // Another filter counts as soon as a node has taken the sink by it.
     file("[run.failed]");
-    shop.wait_for("the change", || sink(&server, "hook")["definition"]["events"] == json!(["run.failed"]));
+    shop.wait_for("the change", || {
+        let view = sink(&server, "hook");
+        view["definition"]["events"] == json!(["run.failed"]) && view["state"] == "active"
+    });
     let before = hook.events().len();
+    let since = || -> Vec<String> {
+        let new = hook.events().split_off(before);
+        let kinds: BTreeMap<String, String> =
+            new.iter().map(|e| (text(&e["data"]["cursor"]), text(&e["type"]))).collect();
+        kinds.into_values().collect()
+    };
     run(&server, &shop, "good", 2);
     run(&server, &shop, "bad", 2);
     caught_up(&server, &shop, "hook");
-    let new: Vec<Value> = hook.events().split_off(before);
-    assert_eq!(new.iter().map(|e| text(&e["type"])).collect::<Vec<_>>(), ["run.failed", "run.failed"]);
-    // A pause holds it back; it goes on where it was.
+    assert_eq!(since(), ["run.failed"; 2]);
+    // What is paused stays where it is, and goes on from there.
     assert_eq!(shop.run(&["sinks", "pause", "hook"]).code, 0);
-    shop.wait_for("the pause", || sink(&server, "hook")["state"] == "paused");
+    assert_eq!(sink(&server, "hook")["state"], "paused");
     run(&server, &shop, "bad", 1);
-    assert_eq!(hook.events().len(), before + 2);
+    assert_eq!(sink(&server, "hook")["behind"], 2);
     assert_eq!(shop.run(&["sinks", "resume", "demo:hook"]).code, 0);
     caught_up(&server, &shop, "hook");
-    assert_eq!(hook.events().len(), before + 3);
-    // Once more from the beginning, and the filter counts.
+    assert_eq!(since(), ["run.failed"; 3]);
+    // Once more from the beginning.
+    let before_reset = hook.events().len();
     assert_eq!(shop.run(&["sinks", "reset", "hook", "--from", "oldest"]).code, 0);
-    shop.wait_for("the repetition", || hook.events().len() == before + 6);
-    // One that is gone from the file carries nothing out.
+    shop.wait_for("the repetition", || hook.events().len() >= before_reset + 3);
+    caught_up(&server, &shop, "hook");
+    assert_eq!(since(), ["run.failed"; 3]);
+    // One that is gone from the file stays where it was.
     shop.write("demo.yaml", WEBHOOK.split("sinks:").next().unwrap());
     shop.wait_for("the end of the sink", || sink(&server, "hook")["state"] == "missing");
     run(&server, &shop, "bad", 1);
+    assert_eq!(sink(&server, "hook")["behind"], 2);
     let none = shop.run(&["sinks", "reset", "nothing", "--from", "now"]);
     assert_eq!((none.code, none.err.contains("there is no sink `nothing`")), (3, true), "{}", none.err);
     assert_eq!(server.end(), 0);
-    assert_eq!(hook.events().len(), before + 6);
 }
 
 fn sink_state(shop: &Shop) -> String {
@@ -464,7 +475,7 @@ fn another_node_carries_on_when_the_one_that_did_is_killed() {
     for round in 0..3 {
         let runs: Vec<Value> = (0..40).map(|_| json!({ "namespace": "demo", "task": "good" })).collect();
         let answer = nodes[0].post("/api/v1/runs/batch", &json!({ "runs": runs }));
-        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.status, 201, "{}", answer.text);
         let who = || text(&sink(&nodes[1], "stream")["node"]);
         shop.wait_for("a carrier", || sink(&nodes[1], "stream")["node"].is_string());
         // The one that has it is killed while there is something to carry out, and a new one comes.
