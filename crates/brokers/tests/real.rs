@@ -138,7 +138,7 @@ async fn jetstream_keeps_and_gives_in_order() {
     let late = [nats::Post { subject: &subjects[0], body: b"late", ..Default::default() }];
     let (found, kept) = tokio::join!(soon(nats.pulled(&mut consumer)), other.publish_kept(&late));
     assert_eq!((found.unwrap().0, kept.unwrap()[0].as_ref().unwrap().sequence), (1501, 1501));
-    nats.api(&format!("STREAM.DELETE.{stream}"), &serde_json::json!({})).await.unwrap();
+    other.api(&format!("STREAM.DELETE.{stream}"), &serde_json::json!({})).await.unwrap();
     let gone = soon(nats.pulled(&mut consumer)).await.unwrap_err();
     assert!(gone.to_string().contains("has ended"), "{gone}");
 }
