@@ -28,6 +28,7 @@ pub(crate) struct Member {
     /// When it is started again; not before it is let go on where it is stopped.
     back_at: Option<Instant>,
     pub(crate) is_stopped: bool,
+    lives: usize,
     /// Exit codes of the lives that it ended itself.
     pub(crate) ended: Vec<i32>,
 }
@@ -42,6 +43,7 @@ impl Member {
             log,
             back_at: None,
             is_stopped: false,
+            lives: 0,
             ended: Vec::new(),
         };
         new.begin();
@@ -53,6 +55,7 @@ impl Member {
         let mut command = (self.make)();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.process = Some(Spawned::new(command.spawn().unwrap()));
+        self.lives += 1;
         self.back_at = None;
     }
 
@@ -72,6 +75,11 @@ impl Member {
 
     pub(crate) fn is_at_work(&self) -> bool {
         self.process.is_some() && !self.is_stopped
+    }
+
+    /// Whether a node has a lease that it can lose, which one that is just starting has not.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.told().matches("; Ctrl-C or SIGTERM ends it").count() == self.lives
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -215,7 +215,8 @@ fn some(
     draw: &mut Draw,
     least: usize,
 ) -> Option<usize> {
-    let is_doomed = |n: usize| are_nodes && doomed.iter().any(|(_, which, _)| *which == n);
+    let is_doomed =
+        |n: usize| are_nodes && (!members[n].has_lease() || doomed.iter().any(|(_, which, _)| *which == n));
     let all: Vec<_> = (0..members.len()).filter(|n| members[*n].is_at_work() && !is_doomed(*n)).collect();
     (all.len() >= least).then(|| all[draw.below(all.len() as u64) as usize])
 }
