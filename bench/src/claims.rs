@@ -93,7 +93,7 @@ impl Bench {
 /// A claim of a hundred rows where so many namespaces have something ready.
 fn tenants(bench: &mut Bench, lanes: usize) -> Figure {
     let rows = (CLAIMS + 1) * WANT as usize;
-    let each = (rows / lanes).max(1);
+    let each = rows.div_ceil(lanes);
     bench.start((0..lanes * each).map(|n| run(format!("t{}", n % lanes))).collect());
     let rows = bench.claim(WANT);
     bench.end(&rows);

@@ -2,7 +2,7 @@
 //! limit that are to be visited.
 //!
 //! What makes a row ready, gives a permit back or changes a limit puts its lanes on the list of visits: triggers see
-//! every way in which that happens (`migrations/0005.sql`).
+//! every way in which that happens (`migrations/0006.sql`), beside a start, which says so itself.
 
 use ostler_store::{Claim, Place, StoreError, Waiting, Walk};
 use rusqlite::{OptionalExtension, params};
@@ -20,6 +20,10 @@ pub(crate) const NEXT_LANE: &str =
 pub(crate) const NEXT_VISITS: &str =
     "SELECT at, lane FROM visit WHERE light=?1 AND (at, lane)>(?2, ?3) AND at<=?4
   ORDER BY at, lane LIMIT ?5";
+
+/// A lane has something new that is ready.
+pub(crate) const VISIT: &str = "INSERT INTO visit (lane, light, at) VALUES (?1, ?2, 0)
+  ON CONFLICT (lane) DO UPDATE SET at=0 WHERE at<>0";
 
 /// Lanes of one sort: of light machines, or of those that take a slot.
 pub(crate) struct Sort {

@@ -4,7 +4,7 @@ use ostler_model::{Kind, MachineId};
 use ostler_store::{Claimed, EventBody, NewMachine, NodeId, Receipt, StartOutcome, StoreError};
 use rusqlite::params;
 
-use crate::{Tx, claim::heard};
+use crate::{Tx, claim::heard, lanes::VISIT};
 
 /// A new machine's first step.
 const FIRST_STEP: i64 = 1;
@@ -98,6 +98,9 @@ impl Tx<'_> {
                 charged
             ],
         )?;
+        if phase == 1 && lane < 0 {
+            self.run(VISIT, params![lane, machine.light])?;
+        }
         let claimed = match claim_for {
             None => None,
             Some(_) => Some(Claimed {

@@ -140,9 +140,12 @@ impl Tables for SqliteTables {
         self.transaction(&mut |own| work(own))
     }
 
-    /// Nothing does: indexes are SQLite's business, visits of lanes that of triggers, and the greatest keys of `mail` and `node` are kept with each row.
+    /// Visits of lanes; indexes are SQLite's business, and the greatest keys of `mail` and `node` are kept with each row.
     fn derive(&mut self) -> Result<(), StoreError> {
-        Ok(())
+        self.run(
+            "DELETE FROM visit; INSERT INTO visit (lane, light, at)
+               SELECT DISTINCT lane, lane < -1073741824, 0 FROM tick WHERE phase=1 AND lane<0",
+        )
     }
 
     fn settle(&mut self) -> Result<(), StoreError> {

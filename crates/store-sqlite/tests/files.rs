@@ -152,7 +152,7 @@ fn a_newer_file_is_refused() {
     let path = folder.path().join("store.db");
     drop(open(&path));
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=9").unwrap();
-    let newer = StoreError::Newer { found: 9, known: 4 };
+    let newer = StoreError::Newer { found: 9, known: 5 };
     assert_eq!(SqliteStore::open(&path, &OpenOptions::default()).err(), Some(newer.clone()));
     assert_eq!(SqliteStore::open_read_only(&path).err(), Some(newer));
 }

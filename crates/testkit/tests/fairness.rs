@@ -55,10 +55,10 @@ fn namespaces_get_equal_time_whatever_their_runs_take() {
 
 #[test]
 fn a_low_class_keeps_its_part_beside_another_namespace() {
-    let mut world = world(&[("one", "10ms", 1000), ("two", "10ms", 1000)]);
+    let mut world = world(&[("one", "50ms", 2000), ("two", "50ms", 2000)]);
     start(&world, "one", "low", 500);
-    world.run_for("2s");
-    let spent = spent(&world, &[("one", 10), ("two", 10)]);
+    world.run_for("20s");
+    let spent = spent(&world, &[("one", 50), ("two", 50)]);
     let of = |namespace: &str, task: &str| spent[&(namespace.to_owned(), task.to_owned())] as f64;
     let one = of("one", "main") + of("one", "low");
     let low = of("one", "low") / one;
