@@ -5,6 +5,7 @@ use ostler_store::{Command, Commit, Next, Reply, StoreError};
 
 use crate::{
     link::Mode,
+    nodes,
     start::Wish,
     trouble::{Done, Trouble},
     tx::Tx,
@@ -136,7 +137,6 @@ impl Tx<'_> {
             }
         }
         let mut granted = self.start(&wishes)?.into_iter();
-        self.check_claims(some, granted.as_slice().iter().any(|(_, claimed)| claimed.is_some()))?;
         let replies = some.iter().zip(refused).map(|(command, refused)| match (command, refused) {
             (_, Some(refused)) => Err(refused),
             (Command::Start(machines), None) => Ok(Reply::Started(
@@ -148,29 +148,6 @@ impl Tx<'_> {
             },
         });
         Ok(replies.collect())
-    }
-
-    /// A node that was given up may not take anything: nobody would look after it.
-    fn check_claims(&mut self, some: &[Command], any: bool) -> Done<()> {
-        if !any {
-            return Ok(());
-        }
-        let nodes = some.iter().filter_map(|command| match command {
-            Command::StartClaimed { node, .. } => Some(node.0),
-            Command::Claim(claim) => Some(claim.node.0),
-            _ => None,
-        });
-        let nodes: std::collections::BTreeSet<i64> = nodes.collect();
-        for node in nodes {
-            let sql = "SELECT 1 FROM node WHERE id=$1 AND NOT closed FOR SHARE";
-            if self.row(sql, values![node])?.is_none() {
-                return Err(StoreError::Refused(format!(
-                    "node {node} has been closed: others have what it held"
-                ))
-                .into());
-            }
-        }
-        Ok(())
     }
 
     fn commits(&mut self, some: &[Command]) -> Done<Vec<Result<Reply, StoreError>>> {
@@ -196,7 +173,9 @@ impl Tx<'_> {
         match command {
             Command::Claim(claim) => {
                 let taken = self.claim(claim)?;
-                self.check_claims(std::slice::from_ref(command), !taken.is_empty())?;
+                if !taken.is_empty() && self.row(nodes::OPEN, values![claim.node.0])?.is_none() {
+                    return Err(nodes::closed(claim.node).into());
+                }
                 Ok(Reply::Claimed(taken))
             }
             Command::Send(letters) => {

@@ -1,9 +1,10 @@
 //! The store on PostgreSQL: any number of nodes, none of them special.
 //!
-//! Each file holds the SQL and the rows of one subject, as in the embedded store: `start`, `claim`, `limits`, `commit`,
-//! `letters`, `hold`, `push`, `nodes`, `prune`, and under `read` the lists, definitions and history. What is particular
-//! to many writers is told where it is done: numbers of machines and events (`numbers`), rows that others have in hand
-//! (`claim`, `letters`), commits whose answer was lost (`PgStore::apply`). Beside all that stand the run logs (`logs`).
+//! Each file holds the SQL and the rows of one subject, as in the embedded store: `start`, `claim`, `limits`, `commit`
+//! (`alone`: ends that concern nobody else), `letters`, `hold`, `push`, `nodes`, `prune`, and under `read` the lists,
+//! definitions and history. What is particular to many writers is told where it is done: numbers of machines and events
+//! (`numbers`), rows that others have in hand (`claim`, `letters`), commits whose answer was lost (`PgStore::apply`).
+//! Many new rows go by COPY (`copy`). Beside all that stand the run logs (`logs`).
 //!
 //! ```
 //! use ostler_store_postgres::Address;
@@ -11,9 +12,11 @@
 //! assert_eq!(address.to_string(), "postgres://me@db.example/work?schema=mine");
 //! ```
 
+mod alone;
 mod batch;
 mod claim;
 mod commit;
+mod copy;
 mod hold;
 mod letters;
 mod limits;
@@ -170,7 +173,7 @@ impl PgStore {
     }
 
     /// Carries a batch out as one transaction.
-    fn transaction(&mut self, now: Micros, batch: &[Command], apart: bool) -> Attempt {
+    fn transaction(&mut self, now: Micros, batch: &[Command], how: How) -> Attempt {
         let mut link = match self.link() {
             Ok(link) => link,
             Err(trouble) => return Attempt::Failed(trouble),
@@ -190,10 +193,11 @@ impl PgStore {
             names: &mut self.names,
             turns: &mut self.turns,
             numbers: &mut self.numbers,
+            careful: how.careful,
             wrote: false,
             woke: false,
         };
-        let done = tx.begin(batch).and_then(|()| tx.batch(batch, apart, horizon));
+        let done = tx.begin(batch).and_then(|()| tx.batch(batch, how.apart, horizon));
         let (wrote, woke) = (tx.wrote, tx.woke);
         let replies = match done {
             Ok(replies) => replies,
@@ -243,6 +247,15 @@ impl PgStore {
     }
 }
 
+/// How a batch is carried out.
+#[derive(Clone, Copy, Default)]
+struct How {
+    /// Each command apart.
+    apart: bool,
+    /// What commits find is looked up for each of them.
+    careful: bool,
+}
+
 /// What came of one transaction.
 enum Attempt {
     Done(Vec<Result<Reply, StoreError>>),
@@ -256,15 +269,15 @@ enum Attempt {
 }
 
 impl Store for PgStore {
-    /// A batch that meets others in its way is carried out again, and one that a single command spoils is carried out
-    /// with each command apart. When the connection breaks in the commit the server is asked what became of it: an
+    /// A batch that meets others in its way is carried out again, one that a single command spoils with each command
+    /// apart, and one with a commit that is not what it seemed with a look at each. When the connection breaks in the commit the server is asked what became of it: an
     /// answer is never guessed.
     fn apply(&mut self, now: Micros, batch: &[Command]) -> Vec<Result<Reply, StoreError>> {
         let all = |error: StoreError| vec![Err(error); batch.len()];
-        let mut apart = false;
+        let mut how = How::default();
         let mut reconnected = false;
         for tried in 0..TRIES {
-            match self.transaction(now, batch, apart) {
+            match self.transaction(now, batch, how) {
                 Attempt::Done(replies) => return replies,
                 Attempt::Failed(trouble) => {
                     self.names.forget();
@@ -274,7 +287,8 @@ impl Store for PgStore {
                             self.pause(tried);
                         }
                         Trouble::Gone(_) if !reconnected => reconnected = true,
-                        Trouble::Poisoned(_) if !apart => apart = true,
+                        Trouble::Poisoned(_) if !how.apart => how.apart = true,
+                        Trouble::Doubtful if !how.careful => how.careful = true,
                         other => return all(other.told()),
                     }
                 }

@@ -20,6 +20,9 @@ pub(crate) const RESCUE: &str =
   WHERE machine=ANY(ARRAY(SELECT machine FROM tick WHERE phase=2 AND node=$1 FOR UPDATE))
     AND phase=2 AND node=$1";
 
+/// A node that was given up may not take anything: nobody would look after it.
+pub(crate) const OPEN: &str = "SELECT 1 FROM node WHERE id=$1 AND NOT closed FOR SHARE";
+
 impl Tx<'_> {
     pub(crate) fn register(&mut self, node: &NewNode) -> Done<NodeId> {
         let labels = label_text(&node.labels);
@@ -89,6 +92,6 @@ impl Tx<'_> {
     }
 }
 
-fn closed(node: NodeId) -> StoreError {
+pub(crate) fn closed(node: NodeId) -> StoreError {
     StoreError::Refused(format!("node {} has been closed: others have what it held", node.0))
 }
