@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Writes bench/RESULTS.md from what `bench/peers/run.py` measured; `bench/run` does both.
 
-    python3 bench/report.py                              bench/out/peers.json to bench/RESULTS.md
-    python3 bench/report.py FILE --output OTHER.md
+    python3 bench/report.py                              bench/out/peers.json and postgres.json to bench/RESULTS.md
+    python3 bench/report.py FILES --output OTHER.md
 
-Everything in the text is computed from the file, so it can be written again from the same file. A quick run (a tenth of
+Everything in the text is computed from the files, so it can be written again from the same ones. A quick run (a tenth of
 the sizes) goes to bench/out/RESULTS.md, for it is not a result.
 """
 
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-OURS, LIMIT = "ostler", "bare"
+OURS, LIMIT, LEAST = "ostler", "bare", "bare-least"
+NAMES = {OURS: "**Ostler**", LIMIT: "*bare limit*", LEAST: "*bare, keeps nothing*"}
 AT_REST = 10
 """Percent of the processors that others may use before a measurement."""
 
@@ -74,6 +75,18 @@ def number(value: float) -> str:
 
 def percentiles(name: str, label: str) -> tuple[Figure, ...]:
     return tuple(Figure(f"{name}_{part}", f"{label}, {part}") for part in ("p50", "p99", "most"))
+
+
+def shares(rates: tuple[tuple[str, str], ...]) -> tuple[Figure, ...]:
+    """How rates of Ostler stand to those of others, in one round."""
+    against = (
+        ("ratio", "Ostler's share of the bare rate"),
+        ("least", "Ostler's share of the rate of the bare program that keeps nothing"),
+        ("ahead", "Ostler's rate through that of the fastest peer on this server"),
+    )
+    return tuple(
+        Figure(f"{name}_{part}", f"{label}: {words}", more=True) for part, words in against for name, label in rates
+    )
 
 
 SECTIONS = (
@@ -169,6 +182,82 @@ TARGETS = (
 )
 
 
+RATES = (
+    ("q2_enqueue", "enqueue"),
+    ("q2_drain", "drain, one process"),
+    ("q2_drain3", "drain, three processes"),
+)
+COSTS = (
+    ("q8_run", "a run"),
+    ("q8_claim_p99", "a claim of a hundred, p99"),
+    ("q8_commit_p99", "a commit of a hundred, p99"),
+    ("q8_page", "a page of 50"),
+)
+BACKLOGS = (1_000, 1_000_000)
+POSTGRES_SECTIONS = (
+    Section(
+        "Q2",
+        "Durable no-op jobs on PostgreSQL",
+        tuple(Figure(name, label, more=True) for name, label in RATES) + shares(RATES),
+    ),
+    Section(
+        "Q3",
+        "Start latency on an idle queue on PostgreSQL",
+        tuple(
+            Figure(f"{name}_{part}", f"{label}, {part}")
+            for name, label in (("q3", "call to handler"), ("q3_apart", "call to handler in another process"))
+            for part in ("p50", "p99")
+        ),
+    ),
+    Section(
+        "Q8",
+        "Cost against size on PostgreSQL",
+        tuple(
+            Figure(f"{name}_{size}", f"{label} beside {number(size)} finished") for name, label in COSTS for size in SIZES
+        )
+        + tuple(
+            Figure(f"{name}_growth", f"{label}, beside {number(SIZES[-1])} through beside {number(SIZES[0])}")
+            for name, label in COSTS
+        ),
+    ),
+    Section(
+        "Size",
+        "Many at once on PostgreSQL",
+        tuple(
+            Figure(f"s_{what}_{part}_{size}", f"a {what} of a hundred beside {number(size)} ready, {part}")
+            for what in ("claim", "commit")
+            for part in ("p50", "p99")
+            for size in BACKLOGS
+        )
+        + (
+            Figure("s_start", "100 000 starts, one call of the library"),
+            Figure("s_start_http", "100 000 starts, one request over HTTP"),
+            Figure("s_drain", "a million ready runs drained by one node", more=True),
+            Figure("s_rss", "the most memory of that node"),
+            Figure("s_cpu", "its processor time for a run"),
+            Figure("s_page_1000000", "a page of 50 of a million runs"),
+            Figure("s_page_10000000", "a page of 50 of ten million runs"),
+        ),
+    ),
+)
+POSTGRES_TARGETS = (
+    *(
+        Target("Q2", f"{label}, of the bare program that writes as many rows", f"{name}_ratio", 0.6, "x", at_least=True)
+        for name, label in RATES
+    ),
+    *(
+        Target("Q2", f"{label}, of the fastest peer on this server", f"{name}_ahead", 1, "x", at_least=True)
+        for name, label in RATES
+    ),
+    Target("Q3", "call to handler, p50", "q3_p50", 3, "ms"),
+    Target("Q3", "call to handler in another process, p50", "q3_apart_p50", 3, "ms"),
+    *(
+        Target("Q8", f"{label}: growth from {number(SIZES[0])} to {number(SIZES[-1])} finished", f"{name}_growth", 1.5, "x")
+        for name, label in COSTS[:3]
+    ),
+)
+
+
 def shown(value: float, unit: str) -> str:
     """A value with its unit; small seconds in milliseconds, ratios with a times sign."""
     if unit == "s" and 0 < abs(value) < 1:
@@ -210,7 +299,7 @@ def section_rows(report: dict, section: Section) -> list[tuple[str, ...]]:
         found.sort(key=lambda row: row["median"], reverse=figure.more)
         ours, limit = find(report, figure.name, OURS), find(report, figure.name, LIMIT)
         for row in found:
-            name = {OURS: "**Ostler**", LIMIT: "*bare limit*"}.get(row["peer"], row["peer"])
+            name = NAMES.get(row["peer"], row["peer"])
             busy = f"{max(row['busy'], default=0)} %"
             better = "more is better" if figure.more else "less is better"
             rows.append(
@@ -226,6 +315,43 @@ def section_rows(report: dict, section: Section) -> list[tuple[str, ...]]:
                 )
             )
     return rows
+
+
+def ratio(name: str, upper: dict, lower: dict, note: str) -> dict:
+    """A figure of Ostler's that is one row through another, round by round."""
+    values = [a / b for a, b in zip(upper["values"], lower["values"])]
+    return {
+        "peer": OURS,
+        "version": upper["version"],
+        "figure": name,
+        "unit": "x",
+        "median": statistics.median(values),
+        "least": min(values),
+        "most": max(values),
+        "values": values,
+        "busy": upper["busy"],
+        "note": note,
+    }
+
+
+def with_ratios(report: dict) -> dict:
+    """The report with what is found by comparing rows: how far ahead of the fastest peer, how much more beside much."""
+    more = []
+    for name, _ in RATES:
+        ours = find(report, name, OURS)
+        peers = [
+            row
+            for row in report["figures"]
+            if row["figure"] == name and row["peer"] not in NAMES and row.get("store") == "postgres"
+        ]
+        if ours and peers:
+            best = max(peers, key=lambda row: row["median"])
+            more.append(ratio(f"{name}_ahead", ours, best, f"through the rate of {best['peer']}"))
+    for name, _ in COSTS:
+        few, many = (find(report, f"{name}_{size}", OURS) for size in (SIZES[0], SIZES[-1]))
+        if few and many:
+            more.append(ratio(f"{name}_growth", many, few, "in one round"))
+    return report | {"figures": report["figures"] + more}
 
 
 HEAD = ("Figure", "Who", "Median", "Least .. most", "To Ostler", "To bare", "Others' CPU", "Note")
@@ -262,13 +388,13 @@ def verdict(report: dict, target: Target) -> tuple[str, str, str, str, str]:
     return target.section, target.what, target.text, value, word + (" (quick run)" if report["quick"] else "")
 
 
-def targets_text(report: dict) -> str:
-    rows = [verdict(report, target) for target in TARGETS]
+def targets_text(report: dict, targets: tuple[Target, ...], others: str) -> str:
+    rows = [verdict(report, target) for target in targets]
     met = sum(row[4].startswith("yes") for row in rows)
     head = ("Table", "What", "Wanted", "Median [least .. most]", "Met")
     return (
-        f"## Targets\n\n{met} of {len(rows)} met, by the median of the rounds. Q3, Q5, Q8 and the CPU and lateness of"
-        f" C11 have no number to meet.\n\n{table(head, rows)}\n"
+        f"## Targets\n\n{met} of {len(rows)} met, by the median of the rounds. {others} no number to meet."
+        f"\n\n{table(head, rows)}\n"
     )
 
 
@@ -282,6 +408,8 @@ def machine_text(report: dict) -> str:
         ("System", f"{machine['system']} {machine['kernel']}"),
     ]
     flush = [find(report, f"q3_flush_{part}", LIMIT) for part in ("p50", "p99")]
+    if settings := report.get("settings"):
+        rows.append(("PostgreSQL", ", ".join(f"{name} {value}" for name, value in settings.items())))
     if all(flush):
         p50, p99 = (f"{shown(row['median'], 'ms')} [{spread(row)}]" for row in flush)
         rows.append(("One flush of 4 KiB", f"p50 {p50}, p99 {p99}"))
@@ -326,42 +454,77 @@ def skipped_text(report: dict) -> str:
     return f"## Skipped\n\n{body}{left}\n"
 
 
-def other_figures(report: dict) -> list[str]:
+def other_figures(report: dict, sections: tuple[Section, ...]) -> list[str]:
     """Figures that no table knows."""
-    known = {figure.name for section in SECTIONS for figure in section.figures}
+    known = {figure.name for section in sections for figure in section.figures}
     return sorted({row["figure"] for row in report["figures"]} - known)
 
 
-def text(report: dict) -> str:
-    """The whole of RESULTS.md."""
+def tables(report: dict, sections: tuple[Section, ...]) -> list[str]:
+    parts = [section_text(report, section) for section in sections]
+    if unknown := other_figures(report, sections):
+        parts.append(f"## Others\n\nIn no table: {', '.join(unknown)}.\n")
+    return [*parts, versions_text(report), skipped_text(report)]
+
+
+def taken(report: dict) -> str:
     rounds = report["rounds"]
     size = "A QUICK RUN, a tenth of the sizes: no result. " if report["quick"] else ""
+    return f"{size}Taken {report['taken']}, in {rounds} round{'s' if rounds != 1 else ''} in turn."
+
+
+def text(report: dict) -> str:
+    """Embedded and whole systems."""
     intro = (
-        "# Results\n\nWritten by `bench/run` from what it measured; do not edit.\n\n"
-        f"{size}Taken {report['taken']}, in {rounds} round{'s' if rounds != 1 else ''} in turn. What each figure is,"
+        f"{taken(report)} What each figure is,"
         " and what each peer was given, is in [peers/README.md](peers/README.md). \"To Ostler\" and \"To bare\" say how"
         " many times Ostler's median, or the bare limit's, a median is. The bare limit is a program that does the least"
         " for the same work: SQLite written by hand, `sh -c true` begun and waited for. \"Others' CPU\" is the largest"
         " share of the processors that something else used before a round.\n"
     )
-    parts = [intro, machine_text(report), targets_text(report)]
-    parts += [section_text(report, section) for section in SECTIONS]
-    if unknown := other_figures(report):
-        parts.append(f"## Others\n\nIn no table: {', '.join(unknown)}.\n")
-    return "\n".join([*parts, versions_text(report), skipped_text(report)])
+    targets = targets_text(report, TARGETS, "Q3, Q5, Q8 and the CPU and lateness of C11 have")
+    return "\n".join([intro, machine_text(report), targets, *tables(report, SECTIONS)])
+
+
+def postgres_text(report: dict) -> str:
+    """Queues on PostgreSQL."""
+    report = with_ratios(report)
+    intro = (
+        f"# On PostgreSQL\n\n{taken(report)} All on one server, in turn, over loopback, the workers as processes of"
+        " their own. The bare limit claims with SKIP LOCKED and ends its jobs in batches of a thousand, over one"
+        " connection a process, and writes as many rows and index entries for a job as Ostler does. The bare program that"
+        " keeps nothing writes one row for a job and deletes it: less than any queue with a history can. A peer that deletes"
+        " its jobs writes less than Ostler, too; its note says so. Redis peers stand beside them, and are no part of"
+        " \"the fastest peer on this server\".\n"
+    )
+    targets = targets_text(report, POSTGRES_TARGETS, "Pages, and what is many at once, have")
+    return "\n".join([intro, machine_text(report), targets, *tables(report, POSTGRES_SECTIONS)])
+
+
+HEADING = "# Results\n\nWritten by `bench/run` from what it measured; do not edit.\n\n"
+PARTS = {"q1": (text, TARGETS), "q2": (postgres_text, POSTGRES_TARGETS)}
+
+
+def table_of(report: dict) -> str:
+    return report.get("table", "q1")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", type=Path, default=HERE / "out" / "peers.json")
+    parser.add_argument("files", nargs="*", type=Path, help="what was measured; those of bench/out that are there")
     parser.add_argument("--output", type=Path, help="where to; bench/RESULTS.md")
     options = parser.parse_args(arguments)
-    report = json.loads(options.file.read_text())
-    output = options.output or (HERE / "out" if report["quick"] else HERE) / "RESULTS.md"
-    output.write_text(text(report))
+    usual = [HERE / "out" / f"{suite}.json" for suite in ("peers", "postgres")]
+    files = options.files or [path for path in usual if path.exists()]
+    if not files:
+        parser.error(f"nothing was measured: {usual[0]} is not there (bench/run)")
+    reports = [json.loads(path.read_text()) for path in files]
+    output = options.output or (HERE / "out" if any(r["quick"] for r in reports) else HERE) / "RESULTS.md"
+    output.write_text(HEADING + "\n".join(PARTS[table_of(report)][0](report) for report in reports))
     print(f"written: {output}")
-    for target in TARGETS:
-        print("  ".join(re.sub(r"\*", "", part) for part in verdict(report, target)))
+    for report in reports:
+        for target in PARTS[table_of(report)][1]:
+            print("  ".join(re.sub(r"\*", "", part) for part in verdict(with_ratios(report), target)))
     return 0
 
 

@@ -56,10 +56,36 @@ def made_up(**changes) -> dict:
     } | changes
 
 
+def on_postgres(**changes) -> dict:
+    """What was measured on PostgreSQL, with a peer on Redis that is faster than all."""
+    rates = {"ostler": (40_000, 30_000), "bare": (50_000, 60_000), "pg-boss": (30_000, 40_000), "bullmq": (90_000, 90_000)}
+    stores = {"pg-boss": "postgres", "bullmq": "redis"}
+    figures = [row(peer, "q2_drain", "jobs/s", *values) for peer, values in rates.items()]
+    for line in figures:
+        line["store"] = stores.get(line["peer"], "")
+    figures += [row("ostler", "q8_run_1000", "us", 20, 30), row("ostler", "q8_run_1000000", "us", 30, 60)]
+    settings = {"synchronous_commit": "on", "shared_buffers": "1GB"}
+    return made_up(table="q2", rounds=2, figures=figures, skipped=[], settings=settings) | changes
+
+
 class Verdicts(unittest.TestCase):
     def verdict(self, figure: str, **changes) -> str:
         target = next(target for target in report.TARGETS if target.figure == figure)
         return report.verdict(made_up(**changes), target)[4]
+
+    def on_postgres(self, figure: str, **changes) -> tuple[str, str]:
+        target = next(target for target in report.POSTGRES_TARGETS if target.figure == figure)
+        return report.verdict(report.with_ratios(on_postgres(**changes)), target)[3:]
+
+    def test_the_fastest_peer_is_one_on_the_same_server_round_by_round(self) -> None:
+        value, met = self.on_postgres("q2_drain_ahead")
+        self.assertEqual(value, "1.04x [0.75x .. 1.33x]")
+        self.assertEqual(met, "yes, but in 1 of 2 rounds")
+        alone = [line for line in on_postgres()["figures"] if line["peer"] != "pg-boss"]
+        self.assertEqual(self.on_postgres("q2_drain_ahead", figures=alone)[1], "not measured")
+
+    def test_growth_is_told_round_by_round(self) -> None:
+        self.assertEqual(self.on_postgres("q8_run_growth"), ("1.75x [1.5x .. 2x]", "**no**"))
 
     def test_the_median_decides_and_the_rounds_are_told(self) -> None:
         self.assertEqual(self.verdict("q11_one"), "yes")
@@ -110,6 +136,24 @@ class Text(unittest.TestCase):
         ):
             self.assertIn(words, text)
         self.assertNotIn("QUICK", text)
+        self.assertNotIn("In no table", text)
+
+    def test_postgresql_stands_behind_the_others(self) -> None:
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            paths = [Path(folder) / name for name in ("peers.json", "postgres.json", "RESULTS.md")]
+            paths[0].write_text(json.dumps(made_up()))
+            paths[1].write_text(json.dumps(on_postgres()))
+            self.assertEqual(report.main([*map(str, paths[:2]), "--output", str(paths[2])]), 0)
+            text = paths[2].read_text()
+        for words in (
+            "# Results\n\nWritten by `bench/run`",
+            "# On PostgreSQL\n\nTaken ",
+            "| PostgreSQL | synchronous_commit on, shared_buffers 1GB |",
+            "| drain, one process (more is better) | bullmq | 90 000 jobs/s |",
+            "through the rate of pg-boss",
+        ):
+            self.assertIn(words, text)
+        self.assertLess(text.index("## Q1 "), text.index("# On PostgreSQL"))
         self.assertNotIn("In no table", text)
 
     def test_a_quick_run_of_some_says_so(self) -> None:

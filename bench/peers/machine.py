@@ -58,8 +58,19 @@ def services(urls: dict[str, str]) -> dict[str, str]:
 
 
 def postgres(url: str) -> str:
-    """Asked with psql, for the standard library does not speak to it."""
-    command = ["psql", "-XAtc", "show server_version", url.rsplit("/", 1)[0] + "/postgres"]
+    return psql(url, "show server_version")
+
+
+def settings(url: str) -> dict[str, str]:
+    """What decides about the speed of PostgreSQL, as the server says."""
+    names = ("synchronous_commit", "fsync", "full_page_writes", "wal_compression", "shared_buffers", "max_wal_size")
+    asked = psql(url, "select " + ", ".join(f"current_setting('{name}')" for name in names))
+    return dict(zip(names, asked.split("|"))) if asked else {}
+
+
+def psql(url: str, sql: str) -> str:
+    """One row, asked with psql, for the standard library does not speak to PostgreSQL; empty where it cannot be asked."""
+    command = ["psql", "-XAtc", sql, url.rsplit("/", 1)[0] + "/postgres"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

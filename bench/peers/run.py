@@ -4,10 +4,11 @@
     python3 bench/peers/run.py                     every peer, three rounds
     python3 bench/peers/run.py bullmq huey         some of them
     python3 bench/peers/run.py --quick --rounds 1  a tenth of the sizes, one round
+    python3 bench/peers/run.py --suite postgres    the queues that are measured with several worker processes
     python3 bench/peers/run.py --list
 
 Ostler itself takes turns with them (`ostler`, `ostler-lib`, `ostler-sizes`), built already: `bench/run` does that, and
-writes bench/RESULTS.md from what this program leaves in bench/out/peers.json.
+writes bench/RESULTS.md from what this program leaves in bench/out, a file for each suite.
 
 Each peer is installed once, at a pinned version, from its own registry with pip, npm or cargo. The peers take turns, so that a
 disturbance of the machine falls on all of them. A peer that cannot be installed, or fails, is named with the reason.
@@ -28,8 +29,7 @@ import sys
 import tempfile
 import time
 import urllib.parse
-import venv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import machine
@@ -52,6 +52,7 @@ class Peer:
     needs: tuple[str, ...] = ()
     timeout: int = 120
     home: str = ""
+    python: tuple[int, int] = (3, 10)
 
     @property
     def tool(self) -> str:
@@ -98,6 +99,62 @@ PEERS = {
 PROGRAMS = ("ostler", "ostler-bench")
 
 
+@dataclass(frozen=True)
+class Suite:
+    """Peers that are measured together; the figures go to a file with the suite's name."""
+
+    about: str
+    table: str
+    peers: dict[str, Peer]
+
+
+def longer(*names: str) -> dict[str, Peer]:
+    """Peers that have three processes to measure besides, and some of them a history to make."""
+    return {name: replace(PEERS[name], timeout=300) for name in names}
+
+
+SUITES = {
+    "peers": Suite("embedded and whole systems; queues with one worker process", "q1", PEERS),
+    "postgres": Suite(
+        "queues on PostgreSQL with one worker process and with three, and Redis beside them",
+        "q2",
+        {
+            "ostler-postgres": Peer(
+                "ostler_lib.py",
+                (),
+                "Rust, PostgreSQL, and the bare limit: q2 q3",
+                ("postgres-q2", "postgres-q3"),
+                ("postgres",),
+                300,
+            ),
+            **longer("graphile-worker", "pg-boss"),
+            "pgqueuer": Peer(
+                "pgqueuer_peer.py",
+                ("pgqueuer==1.6.0", "asyncpg==0.31.0"),
+                "Python, PostgreSQL: q2 q3 q8",
+                needs=("postgres",),
+                timeout=300,
+            ),
+            "oban": Peer(
+                "oban_peer.py",
+                ("oban==0.7.0", PSYCOPG),
+                "Python, PostgreSQL: q2 q3 q8",
+                needs=("postgres",),
+                timeout=300,
+                python=(3, 12),
+            ),
+            **longer("procrastinate", "bullmq", "celery"),
+            "ostler-postgres-sizes": Peer(
+                "ostler_lib.py", (), "Rust, PostgreSQL: q8", ("postgres-q8",), ("postgres",), 900
+            ),
+            "ostler-postgres-scale": Peer(
+                "ostler_lib.py", (), "Rust, PostgreSQL: scale", ("postgres-scale",), ("postgres",), 1800
+            ),
+        },
+    ),
+}
+
+
 class Skipped(Exception):
     """Why a peer, or one round of it, gave no figures."""
 
@@ -110,7 +167,19 @@ def checked(command: list[str], cwd: Path | None = None) -> None:
         raise Skipped(f"not installed: {errors[0].strip()}"[:300])
 
 
-def install(home: Path, tool: str, packages: tuple[str, ...]) -> None:
+def python(least: tuple[int, int]) -> str:
+    """An interpreter that is new enough: this one, or one on the path."""
+    if sys.version_info >= least:
+        return sys.executable
+    found = (shutil.which(f"python3.{minor}") for minor in range(least[1], least[1] + 8))
+    for path in filter(None, found):
+        # A shim may stand for a version that is not chosen.
+        if subprocess.run([path, "--version"], capture_output=True).returncode == 0:
+            return path
+    raise Skipped(f"not installed: it needs Python {least[0]}.{least[1]}, and none is on the path")
+
+
+def install(home: Path, tool: str, packages: tuple[str, ...], least: tuple[int, int] = (3, 10)) -> None:
     """Installs into `home` unless the very same packages are there already."""
     stamp = home / "installed.json"
     if stamp.exists() and json.loads(stamp.read_text()) == list(packages):
@@ -119,7 +188,7 @@ def install(home: Path, tool: str, packages: tuple[str, ...]) -> None:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     if tool == "python":
-        venv.create(home, with_pip=True)
+        checked([python(least), "-m", "venv", str(home)])
         pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         checked(pip + list(packages))
     else:
@@ -157,9 +226,8 @@ def programs() -> Path:
     return Path(os.environ.get("OSTLER_BENCH_PROGRAMS", target / "fast")).resolve()
 
 
-def prepare(name: str, homes: Path, services: dict[str, str]) -> list[str]:
+def prepare(name: str, peer: Peer, homes: Path, services: dict[str, str]) -> list[str]:
     """The command of a peer's driver, with all it needs in place."""
-    peer = PEERS[name]
     for service in peer.needs:
         if not reachable(services[service]):
             raise Skipped(f"no {service} answers")
@@ -173,7 +241,7 @@ def prepare(name: str, homes: Path, services: dict[str, str]) -> list[str]:
         checked(["cargo", "build", "--release", "--locked", "--manifest-path", str(DRIVERS / peer.driver)]
                 + ["--target-dir", str(home)])
         return [str(home / "release" / f"{name}-peer")]
-    install(home, peer.tool, peer.packages)
+    install(home, peer.tool, peer.packages, peer.python)
     if peer.tool == "node":
         interpreter = node(homes)
     else:
@@ -181,9 +249,8 @@ def prepare(name: str, homes: Path, services: dict[str, str]) -> list[str]:
     return [interpreter, str(DRIVERS / peer.driver), *peer.args]
 
 
-def measure(name: str, command: list[str], homes: Path, environment: dict[str, str]) -> list[dict]:
+def measure(name: str, peer: Peer, command: list[str], homes: Path, environment: dict[str, str]) -> list[dict]:
     """One round: the driver in a process group of its own, of which nothing is left afterwards."""
-    peer = PEERS[name]
     homes.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=homes, prefix="round-", ignore_cleanup_errors=True) as scratch:
         env = environment | {
@@ -248,8 +315,8 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def summarise(lines: list[dict]) -> list[dict]:
-    """Per peer and figure: the median of the rounds, with the least and the most."""
+def summarise(lines: list[dict], peers: dict[str, Peer]) -> list[dict]:
+    """Per peer and figure: the median of the rounds, with the least and the most, and the server that it needs."""
     groups: dict[tuple[str, str], list[dict]] = {}
     for line in lines:
         groups.setdefault((line["peer"], line["figure"]), []).append(line)
@@ -265,6 +332,7 @@ def summarise(lines: list[dict]) -> list[dict]:
             "values": [line["value"] for line in group],
             "busy": [line["busy"] for line in group],
             "note": group[-1].get("note", ""),
+            "store": next(iter(peers[name].needs), "") if name in peers else "",
         }
         for (name, figure), group in groups.items()
     ]
@@ -273,7 +341,7 @@ def summarise(lines: list[dict]) -> list[dict]:
 def show(figures: list[dict], skipped: list[dict]) -> None:
     """The table, in order of figure."""
     print(f"\n{'figure':<22}{'peer':<20}{'version':<15}{'median':>10} {'unit':<8}{'[least .. most]':<24} note")
-    for row in sorted(figures, key=lambda row: (int(row["figure"][1:].split("_")[0]), row["figure"])):
+    for row in sorted(figures, key=lambda row: row["figure"]):
         spread = f"[{number(row['least'])} .. {number(row['most'])}]"
         print(
             f"{row['figure']:<22}{row['peer']:<20}{row['version']:<15}{number(row['median']):>10} {row['unit']:<8}"
@@ -286,7 +354,8 @@ def show(figures: list[dict], skipped: list[dict]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peers", nargs="*", metavar="PEER", help="which peers; none means all")
-    parser.add_argument("--list", action="store_true", help="name the peers and leave")
+    parser.add_argument("--suite", choices=SUITES, default="peers", help="which of the suites; `peers`")
+    parser.add_argument("--list", action="store_true", help="name the peers of all suites and leave")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a tenth of the sizes")
     parser.add_argument(
@@ -294,19 +363,26 @@ def main() -> int:
     )
     options = parser.parse_args()
     if options.list:
-        for name, peer in PEERS.items():
-            print(f"{name:<20}{' '.join(peer.packages) or 'built by bench/run':<52}{peer.about}")
+        for name, suite in SUITES.items():
+            print(f"--suite {name}: {suite.about}")
+            for name, peer in suite.peers.items():
+                print(f"  {name:<24}{' '.join(peer.packages) or 'built by bench/run':<52}{peer.about}")
         return 0
-    unknown = [name for name in options.peers if name not in PEERS]
+    suite = SUITES[options.suite]
+    unknown = [name for name in options.peers if name not in suite.peers]
     if unknown:
-        parser.error(f"no peer called {', '.join(unknown)}; --list names them")
+        parser.error(f"no peer of the suite {options.suite} is called {', '.join(unknown)}; --list names them")
 
     homes = Path(os.environ.get("OSTLER_BENCH_HOME", OUT / "peers")).resolve()
     services = {
         "postgres": os.environ.get("OSTLER_BENCH_POSTGRES", "postgresql://postgres@127.0.0.1:5432/ostler_bench"),
         "redis": os.environ.get("OSTLER_BENCH_REDIS", "redis://127.0.0.1:6379/0"),
     }
+    settings = machine.settings(services["postgres"])
+    if options.suite == "postgres" and settings.get("synchronous_commit", "on") != "on":
+        parser.error("synchronous_commit of the server is not `on`: what it acknowledges would not be kept")
     environment = os.environ | {
+        "OSTLER_BENCH_TABLE": suite.table,
         "OSTLER_BENCH_POSTGRES": services["postgres"],
         "OSTLER_BENCH_REDIS": services["redis"],
         "OSTLER_BENCH_PROGRAMS": str(programs()),
@@ -318,12 +394,13 @@ def main() -> int:
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     homes.mkdir(parents=True, exist_ok=True)
-    (OUT / "peers.json").unlink(missing_ok=True)
+    written = OUT / f"{options.suite}.json"
+    written.unlink(missing_ok=True)
     commit = machine.commit(HERE)
     lines, skipped, commands = [], [], {}
-    for name in options.peers or PEERS:
+    for name in options.peers or suite.peers:
         try:
-            commands[name] = prepare(name, homes, services)
+            commands[name] = prepare(name, suite.peers[name], homes, services)
         except (Skipped, OSError, subprocess.SubprocessError) as error:
             skipped.append({"peer": name, "round": 0, "skipped": str(error)})
     try:
@@ -331,7 +408,7 @@ def main() -> int:
             for name, command in commands.items():
                 share = settle(options.settle)
                 print(f"round {turn}: {name}, others use {share:.0f} % of the processors", file=sys.stderr)
-                for line in measure(name, command, homes, environment):
+                for line in measure(name, suite.peers[name], command, homes, environment):
                     if "skipped" in line:
                         print(f"  {line['skipped']}", file=sys.stderr)
                         skipped.append(line | {"round": turn})
@@ -341,21 +418,23 @@ def main() -> int:
         print("interrupted: the figures so far", file=sys.stderr)
         skipped.append({"peer": "the rest", "round": turn, "skipped": "interrupted"})
 
-    figures = summarise(lines)
+    figures = summarise(lines, suite.peers)
     show(figures, skipped)
     OUT.mkdir(parents=True, exist_ok=True)
     report = {
         "taken": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "rounds": options.rounds,
         "quick": options.quick,
+        "table": suite.table,
         "asked": options.peers,
         "commit": commit,
         "machine": machine.describe(homes),
         "services": machine.services(services),
+        "settings": settings,
         "figures": figures,
         "skipped": skipped,
     }
-    (OUT / "peers.json").write_text(json.dumps(report, indent=2) + "\n")
+    written.write_text(json.dumps(report, indent=2) + "\n")
     return 1 if skipped else 0
 
 

@@ -211,18 +211,32 @@ fn pages(server: &Server) {
     println!("    the slowest of all            {:>10.2} ms", slowest.at(1.0));
 }
 
+/// Seconds for so many starts in one request to a server on a store, the median of some; none if there is no `ostler`.
+pub(crate) fn start_many(store: &str, count: usize) -> Option<f64> {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&program()?, folder.path(), Path::new(store));
+    let (mut wire, mut took) = (server.wire(), Figure::new());
+    wire.post("/api/v1/tasks/served/held/pause", &Value::Null);
+    for _ in 0..ROUNDS {
+        took.push(seconds(|| start_held(&mut wire, count)));
+    }
+    Some(took.median())
+}
+
+fn start_held(wire: &mut Wire, count: usize) {
+    let starts = vec![json!({ "namespace": "served", "task": "held" }); count];
+    let begun = wire.post("/api/v1/runs/batch", &json!({ "runs": starts }));
+    assert_eq!(begun.as_array().unwrap().len(), count);
+}
+
 /// Many starts in one request, and the ends of them in another.
 fn many(server: &Server, count: usize) {
     let mut wire = server.wire();
     wire.post("/api/v1/tasks/served/held/pause", &Value::Null);
-    let starts: Vec<Value> = (0..count).map(|_| json!({ "namespace": "served", "task": "held" })).collect();
-    let starts = json!({ "runs": starts });
     let all = json!({ "query": { "namespace": "served", "task": "held" }, "reason": "the bench" });
     let (mut start, mut ask, mut end) = (Figure::new(), Figure::new(), Figure::new());
     for _ in 0..ROUNDS {
-        start.push(seconds(|| {
-            assert_eq!(wire.post("/api/v1/runs/batch", &starts).as_array().unwrap().len(), count);
-        }));
+        start.push(seconds(|| start_held(&mut wire, count)));
         let begun = Instant::now();
         assert_eq!(wire.post("/api/v1/runs/cancel", &all)["asked"], count);
         ask.push(begun.elapsed().as_secs_f64());

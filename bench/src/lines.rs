@@ -8,16 +8,16 @@ use serde_json::json;
 use crate::{Figure, ROUNDS, bare, rounds, seconds, whole};
 
 /// As the drivers of the peers do it.
-const PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 /// How many starts are not counted.
-const WARM: usize = 3;
+pub(crate) const WARM: usize = 3;
 
 /// How long lateness is measured for, in seconds.
 const LATE: u64 = 20;
 
 /// A figure by its name; the number divides the full size.
-type Named = (&'static str, fn(usize));
+pub(crate) type Named = (&'static str, fn(usize));
 
 /// Prints what is wanted, at the whole sizes or a part of them.
 pub(crate) fn print(wants: impl Fn(&str) -> bool, part: usize) {
@@ -30,7 +30,7 @@ pub(crate) fn print(wants: impl Fn(&str) -> bool, part: usize) {
     }
 }
 
-fn ostler(figure: &str, value: f64, unit: &str, note: &str) {
+pub(crate) fn ostler(figure: &str, value: f64, unit: &str, note: &str) {
     line("ostler", env!("CARGO_PKG_VERSION"), figure, value, unit, note);
 }
 
@@ -38,7 +38,7 @@ fn by_hand(figure: &str, value: f64, unit: &str, note: &str) {
     line("bare", "", figure, value, unit, note);
 }
 
-fn line(peer: &str, version: &str, figure: &str, value: f64, unit: &str, note: &str) {
+pub(crate) fn line(peer: &str, version: &str, figure: &str, value: f64, unit: &str, note: &str) {
     println!(
         "{}",
         json!({ "peer": peer, "version": version, "figure": figure, "value": value, "unit": unit, "note": note })

@@ -8,13 +8,12 @@
 //! wait; a cold `ostler run` against `sh -c true`. C2: how late firings are. C11: 100 000 schedules. HTTP: the built
 //! `ostler serve` beside a million finished runs: pages, many starts and ends in one request, listeners, rates, memory.
 //!
-//! `postgres`, only when it is named: Q2, Q3 and Q8 on the server that `OSTLER_TEST_POSTGRES` names. `copy` moves a store
-//! of a million runs there and back. `reader`, only when it is named: transactions that stay open beside a queue under
-//! load, on a server of its own.
+//! Only when they are named, on the server that `OSTLER_TEST_POSTGRES` names: `postgres`, which is Q2, Q3 and Q8;
+//! `postgres-scale`: many starts in one call, claims beside a long backlog, memory, long lists; `copy`, which moves a store
+//! of a million runs there and back; `claims`: what a claim costs beside 10, 1000 and 10 000 lanes, on both stores; and
+//! `reader`, on a server of its own: transactions that stay open beside a queue under load.
 //!
-//! `claims`, likewise: what a claim costs beside 10, 1000 and 10 000 lanes, on both stores.
-//!
-//! With `--tenth`, Q8, C11 and HTTP go to a tenth of their sizes, and C2 takes a tenth of its time.
+//! With `--tenth`, Q8, C11, HTTP and scale go to a tenth of their sizes, and C2 takes a tenth of its time.
 //!
 //! With `--json`, one round of each, a figure a line, as `bench/peers/run.py` takes it from every peer.
 //!
@@ -45,17 +44,24 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 5;
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some("__spawner") {
-        let _ = ostler_executors::spawner_main();
-        return;
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    match given.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["__spawner", ..] => {
+            let _ = ostler_executors::spawner_main();
+            return;
+        }
+        ["__worker", kind, place] => return postgres::work(kind, place),
+        _ => {}
     }
-    let mut wanted: Vec<String> = std::env::args().skip(1).map(|a| a.to_lowercase()).collect();
+    let mut wanted: Vec<String> = given.iter().map(|a| a.to_lowercase()).collect();
     let part = if wanted.iter().any(|w| w == "--tenth") { 10 } else { 1 };
     let as_lines = wanted.iter().any(|w| w == "--json");
     wanted.retain(|w| w != "--tenth" && w != "--json");
-    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
+    let named = |name: &str| wanted.iter().any(|w| w == name);
+    let wants = |name: &str| wanted.is_empty() || named(name);
     if as_lines {
         lines::print(wants, part);
+        postgres::lines::print(named, part);
         return;
     }
     println!(
@@ -74,20 +80,20 @@ fn main() {
     if wants("q9") {
         q9();
     }
-    // Only when it is asked for: it needs a server.
-    if wanted.iter().any(|w| w == "postgres") {
-        postgres::q2(50_000, ROUNDS);
-        postgres::q3(400);
-        postgres::q8(1_000_000 / part);
+    // Only when they are asked for: they need a server.
+    if named("postgres") {
+        postgres::print(part);
     }
-    if wanted.iter().any(|w| w == "copy") {
+    if named("postgres-scale") {
+        postgres::print_scale(part);
+    }
+    if named("copy") {
         moving::copies(1_000_000 / part);
     }
-    if wanted.iter().any(|w| w == "reader") {
+    if named("reader") {
         reader::reader(Duration::from_secs(60) / part as u32);
     }
-    // It needs a server as well.
-    if wanted.iter().any(|w| w == "claims") {
+    if named("claims") {
         claims::claims(10_000 / part);
     }
     if wants("c2") {

@@ -121,9 +121,9 @@ pub(crate) fn c11(tasks: usize, starts: usize, late_for: Duration) -> Many {
         let running = shop.start_idle();
         ready.push(begin.elapsed().as_secs_f64() * 1000.0);
         if round == 0 {
-            let before = whole::cpu_seconds();
+            let before = whole::cpu_seconds("self");
             std::thread::sleep(Duration::from_secs(5));
-            idle = (whole::cpu_seconds() - before) / 5.0 * 100.0;
+            idle = (whole::cpu_seconds("self") - before) / 5.0 * 100.0;
         }
         shop.stop(running);
     }

@@ -96,10 +96,28 @@ impl Shop {
     }
 
     pub(crate) fn enqueue(&self, count: usize) {
-        for _ in 0..count / BATCH {
-            let requests = (0..BATCH).map(|_| Self::request("noop")).collect();
+        self.enqueue_in(count, BATCH);
+    }
+
+    /// Starts so many runs, so many in a call.
+    pub(crate) fn enqueue_in(&self, count: usize, batch: usize) {
+        let mut left = count;
+        while left > 0 {
+            let part = left.min(batch);
+            let requests = (0..part).map(|_| Self::request("noop")).collect();
             self.service.start_many(&Actor::local("bench"), requests).unwrap();
+            left -= part;
         }
+    }
+
+    /// Starts one run.
+    pub(crate) fn start(&self) {
+        self.service.start(&Actor::local("bench"), Self::request("noop")).unwrap();
+    }
+
+    /// How many runs are ready.
+    pub(crate) fn ready(&self) -> usize {
+        usize::try_from(self.embedded.queries().stats().unwrap().queue[1]).unwrap()
     }
 
     /// Ends so many runs, after a hundred of a namespace of their own, half of which fail: what is rare lies far back.
@@ -180,8 +198,7 @@ impl Shop {
     /// From the call that enqueues to the handler, one at a time on an idle queue.
     pub(crate) fn start_latencies(&self, count: usize, pause: Duration) -> Vec<f64> {
         let (told, started) = mpsc::channel();
-        let running =
-            self.node(Executors::new().with(Arc::new(Noop { told: Some(told) })), 16, Arc::new(|_| {}));
+        let running = self.start_prompt(told);
         let actor = Actor::local("bench");
         let found = (0..count)
             .map(|_| {
@@ -280,6 +297,11 @@ impl Shop {
         self.node(Executors::new().with(Arc::new(Noop { told: None })), 2000, observer)
     }
 
+    /// A node that does nothing, and tells when.
+    pub(crate) fn start_prompt(&self, told: mpsc::Sender<Instant>) -> Running {
+        self.node(Executors::new().with(Arc::new(Noop { told: Some(told) })), 16, Arc::new(|_| {}))
+    }
+
     /// A node with nothing to execute.
     pub(crate) fn start_idle(&self) -> Running {
         self.node(Executors::new(), 64, Arc::new(|_| {}))
@@ -307,9 +329,9 @@ impl Shop {
     }
 }
 
-/// Processor time of this process so far, in seconds.
-pub(crate) fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+/// Processor time of a process so far, in seconds; `self` is this one.
+pub(crate) fn cpu_seconds(process: &str) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     // utime and stime are the 14th and 15th fields of proc(5), in ticks of a hundredth of a second.
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0

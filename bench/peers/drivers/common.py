@@ -1,4 +1,4 @@
-"""What every Python driver shares: the sizes, the figures on standard output, servers and what they weigh."""
+"""What every Python driver shares: sizes, figures on standard output, worker processes, servers and what they weigh."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import math
 import os
 import random
 import socket
+import statistics
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -22,6 +24,8 @@ REDIS = os.environ.get("OSTLER_BENCH_REDIS", "")
 SCRATCH = Path(os.environ.get("OSTLER_BENCH_SCRATCH", "."))
 HOME = Path(os.environ.get("OSTLER_BENCH_PEER_HOME", "."))
 PROGRAMS = Path(os.environ.get("OSTLER_BENCH_PROGRAMS", "."))
+TABLE = os.environ.get("OSTLER_BENCH_TABLE", "q1")
+"""What is measured: `q1` by one worker process, `q2` by one and by three."""
 PEER = os.environ.get("OSTLER_BENCH_PEER", "")
 IDLE = 5
 
@@ -57,6 +61,98 @@ class Counter:
     def add(self) -> None:
         with self.lock:
             self.count += 1
+
+
+IS_WORKER = "worker" in sys.argv
+"""This is the driver once more, as a worker process."""
+
+
+def wait_for_word(count: Callable[[], int]) -> None:
+    """In a worker: waits until it is to begin, with everything loaded. From then on it tells how many jobs it has done,
+    and it ends when its standard input does."""
+
+    def tell() -> None:
+        told = 0
+        while True:
+            if (now := count()) != told:
+                print(told := now, flush=True)
+            time.sleep(0.005)
+
+    def end() -> None:
+        sys.stdin.readline()
+        os._exit(0)
+
+    print(0, flush=True)
+    sys.stdin.readline()
+    for work in (tell, end):
+        threading.Thread(target=work, daemon=True).start()
+
+
+def drain(workers: int, jobs: int, is_open: Callable[[], bool]) -> float:
+    """Seconds that so many workers take for so many jobs: from the word that lets them begin until nothing is open."""
+    counts: dict[int, int] = {}
+    children = [
+        subprocess.Popen(
+            [sys.executable, sys.argv[0], "worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(workers)
+    ]
+
+    def read(which: int) -> None:
+        for line in children[which].stdout:
+            counts[which] = int(line)
+
+    def done(wanted: bool) -> bool:
+        if ended := next((child for child in children if child.poll() is not None), None):
+            raise SystemExit(f"a worker ended with {ended.returncode}")
+        return wanted
+
+    for which in range(workers):
+        threading.Thread(target=read, args=(which,), daemon=True).start()
+    until(lambda: done(len(counts) == workers))
+    start = time.monotonic()
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    until(lambda: done(sum(counts.values()) >= jobs))
+    until(lambda: not is_open())
+    took = time.monotonic() - start
+    for child in children:
+        child.stdin.close()
+        child.wait(10)
+    return took
+
+
+def rates(
+    jobs: int, enqueue: Callable[[int], Any], drained: Callable[[int, int], float], given: str, how: str
+) -> None:
+    """Q1 or Q2: so many jobs given to the queue, and drained by worker processes; `drained` gives its seconds."""
+    for workers in (1, 3) if TABLE == "q2" else (1,):
+        took = timed(lambda: enqueue(jobs))
+        if workers == 1:
+            figure(f"{TABLE}_enqueue", jobs / took, "jobs/s", f"{jobs}, {given}")
+        note = f"{jobs}, {workers} process{'' if workers == 1 else 'es'}, {how}"
+        name = f"{TABLE}_drain{'' if workers == 1 else workers}"
+        figure(name, jobs / drained(workers, jobs), "jobs/s", note)
+
+
+def sizes(enqueue: Callable[[int], Any], drained: Callable[[int, int], float], how: str) -> None:
+    """Q8 of a peer that keeps finished jobs: what a job of some more costs beside so many, in a store that has none."""
+    if TABLE != "q2":
+        return
+    finished = 0
+
+    def run(jobs: int) -> float:
+        nonlocal finished
+        enqueue(jobs)
+        finished += jobs
+        return drained(1, jobs) / jobs
+
+    for beside in (size for size in (1000, 10_000, 100_000) if size <= 100_000 * SCALE):
+        while finished < beside:
+            run(min(beside - finished, 50_000))
+        cost = statistics.median(run(5000) for _ in range(3)) * 1e6
+        figure(f"q8_run_{beside}", cost, "us", f"a job of 5000, beside {beside} finished, median of 3, {how}")
 
 
 def latency(start: Callable[[], Any], begun: Callable[[], float], note: str, poll: float = 0) -> None:

@@ -1,7 +1,7 @@
 //! A batch inside its transaction: what it needs before it begins, commands of one sort together, and one command's
 //! failure kept from its neighbours.
 
-use ostler_store::{Command, Commit, Mark, Next, NodeId, Reply, StoreError};
+use ostler_store::{Command, Commit, Mark, Next, Reply, StoreError};
 
 use crate::{
     link::Mode,
@@ -139,7 +139,6 @@ impl Tx<'_> {
             }
         }
         let mut granted = self.start(&wishes)?.into_iter();
-        self.check_claims(some, granted.as_slice().iter().any(|(_, claimed)| claimed.is_some()))?;
         let replies = some.iter().zip(refused).map(|(command, refused)| match (command, refused) {
             (_, Some(refused)) => Err(refused),
             (Command::Start(machines), None) => Ok(Reply::Started(
@@ -151,20 +150,6 @@ impl Tx<'_> {
             },
         });
         Ok(replies.collect())
-    }
-
-    /// No node has taken anything that may not.
-    fn check_claims(&mut self, some: &[Command], any: bool) -> Done<()> {
-        if !any {
-            return Ok(());
-        }
-        let nodes = some.iter().filter_map(|command| match command {
-            Command::StartClaimed { node, .. } => Some(node.0),
-            Command::Claim(claim) => Some(claim.node.0),
-            _ => None,
-        });
-        let nodes: std::collections::BTreeSet<i64> = nodes.collect();
-        nodes.into_iter().try_for_each(|node| self.may_take(NodeId(node)))
     }
 
     fn commits(&mut self, some: &[Command]) -> Done<Vec<Result<Reply, StoreError>>> {
@@ -190,7 +175,9 @@ impl Tx<'_> {
         match command {
             Command::Claim(claim) => {
                 let taken = self.claim(claim)?;
-                self.check_claims(std::slice::from_ref(command), !taken.is_empty())?;
+                if !taken.is_empty() {
+                    self.may_take(claim.node)?;
+                }
                 Ok(Reply::Claimed(taken))
             }
             Command::Send(letters) => {

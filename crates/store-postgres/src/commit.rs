@@ -37,6 +37,9 @@ pub(crate) const STAY: &str =
   FROM unnest($1, $2, $3, $4, $5, $6) u(machine, phase, due_at, woken, held, lane)
   WHERE t.machine=u.machine AND t.machine=ANY($1)";
 
+pub(crate) const UNWATCH: &str = "DELETE FROM watched w USING unnest($1, $2) u(watcher, machine)
+  WHERE w.watcher=u.watcher AND w.machine=u.machine";
+
 /// What a commit finds of its machine.
 struct Found {
     step: i64,
@@ -80,8 +83,12 @@ impl Counting<'_> {
 
 impl Tx<'_> {
     pub(crate) fn commit(&mut self, commits: &[&Commit]) -> Done<Vec<CommitOutcome>> {
-        let mut outcomes: Vec<Option<CommitOutcome>> = vec![None; commits.len()];
-        let mut left: Vec<usize> = (0..commits.len()).collect();
+        let mut outcomes: Vec<Option<CommitOutcome>> = self
+            .end_alone(commits)?
+            .into_iter()
+            .map(|ended| ended.then(|| CommitOutcome::Committed { started: Vec::new() }))
+            .collect();
+        let mut left: Vec<usize> = (0..commits.len()).filter(|i| outcomes[*i].is_none()).collect();
         while !left.is_empty() {
             // One commit of each machine at a time: the second is judged by what the first left.
             let mut seen = HashSet::new();
@@ -187,7 +194,8 @@ impl Tx<'_> {
         let (readers, last): (Vec<i64>, Vec<i64>) = read.unzip();
         let any_read = !readers.is_empty();
         let read: [Value<'_>; 2] = [readers.into(), last.into()];
-        let mut statements: Vec<(&str, &[Value<'_>])> = vec![(GO_ON, &machines), (Events::INSERT, &events)];
+        let mut statements: Vec<(&str, &[Value<'_>])> = vec![(GO_ON, &machines)];
+        self.add(&Events::TABLE, &events, &mut statements)?;
         if any_read {
             statements.push((READ, &read));
         }
@@ -246,12 +254,7 @@ impl Tx<'_> {
         let lists: [(&str, bool, Vec<Value<'_>>); 5] = [
             ("DELETE FROM tick WHERE machine=ANY($1)", true, vec![ids.into()]),
             ("DELETE FROM mail WHERE machine=ANY($1)", !with_mail.is_empty(), vec![with_mail.into()]),
-            (
-                "DELETE FROM watched w USING unnest($1, $2) u(watcher, machine)
-                 WHERE w.watcher=u.watcher AND w.machine=u.machine",
-                !watched.is_empty(),
-                vec![watchers.into(), watched.into()],
-            ),
+            (UNWATCH, !watched.is_empty(), vec![watchers.into(), watched.into()]),
             (
                 "DELETE FROM unique_key k USING unnest($1, $2, $3) u(ns, key, machine)
                  WHERE k.ns=u.ns AND k.key=u.key AND k.machine=u.machine",

@@ -1,9 +1,10 @@
 //! The store on PostgreSQL: any number of nodes, none of them special.
 //!
-//! Each file holds the SQL and the rows of one subject, as in the embedded store: `start`, `claim`, `limits`, `commit`,
-//! `letters`, `hold`, `push`, `sinks`, `nodes`, `duties`, `prune`, and under `read` the lists, definitions and history. What is particular
-//! to many writers is told where it is done: numbers of machines and events (`numbers`), rows that others have in hand
-//! (`claim`, `letters`), commits whose answer was lost (`PgStore::apply`). Beside all that stand the run logs (`logs`).
+//! Each file holds the SQL and the rows of one subject, as in the embedded store: `start`, `claim`, `limits`, `commit`
+//! (`alone`: ends that concern nobody else), `letters`, `hold`, `push`, `sinks`, `nodes`, `duties`, `prune`, and under
+//! `read` the lists, definitions and history. What is particular to many writers is told where it is done: numbers of
+//! machines and events (`numbers`), rows that others have in hand (`claim`, `letters`), commits whose answer was lost
+//! (`PgStore::apply`). Many new rows go by COPY (`copy`). Beside all that stand the run logs (`logs`).
 //!
 //! ```
 //! use ostler_store_postgres::Address;
@@ -11,10 +12,12 @@
 //! assert_eq!(address.to_string(), "postgres://me@db.example/work?schema=mine");
 //! ```
 
+mod alone;
 mod batch;
 mod check;
 mod claim;
 mod commit;
+mod copy;
 mod duties;
 mod hold;
 mod lanes;
@@ -192,7 +195,7 @@ impl PgStore {
     }
 
     /// Carries a batch out as one transaction.
-    fn transaction(&mut self, now: Micros, batch: &[Command], apart: bool) -> Attempt {
+    fn transaction(&mut self, now: Micros, batch: &[Command], how: How) -> Attempt {
         let mut link = match self.link() {
             Ok(link) => link,
             Err(trouble) => return Attempt::Failed(trouble),
@@ -212,6 +215,7 @@ impl PgStore {
             names: &mut self.names,
             turns: &mut self.turns,
             numbers: &mut self.numbers,
+            careful: how.careful,
             wrote: false,
             woke: false,
         };
@@ -221,7 +225,7 @@ impl PgStore {
             }
             other => other,
         });
-        let done = begun.and_then(|()| tx.batch(batch, apart, horizon));
+        let done = begun.and_then(|()| tx.batch(batch, how.apart, horizon));
         let (wrote, woke) = (tx.wrote, tx.woke);
         let replies = match done {
             Ok(replies) => replies,
@@ -271,6 +275,15 @@ impl PgStore {
     }
 }
 
+/// How a batch is carried out.
+#[derive(Clone, Copy, Default)]
+struct How {
+    /// Each command apart.
+    apart: bool,
+    /// What commits find is looked up for each of them.
+    careful: bool,
+}
+
 /// What came of one transaction.
 enum Attempt {
     Done(Vec<Result<Reply, StoreError>>),
@@ -284,15 +297,15 @@ enum Attempt {
 }
 
 impl Store for PgStore {
-    /// A batch that meets others in its way is carried out again, and one that a single command spoils is carried out
-    /// with each command apart. When the connection breaks in the commit the server is asked what became of it: an
+    /// A batch that meets others in its way is carried out again, one that a single command spoils with each command
+    /// apart, and one with a commit that is not what it seemed with a look at each. When the connection breaks in the commit the server is asked what became of it: an
     /// answer is never guessed.
     fn apply(&mut self, now: Micros, batch: &[Command]) -> Vec<Result<Reply, StoreError>> {
         let all = |error: StoreError| vec![Err(error); batch.len()];
-        let mut apart = false;
+        let mut how = How::default();
         let mut reconnected = false;
         for tried in 0..TRIES {
-            match self.transaction(now, batch, apart) {
+            match self.transaction(now, batch, how) {
                 Attempt::Done(replies) => return replies,
                 Attempt::Failed(trouble) => {
                     self.names.forget();
@@ -302,7 +315,8 @@ impl Store for PgStore {
                             self.pause(tried);
                         }
                         Trouble::Gone(_) if !reconnected => reconnected = true,
-                        Trouble::Poisoned(_) if !apart => apart = true,
+                        Trouble::Poisoned(_) if !how.apart => how.apart = true,
+                        Trouble::Doubtful if !how.careful => how.careful = true,
                         other => return all(other.told()),
                     }
                 }

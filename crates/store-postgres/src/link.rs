@@ -3,7 +3,8 @@
 
 use std::{collections::HashMap, pin::pin, sync::OnceLock, time::Duration};
 
-use futures::{TryStreamExt, executor::block_on, future::try_join_all};
+use bytes::Bytes;
+use futures::{SinkExt, TryStreamExt, executor::block_on, future::try_join_all};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{
     Client, NoTls, Row, Statement,
@@ -12,6 +13,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
+    copy::{MANY, Table},
     trouble::{Done, Trouble},
     url::Address,
     value::{Columns, Value, values},
@@ -42,6 +44,8 @@ fn settings(address: &Address) -> impl Iterator<Item = (&'static str, String)> +
         ("search_path", address.schema.clone()),
         ("statement_timeout", LONGEST.as_millis().to_string()),
         ("lock_timeout", PATIENCE.as_millis().to_string()),
+        // A walk of a hundred rows must not start processes; at ten million rows it would.
+        ("max_parallel_workers_per_gather", "0".to_owned()),
     ];
     off.map(|name| (name, "off".to_owned())).into_iter().chain(others)
 }
@@ -200,6 +204,40 @@ impl Link {
             self.prepare(sql, values)?;
         }
         block_on(try_join_all(statements.iter().map(|(sql, values)| self.tell(sql, values))))
+    }
+
+    /// The same, with a last one whose rows are wanted.
+    pub(crate) fn run_all_then(
+        &mut self,
+        statements: &[(&str, &[Value<'_>])],
+        (sql, values): (&str, &[Value<'_>]),
+    ) -> Done<(Vec<u64>, Vec<Row>)> {
+        for (sql, values) in statements.iter().copied().chain([(sql, values)]) {
+            self.prepare(sql, values)?;
+        }
+        let others = try_join_all(statements.iter().map(|(sql, values)| self.tell(sql, values)));
+        let (done, rows) = block_on(async { futures::join!(others, self.ask(sql, values)) });
+        Ok((done?, rows?))
+    }
+
+    /// Whether so many rows are better copied.
+    pub(crate) fn copies(&self, rows: usize) -> bool {
+        self.prepare && rows >= MANY
+    }
+
+    /// Adds rows by COPY.
+    pub(crate) fn copy(&mut self, table: &Table, columns: &[Value<'_>]) -> Done<()> {
+        let rows = table.encode(columns)?;
+        self.prepare(table.copy, &[])?;
+        let Some(statement) = self.prepared.get(table.copy) else {
+            return Err(Trouble::Gone("nothing is prepared on this connection".into()));
+        };
+        block_on(async {
+            let mut sink = pin!(self.client.copy_in::<_, Bytes>(statement).await?);
+            sink.send(rows).await?;
+            sink.finish().await?;
+            Ok(())
+        })
     }
 
     /// Runs the last statement of a transaction and commits in the same message; gives the number of rows it changed.

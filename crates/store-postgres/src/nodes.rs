@@ -20,6 +20,9 @@ pub(crate) const RESCUE: &str =
   WHERE machine=ANY(ARRAY(SELECT machine FROM tick WHERE phase=2 AND node=$1 FOR UPDATE))
     AND phase=2 AND node=$1";
 
+/// A node that was given up may not take anything: nobody would look after it.
+pub(crate) const OPEN: &str = "SELECT 1 FROM node WHERE id=$1 AND NOT closed FOR SHARE";
+
 impl Tx<'_> {
     pub(crate) fn register(&mut self, node: &NewNode) -> Done<NodeId> {
         let labels = label_text(&node.labels);
@@ -46,11 +49,9 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// A node that was given up may not take anything: nobody would look after it. Asked behind what it takes, so that
-    /// whoever gives it up sees that.
+    /// Asked behind what a node takes, so that whoever gives it up sees that.
     pub(crate) fn may_take(&mut self, node: NodeId) -> Done<()> {
-        let sql = "SELECT 1 FROM node WHERE id=$1 AND NOT closed FOR SHARE";
-        if self.row(sql, values![node.0])?.is_none() {
+        if self.row(OPEN, values![node.0])?.is_none() {
             return Err(StoreError::NodeClosed(node).into());
         }
         Ok(())

@@ -6,7 +6,7 @@ use ostler_model::RunState;
 use ostler_store::Order;
 
 use crate::{
-    claim, commit, lanes, letters,
+    alone, claim, commit, lanes, letters,
     link::Link,
     nodes, prune,
     read::{self, runs::Part},
@@ -149,6 +149,22 @@ fn statements_ride_on_their_indexes() {
         commit::GO_ON,
         vec![
             some.clone().into(),
+            (0..50i64).map(|n| 1_000_000_000_000 + n).collect::<Vec<_>>().into(),
+            vec![None::<&str>; 50].into(),
+            vec![Some(5i64); 50].into(),
+            vec![10i64; 50].into(),
+            int(7),
+        ],
+        "machine_pkey",
+        200,
+    );
+    // A node's claims are as many as its slots, whichever of the two indexes finds them.
+    case(alone::GONE, vec![some.clone().into()], "tick_", 2000);
+    case(
+        alone::END,
+        vec![
+            some.clone().into(),
+            fifty(),
             (0..50i64).map(|n| 1_000_000_000_000 + n).collect::<Vec<_>>().into(),
             vec![None::<&str>; 50].into(),
             vec![Some(5i64); 50].into(),

@@ -1,11 +1,13 @@
 //! Start: making machines, as many as are asked for at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ostler_model::{Kind, MachineId};
-use ostler_store::{Claimed, NewMachine, NodeId, Receipt, StartOutcome};
+use ostler_store::{Claimed, NewMachine, NodeId, Receipt, StartOutcome, StoreError};
 
 use crate::{
+    copy::{Column, Table},
+    nodes,
     trouble::Done,
     tx::{Events, Tx},
     value::{Columns, Value, values},
@@ -19,9 +21,24 @@ const BY_IDEMPOTENCY_KEY: &str = "SELECT u.ns, u.key, m.id FROM unnest($1, $2) u
 const BY_UNIQUE_KEY: &str = "SELECT u.ns, u.key, k.machine FROM unnest($1, $2) u(ns, key)
   JOIN unique_key k ON k.ns=u.ns AND k.key=u.key";
 
-const INSERT: &str = "INSERT INTO machine (id, kind, ns, task, definition, state, parent, child_key, watcher,
-    finished_at, unique_key, idem_key, last_event, fields)
-  SELECT u.* FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) u";
+const MACHINES: Table = Table {
+    insert: "INSERT INTO machine (id, kind, ns, task, definition, state, parent, child_key, watcher,
+        finished_at, unique_key, idem_key, last_event, fields)
+      SELECT u.* FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) u",
+    copy: "COPY machine (id, kind, ns, task, definition, state, parent, child_key, watcher,
+        finished_at, unique_key, idem_key, last_event, fields) FROM STDIN (FORMAT BINARY)",
+    columns: {
+        use Column::{Big, Int, Small, Text};
+        &[Big, Small, Int, Int, Int, Small, Big, Text, Big, Big, Text, Text, Big, Text]
+    },
+};
+
+const QUEUE: Table = Table {
+    insert: "INSERT INTO tick (machine, lane, priority, due_at, held, phase)
+      SELECT u.* FROM unnest($1, $2, $3, $4, $5, $6) u",
+    copy: "COPY tick (machine, lane, priority, due_at, held, phase) FROM STDIN (FORMAT BINARY)",
+    columns: &[Column::Big, Column::Int, Column::Int, Column::Big, Column::Small, Column::Small],
+};
 
 /// One that is wanted at once by a node is claimed where nothing of its lane is ready.
 pub(crate) const INSERT_TICK: &str = "WITH u AS MATERIALIZED (
@@ -62,6 +79,16 @@ struct Made<'a> {
 /// Row of the task whose ends this machine's end is one of: parts of flows and what starts runs are none.
 pub(crate) fn heard(kind: Kind, parent: Option<MachineId>, task: i64) -> i64 {
     if parent.is_some() || kind.is_starter() { 0 } else { task }
+}
+
+/// Places in the queue, column by column.
+#[derive(Default)]
+struct Places {
+    columns: [Vec<i64>; 6],
+    /// For whom each is to be claimed at once.
+    takers: Vec<Option<i64>>,
+    /// What each is charged then.
+    charged: Vec<i64>,
 }
 
 /// Keys that are taken, with whom they belong to.
@@ -108,9 +135,18 @@ impl Tx<'_> {
             made.push(Made { wish: index, machine, id, ns, seq, lane, heard });
             granted.push((StartOutcome::Started(id), None));
         }
-        if !made.is_empty() {
-            self.insert(&made)?;
-            self.queue(wishes, &made, &mut granted)?;
+        if made.is_empty() {
+            return Ok(granted);
+        }
+        let places = self.places(wishes, &made)?;
+        let at_once = self.insert(&made, places)?;
+        for m in &made {
+            if m.machine.state != 0 {
+                self.tell_end(m.id, m.heard)?;
+            } else if at_once.contains(&m.id.0) {
+                let claimed = self.claimed_at_once(m)?;
+                granted[m.wish].1 = Some(claimed);
+            }
         }
         Ok(granted)
     }
@@ -134,7 +170,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn insert(&mut self, made: &[Made<'_>]) -> Done<()> {
+    /// Writes all there is to write of them, in one message; gives those that were claimed at once.
+    fn insert(&mut self, made: &[Made<'_>], places: Places) -> Done<HashSet<i64>> {
         let of = |f: fn(&Made<'_>) -> i64| Value::from(made.iter().map(f).collect::<Vec<_>>());
         let or = |f: fn(&Made<'_>) -> Option<i64>| Value::from(made.iter().map(f).collect::<Vec<_>>());
         let now = self.now;
@@ -174,27 +211,57 @@ impl Tx<'_> {
             ],
             vec![bad.into(), bad_ids.into()],
         ];
-        let mut statements: Vec<(&str, &[Value<'_>])> = vec![(INSERT, &machines), (Events::INSERT, &events)];
+        let mut statements: Vec<(&str, &[Value<'_>])> = Vec::new();
+        self.add(&MACHINES, &machines, &mut statements)?;
+        self.add(&Events::TABLE, &events, &mut statements)?;
         for (sql, values) in [(INSERT_WATCHED, &watched), (INSERT_UNIQUE, &unique), (INSERT_BAD, &bad)] {
             if !matches!(&values[0], Value::Ints(list) if list.is_empty()) {
                 statements.push((sql, values));
             }
         }
-        self.run_all(&statements).map(drop)
+        self.put(statements, places)
     }
 
-    /// Puts what lives into the queue, and tells of what was made as ended.
-    fn queue(&mut self, wishes: &[Wish<'_>], made: &[Made<'_>], granted: &mut [Granted]) -> Done<()> {
-        let mut rows: [Vec<i64>; 7] = Default::default();
-        let mut nodes: Vec<Option<i64>> = Vec::new();
+    /// Writes places in the queue behind other statements.
+    fn put(
+        &mut self,
+        statements: Vec<(&str, &[Value<'_>])>,
+        Places { columns, takers, charged }: Places,
+    ) -> Done<HashSet<i64>> {
+        let mut queued: Vec<Value<'_>> = columns.into_iter().map(Value::from).collect();
+        let mut statements = statements;
+        if takers.iter().all(Option::is_none) {
+            if !takers.is_empty() {
+                self.add(&QUEUE, &queued, &mut statements)?;
+            }
+            return self.run_all(&statements).map(|_| HashSet::new());
+        }
+        let asked: BTreeSet<i64> = takers.iter().flatten().copied().collect();
+        let asking: Vec<[Value<'_>; 1]> = asked.iter().map(|node| [Value::from(*node)]).collect();
+        let first = statements.len();
+        statements.extend(asking.iter().map(|node| (nodes::OPEN, node.as_slice())));
+        queued.extend([takers.into(), self.now.into(), charged.into()]);
+        let (counts, rows) = self.run_all_then(&statements, (INSERT_TICK, queued.as_slice()))?;
+        let mut at_once = HashSet::new();
+        for row in rows {
+            if row.int(1)? == 2 {
+                at_once.insert(row.int(0)?);
+            }
+        }
+        let closed = asked.iter().zip(&counts[first..]).find(|(_, open)| **open == 0);
+        match closed.filter(|_| !at_once.is_empty()) {
+            Some((node, _)) => Err(StoreError::NodeClosed(NodeId(*node)).into()),
+            None => Ok(at_once),
+        }
+    }
+
+    /// Where those that live stand in the queue.
+    fn places(&mut self, wishes: &[Wish<'_>], made: &[Made<'_>]) -> Done<Places> {
+        let mut places = Places::default();
         // Lanes in which something of this very command waits already.
         let mut waits: HashSet<i64> = HashSet::new();
-        for m in made {
+        for m in made.iter().filter(|m| m.machine.state == 0) {
             let machine = m.machine;
-            if machine.state != 0 {
-                self.tell_end(m.id, m.heard)?;
-                continue;
-            }
             // A pause holds back what begins. A part belongs to something that has begun.
             let held = if machine.parent.is_some() { 0 } else { self.held_by_pause(m.ns, machine.task)? };
             let due = machine.due_at <= self.now;
@@ -208,32 +275,12 @@ impl Tx<'_> {
                 waits.insert(m.lane);
                 self.woke = true;
             }
-            let charged = self.at_once(m);
-            let row = [m.id.0, m.lane, machine.priority, machine.due_at, held, phase, charged];
-            rows.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
-            nodes.push(node.map(|n| n.0));
+            let row = [m.id.0, m.lane, machine.priority, machine.due_at, held, phase];
+            places.columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+            places.takers.push(node.map(|n| n.0));
+            places.charged.push(if node.is_some() { self.at_once(m) } else { 0 });
         }
-        if nodes.is_empty() {
-            return Ok(());
-        }
-        let asked = nodes.iter().any(Option::is_some);
-        let [ids, lanes, priorities, due, held, phases, charged] = rows;
-        let queued = values![ids, lanes, priorities, due, held, phases, nodes, self.now, charged];
-        if !asked {
-            return self.run(INSERT_TICK, queued).map(drop);
-        }
-        let rows = self.written(INSERT_TICK, queued)?;
-        let mut at_once = HashSet::new();
-        for row in rows {
-            if row.int(1)? == 2 {
-                at_once.insert(row.int(0)?);
-            }
-        }
-        for m in made.iter().filter(|m| at_once.contains(&m.id.0)) {
-            let claimed = self.claimed_at_once(m)?;
-            granted[m.wish].1 = Some(claimed);
-        }
-        Ok(())
+        Ok(places)
     }
 
     /// What a machine is charged that is claimed by its start.

@@ -15,6 +15,8 @@ pub(crate) enum Trouble {
     Gone(String),
     /// A value of one command is to blame.
     Poisoned(String),
+    /// Something was written before it was known that the commit counts, and it does not: once more, with a look before.
+    Doubtful,
     /// Everything else, as callers are told it.
     Store(StoreError),
 }
@@ -35,6 +37,7 @@ impl Trouble {
             Self::Again(text) => StoreError::Busy(text),
             Self::Gone(text) => StoreError::Unavailable(text),
             Self::Poisoned(text) => StoreError::Refused(text),
+            Self::Doubtful => StoreError::Busy("a commit was of another claim than the machine's".into()),
             Self::Store(error) => error,
         }
     }

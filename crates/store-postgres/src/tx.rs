@@ -5,6 +5,7 @@ use ostler_store::{EventBody, Micros, StoreError};
 use tokio_postgres::Row;
 
 use crate::{
+    copy::{Column, Table},
     link::Link,
     names::Names,
     numbers::Numbers,
@@ -20,6 +21,8 @@ pub(crate) struct Tx<'a> {
     pub(crate) names: &'a mut Names,
     pub(crate) turns: &'a mut Turns,
     pub(crate) numbers: &'a mut Numbers,
+    /// What commits find is looked up for each of them.
+    pub(crate) careful: bool,
     /// Something was written.
     pub(crate) wrote: bool,
     /// Something may be ready now that was not before, for whichever node.
@@ -39,6 +42,32 @@ impl Tx<'_> {
         let changed = self.link.run_all(statements)?;
         self.wrote |= changed.iter().any(|n| *n > 0);
         Ok(changed)
+    }
+
+    /// The same, with a last one that writes and gives rows.
+    pub(crate) fn run_all_then(
+        &mut self,
+        statements: &[(&str, &[Value<'_>])],
+        last: (&str, &[Value<'_>]),
+    ) -> Done<(Vec<u64>, Vec<Row>)> {
+        let found = self.link.run_all_then(statements, last)?;
+        self.wrote = true;
+        Ok(found)
+    }
+
+    /// Adds rows to a table: at once where they are many, otherwise with the statements.
+    pub(crate) fn add<'v>(
+        &mut self,
+        table: &'static Table,
+        columns: &'v [Value<'v>],
+        statements: &mut Vec<(&'v str, &'v [Value<'v>])>,
+    ) -> Done<()> {
+        if self.link.copies(columns[0].len()) {
+            self.wrote = true;
+            return self.link.copy(table, columns);
+        }
+        statements.push((table.insert, columns));
+        Ok(())
     }
 
     /// All rows of a query.
@@ -102,9 +131,21 @@ pub(crate) struct Events<'a> {
 }
 
 impl<'a> Events<'a> {
-    /// `?1` seq, `?2` machine, `?3` step, `?4` prev, `?5` kind, `?6` body, `?7` when.
-    pub(crate) const INSERT: &'static str = "INSERT INTO event (seq, machine, step, prev, kind, body, at)
-      SELECT u.*, $7 FROM unnest($1, $2, $3, $4, $5, $6) u";
+    /// seq, machine, step, prev, kind, body, when.
+    pub(crate) const TABLE: Table = Table {
+        insert: "INSERT INTO event (seq, machine, step, prev, kind, body, at)
+          SELECT u.*, $7 FROM unnest($1, $2, $3, $4, $5, $6) u",
+        copy: "COPY event (seq, machine, step, prev, kind, body, at) FROM STDIN (FORMAT BINARY)",
+        columns: &[
+            Column::Big,
+            Column::Big,
+            Column::Big,
+            Column::Big,
+            Column::Text,
+            Column::Text,
+            Column::Big,
+        ],
+    };
 
     pub(crate) fn push(&mut self, seq: i64, machine: MachineId, step: i64, prev: i64, event: &'a EventBody) {
         self.seq.push(seq);

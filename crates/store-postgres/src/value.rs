@@ -40,6 +40,19 @@ impl Value<'_> {
     }
 }
 
+impl Value<'_> {
+    /// How many a list holds; one value is none.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Int(_) | Self::Flag(_) | Self::Text(_) => 0,
+            Self::Ints(list) => list.len(),
+            Self::Flags(list) => list.len(),
+            Self::Texts(list) => list.len(),
+            Self::Blobs(list) => list.len(),
+        }
+    }
+}
+
 macro_rules! value_from {
     ($($from:ty => |$v:ident| $value:expr;)*) => {
         $(impl<'a> From<$from> for Value<'a> {

@@ -1,6 +1,8 @@
 //! Several processes on one store: what only shows when others write at the same time.
 #![allow(clippy::unwrap_used, reason = "a test fails where a value is missing")]
 
+mod kit;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
@@ -13,82 +15,12 @@ use std::{
 };
 
 use ostler_store::{
-    Claim, Claimed, Command, Commit, CommitOutcome, Concurrency, EventBody, EventPage, EventRow, Letter,
-    NewMachine, NewNode, Next, NodeId, OnFull, Queries, Reply, StartOutcome, Store, StoreError,
+    Command, Commit, Concurrency, EventPage, EventRow, Letter, NewMachine, Next, OnFull, Queries, Reply,
+    StartOutcome,
 };
 use ostler_store_postgres::{Address, PgStore, scratch::Schema};
 
-const NOW: i64 = 1_795_000_000_000_000;
-
-fn run() -> NewMachine {
-    NewMachine {
-        kind: 1,
-        namespace: "default".into(),
-        fields: "{}".into(),
-        priority: 1,
-        due_at: NOW,
-        event: EventBody { kind: "created".into(), body: String::new() },
-        ..NewMachine::default()
-    }
-}
-
-fn ask(store: &mut PgStore, command: Command) -> Reply {
-    store.apply(NOW, &[command]).remove(0).unwrap()
-}
-
-fn register(store: &mut PgStore) -> NodeId {
-    match ask(store, Command::Register(NewNode { name: "test".into(), owner: true, ..NewNode::default() })) {
-        Reply::Node(node) => node,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn claim(store: &mut PgStore, node: NodeId, want: u32) -> Vec<Claimed> {
-    match ask(
-        store,
-        Command::Claim(Claim {
-            node,
-            want,
-            light: 0,
-            shared: true,
-            labels: Vec::new(),
-            only_labelled: false,
-        }),
-    ) {
-        Reply::Claimed(rows) => rows,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn ending(node: NodeId, row: &Claimed) -> Commit {
-    Commit {
-        id: row.id,
-        node,
-        step: row.step,
-        fence: row.fence,
-        receipt: row.receipt,
-        fields: None,
-        next: Next::End { state: 10 },
-        started_at: Some(NOW),
-        took: 0,
-        event: EventBody { kind: "ended".into(), body: String::new() },
-        start: Vec::new(),
-        send: Vec::new(),
-        read_mail: row.mail.last().map(|(seq, _)| *seq),
-    }
-}
-
-fn end_all(store: &mut PgStore, node: NodeId, rows: &[Claimed]) {
-    if rows.is_empty() {
-        return;
-    }
-    let Reply::Committed(outcomes) =
-        ask(store, Command::Commit(rows.iter().map(|r| ending(node, r)).collect()))
-    else {
-        panic!()
-    };
-    assert!(outcomes.iter().all(|o| matches!(o, CommitOutcome::Committed { .. })), "{outcomes:?}");
-}
+use crate::kit::{ask, claim, end_all, ending, register, run};
 
 fn events_after(queries: &dyn Queries, cursor: i64) -> (Vec<EventRow>, i64) {
     match queries.events(cursor, 50).unwrap() {
