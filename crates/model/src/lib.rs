@@ -16,7 +16,6 @@ pub mod digest;
 pub mod id;
 pub mod machine;
 pub mod name;
-pub mod places;
 pub mod span;
 pub mod places;
 pub mod trigger;

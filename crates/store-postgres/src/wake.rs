@@ -4,7 +4,7 @@
 //! brought, once, and nobody is told more often than that. Nothing depends on it: every node looks once a second.
 
 use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -37,41 +37,62 @@ struct Pending {
     told: bool,
     /// A thread tells it; where there is none, whoever has something to tell does.
     listening: bool,
-    ended: bool,
+    /// The listener that counts. One that has ended leaves no number behind, and the next one has another.
+    listener: u64,
 }
 
 impl Waker {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// This process has made something ready; false where no thread is there to tell it.
     pub(crate) fn told(&self) -> bool {
-        let (pending, changed) = &*self.state;
-        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending();
         pending.told = true;
-        changed.notify_one();
+        self.state.1.notify_all();
         pending.listening
     }
 
-    fn listening(&self, on: bool) {
-        self.state.0.lock().unwrap_or_else(PoisonError::into_inner).listening = on;
+    /// The number of a new listener.
+    fn begin(&self) -> u64 {
+        let mut pending = self.pending();
+        pending.listener += 1;
+        pending.listening = false;
+        pending.listener
     }
 
-    fn has_ended(&self) -> bool {
-        self.state.0.lock().unwrap_or_else(PoisonError::into_inner).ended
+    fn listening(&self, listener: u64, on: bool) {
+        let mut pending = self.pending();
+        if pending.listener == listener {
+            pending.listening = on;
+        }
     }
 
-    fn end(&self) {
-        let (pending, changed) = &*self.state;
-        pending.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
-        changed.notify_one();
+    fn has_ended(&self, listener: u64) -> bool {
+        self.pending().listener != listener
     }
 
-    /// Waits until there is something to tell; false when it has ended.
-    fn wait(&self) -> bool {
-        let (pending, changed) = &*self.state;
-        let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut pending =
-            changed.wait_while(pending, |p| !p.told && !p.ended).unwrap_or_else(PoisonError::into_inner);
+    /// From here on whoever has something to tell does it.
+    fn end(&self, listener: u64) {
+        let mut pending = self.pending();
+        if pending.listener == listener {
+            pending.listener += 1;
+            pending.listening = false;
+        }
+        self.state.1.notify_all();
+    }
+
+    /// Waits until there is something to tell; false when the listener has ended.
+    fn wait(&self, listener: u64) -> bool {
+        let waiting = |p: &mut Pending| !p.told && p.listener == listener;
+        let waited = self.state.1.wait_while(self.pending(), waiting);
+        let mut pending = waited.unwrap_or_else(PoisonError::into_inner);
+        if pending.listener != listener {
+            return false;
+        }
         pending.told = false;
-        !pending.ended
+        true
     }
 }
 
@@ -79,6 +100,7 @@ impl Waker {
 /// neither.
 pub struct Listener {
     waker: Waker,
+    number: u64,
 }
 
 /// How the nodes of a store hear of one another.
@@ -109,20 +131,21 @@ pub(crate) fn notify(address: &Address) -> String {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.waker.end();
+        self.waker.end(self.number);
     }
 }
 
 impl Listener {
     fn start(address: &Address, waker: Waker, told: impl Fn() + Send + Sync + 'static) -> Self {
-        let listener = Self { waker: waker.clone() };
+        let number = waker.begin();
+        let listener = Self { waker: waker.clone(), number };
         if !address.pooled {
             let address = address.clone();
             let spawned = thread::Builder::new().name("ostler-wake".into()).spawn(move || {
                 let told = Arc::new(told);
-                while let Err(trouble) = talk(&address, &waker, &told) {
-                    waker.listening(false);
-                    if waker.has_ended() {
+                while let Err(trouble) = talk(&address, &waker, number, &told) {
+                    waker.listening(number, false);
+                    if waker.has_ended(number) {
                         return;
                     }
                     tracing::warn!(error = %trouble.told(), "other nodes are not heard; this one looks once a second");
@@ -138,7 +161,12 @@ impl Listener {
 }
 
 /// Tells and hears on one connection, until it is lost or the listener ends.
-fn talk(address: &Address, waker: &Waker, told: &Arc<impl Fn() + Send + Sync + 'static>) -> Done<()> {
+fn talk(
+    address: &Address,
+    waker: &Waker,
+    number: u64,
+    told: &Arc<impl Fn() + Send + Sync + 'static>,
+) -> Done<()> {
     let driver = driver()?;
     let (heard, mut news) = mpsc::unbounded_channel::<i32>();
     let client = block_on(async {
@@ -173,7 +201,7 @@ fn talk(address: &Address, waker: &Waker, told: &Arc<impl Fn() + Send + Sync + '
     let own: i32 = row.try_get(0).map_err(Trouble::from)?;
     // What came while nobody was heard.
     told();
-    waker.listening(true);
+    waker.listening(number, true);
     let told = told.clone();
     driver.spawn(async move {
         while let Some(from) = poll_fn(|context| news.poll_recv(context)).await {
@@ -182,9 +210,32 @@ fn talk(address: &Address, waker: &Waker, told: &Arc<impl Fn() + Send + Sync + '
             }
         }
     });
-    while waker.wait() {
+    while waker.wait(number) {
         block_on(client.batch_execute(&notify(address)))?;
         thread::sleep(GATHER);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_something_to_tell_does_it_when_no_listener_is_left() {
+        let waker = Waker::default();
+        assert!(!waker.told());
+        let first = waker.begin();
+        waker.listening(first, true);
+        assert!(waker.told() && waker.wait(first));
+        waker.end(first);
+        assert!(!waker.told() && !waker.wait(first) && waker.has_ended(first));
+        // A late word of a listener that has ended is not believed.
+        let second = waker.begin();
+        waker.listening(first, true);
+        assert!(!waker.told());
+        waker.listening(second, true);
+        waker.end(first);
+        assert!(waker.told() && waker.wait(second) && !waker.has_ended(second));
+    }
 }
