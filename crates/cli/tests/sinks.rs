@@ -477,11 +477,15 @@ fn another_node_carries_on_when_the_one_that_did_is_killed() {
         let runs: Vec<Value> = (0..40).map(|_| json!({ "namespace": "demo", "task": "good" })).collect();
         let answer = nodes[0].post("/api/v1/runs/batch", &json!({ "runs": runs }));
         assert_eq!(answer.status, 201, "{}", answer.text);
-        let who = || text(&sink(&nodes[1], "stream")["node"]);
-        shop.wait_for("a carrier", || sink(&nodes[1], "stream")["node"].is_string());
         // The one that has it is killed while there is something to carry out, and a new one comes.
-        let victim = nodes.iter().position(|n| who().ends_with(&format!(" pid {}", n.child.id())));
-        let victim = victim.unwrap_or_else(|| panic!("round {round}: {} is no node of this test", who()));
+        let mut victim = None;
+        shop.wait_for("a carrier that lives", || {
+            let view = sink(&nodes[1], "stream");
+            let name = view["node"].as_str().unwrap_or_default();
+            victim = nodes.iter().position(|n| name.ends_with(&format!(" pid {}", n.child.id())));
+            victim.is_some()
+        });
+        let victim = victim.unwrap_or_else(|| panic!("round {round}: nobody has it"));
         nodes.remove(victim).kill();
         nodes.push(start());
     }

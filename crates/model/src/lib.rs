@@ -17,7 +17,6 @@ pub mod id;
 pub mod machine;
 pub mod name;
 pub mod span;
-pub mod places;
 pub mod trigger;
 
 pub use definition::TaskDef;

@@ -76,10 +76,8 @@ async fn look(inner: Weak<Inner>) {
                 return;
             }
         }
-        let found = match &mut *inner.changes.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(changes) => Some(changes.may_be()),
-            None => None,
-        };
+        let found =
+            inner.changes.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(Changes::may_be);
         let is_news = match found {
             Some(is_news) => is_news,
             None => {

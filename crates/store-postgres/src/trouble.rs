@@ -27,7 +27,7 @@ impl Trouble {
         match self {
             Self::Poisoned(_) => true,
             Self::Store(error) => error.is_refusal(),
-            Self::Again(_) | Self::Gone(_) => false,
+            Self::Again(_) | Self::Gone(_) | Self::Doubtful => false,
         }
     }
 

@@ -22,7 +22,7 @@ pub const CREDIT: Micros = 1_000_000;
 
 /// What a row is charged before any of its sort has ended. Rather too much: that is put right as soon as it ends, and
 /// too little only then.
-const FIRST_GUESS: Micros = 1_000_000;
+const FIRST_GUESS: Micros = 100_000;
 
 /// What the least costs that can be claimed: the rows that are written for it.
 const LEAST: Micros = 20;
