@@ -50,7 +50,14 @@ impl Bench {
     }
 
     fn claim(&mut self, want: u32) -> Vec<Claimed> {
-        let claim = Claim { node: self.node, want, light: 256, shared: true, labels: Vec::new(), only_labelled: false };
+        let claim = Claim {
+            node: self.node,
+            want,
+            light: 256,
+            shared: true,
+            labels: Vec::new(),
+            only_labelled: false,
+        };
         match self.store.apply(NOW, &[Command::Claim(claim)]).remove(0) {
             Ok(Reply::Claimed(rows)) => rows,
             other => panic!("{other:?}"),

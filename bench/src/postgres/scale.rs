@@ -31,11 +31,12 @@ pub(super) fn claims(schema: &Schema) -> [Figure; 2] {
     let mut store = PgStore::open(&schema.address().unwrap()).unwrap();
     let now = || SystemClock.now().as_microsecond();
     let mut ask = |command: Command| store.apply(now(), &[command]).remove(0).unwrap();
-    let new = NewNode { name: "bench".into(), owner: false, labels: Vec::new(), slots: ROWS, worker: None };
+    let new = NewNode { name: "bench".into(), slots: ROWS, ..NewNode::default() };
     let Reply::Node(node) = ask(Command::Register(new)) else { panic!("no node") };
     let (mut claim, mut commit) = (Figure::new(), Figure::new());
     for _ in 0..CLAIMS {
-        let wanted = Claim { node, want: ROWS, light: 0, shared: true, labels: Vec::new() };
+        let labels = Vec::new();
+        let wanted = Claim { node, want: ROWS, light: 0, shared: true, labels, only_labelled: false };
         let mut taken = Vec::new();
         claim.push(
             1000.0
@@ -62,6 +63,7 @@ fn end(row: Claimed, node: NodeId, now: i64) -> Commit {
         fields: Some(row.fields),
         next: Next::End { state: 10 },
         started_at: Some(now),
+        took: 0,
         event: EventBody { kind: "succeeded".into(), body: String::new() },
         start: Vec::new(),
         send: Vec::new(),

@@ -355,8 +355,7 @@ fn brokers_get_all_events_in_order_although_they_were_away() {
     };
     let runtime = runtime();
     let name = name("sinks");
-    let urls =
-        [("REDIS", &redis_url), ("NATS", &nats_url), ("MQTT", &mqtt_url), ("POSTGRES", &postgres_url)];
+    let urls = [("REDIS", &redis_url), ("NATS", &nats_url), ("MQTT", &mqtt_url), ("POSTGRES", &postgres_url)];
     let gates: Vec<(&str, Gate, String)> = urls
         .iter()
         .map(|(word, url)| {

@@ -16,6 +16,7 @@ pub mod digest;
 pub mod id;
 pub mod machine;
 pub mod name;
+pub mod places;
 pub mod span;
 pub mod trigger;
 

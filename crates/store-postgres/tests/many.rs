@@ -16,7 +16,7 @@ use std::{
 
 use ostler_store::{
     Command, Commit, Concurrency, EventPage, EventRow, Letter, NewMachine, Next, OnFull, Queries, Reply,
-    StartOutcome,
+    StartOutcome, StoreError,
 };
 use ostler_store_postgres::{Address, PgStore, scratch::Schema};
 

@@ -161,7 +161,14 @@ fn no_permit_that_comes_back_is_missed() {
                         node.store.apply(now(), &[some]).remove(0).unwrap();
                         n += 12;
                     }
-                    let claim = Claim { node: node.id, want: 3, light: 0, shared: true, labels: Vec::new(), only_labelled: false };
+                    let claim = Claim {
+                        node: node.id,
+                        want: 3,
+                        light: 0,
+                        shared: true,
+                        labels: Vec::new(),
+                        only_labelled: false,
+                    };
                     let Ok(Reply::Claimed(mut rows)) =
                         node.store.apply(now(), &[Command::Claim(claim)]).remove(0)
                     else {

@@ -510,7 +510,14 @@ mod tests {
         let register = Command::Register(NewNode { name: "me".into(), owner: true, ..NewNode::default() });
         let Ok(Reply::Node(node)) = store.apply(0, &[register]).remove(0) else { panic!() };
         let claim = |store: &mut SqliteStore| {
-            let claim = ostler_store::Claim { node, want: 9, light: 9, shared: true, labels: Vec::new(), only_labelled: false };
+            let claim = ostler_store::Claim {
+                node,
+                want: 9,
+                light: 9,
+                shared: true,
+                labels: Vec::new(),
+                only_labelled: false,
+            };
             let Ok(Reply::Claimed(rows)) = store.apply(10, &[Command::Claim(claim)]).remove(0) else {
                 panic!()
             };
