@@ -225,10 +225,8 @@ fn each_once_while_listeners_are_killed(on: &str, add: impl Fn(std::ops::Range<u
             // Killed among its messages.
             fired(&shop, &nodes[0], (round * EACH + 1) as u64);
             let listening = trigger(&nodes[0])["listening"]["node"].as_i64().unwrap();
-            let all = nodes[0].get("/api/v1/nodes?limit=1000").json();
-            let name =
-                all["items"].as_array().unwrap().iter().find(|n| n["id"] == listening).unwrap()["name"]
-                    .clone();
+            let all = nodes[0].get("/api/v1/nodes").json();
+            let name = all.as_array().unwrap().iter().find(|n| n["id"] == listening).unwrap()["name"].clone();
             let killed =
                 nodes.iter().position(|n| name.as_str().unwrap().ends_with(&format!(" {}", n.child.id())));
             let killed = killed.unwrap_or_else(|| panic!("none of the nodes is {name}"));
@@ -299,7 +297,7 @@ fn a_burst_of_10_000_messages_of_jetstream_arrives() {
     let stream = Stream::new(&url, "burst");
     stream.add(0..3_000);
     let on = format!(
-        "{{ nats: {{ url: '{url}', stream: {}, subject: '*.x', existing: true, {NUMBER} }} }}",
+        "{{ nats: {{ url: '{url}', stream: {0}, subject: {0}.x, existing: true, {NUMBER} }} }}",
         stream.name
     );
     let (shop, server) = served(&on);
@@ -528,7 +526,7 @@ fn what_comes_during_a_pause_does_not_count_and_stays_in_a_list() {
     shop.wait_for("twenty runs", || numbers(&server).len() == 20);
     assert_each_once(&server, 20);
     // Without its trigger nobody listens.
-    shop.write("demo.yaml", &file("{ schedule: '0 0 1 1 *' }"));
+    shop.write("demo.yaml", &file("{ schedule: [{ cron: '0 0 1 1 *', inputs: { n: 1 } }] }"));
     shop.wait_for("no duty", || all().iter().all(|t| t["listening"].is_null()));
     push(&url, &list, 20..21);
     shop.wait_for("the element in its list", || waiting(1));

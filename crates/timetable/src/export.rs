@@ -397,7 +397,7 @@ fn message(source: &MessageSource) -> Entries {
         Value::Object(entries) => entries,
         _ => Entries::new(),
     };
-    entries.remove("from");
+    entries.shift_remove("from");
     entries.retain(|key, value| !matches!((key.as_str(), &*value), ("end", Value::String(end)) if end == ListEnd::default().word()));
     entries.retain(|key, value| !(key == "qos" && *value == 1));
     entries

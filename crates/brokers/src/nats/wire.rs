@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn messages_are_read_in_whatever_pieces_they_come() {
-        let bytes = b"PING\r\nMSG a.b 1 4\r\nx\r\ny\r\nHMSG c 2 back 32 34\r\nNATS/1.0 409 Too Much\r\nK: a:b\r\nok\r\n-ERR 'No'\r\n";
+        let bytes = b"PING\r\nMSG a.b 1 4\r\nx\r\ny\r\nHMSG c 2 back 33 35\r\nNATS/1.0 409 Too Much\r\nK: a:b\r\n\r\nok\r\n-ERR 'No'\r\n";
         let message = |subject: &str, content: &'static str| Message {
             subject: subject.into(),
             reply: None,
