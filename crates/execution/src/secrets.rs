@@ -21,7 +21,10 @@ impl ExecRequest {
 }
 
 /// `{"$secret": "NAME"}` becomes the value; texts are looked through.
-fn reveal_in<E>(value: &mut Value, reveal: &mut impl FnMut(&str) -> Result<String, E>) -> Result<(), E> {
+///
+/// # Errors
+/// The first that `reveal` gives.
+pub fn reveal_in<E>(value: &mut Value, reveal: &mut impl FnMut(&str) -> Result<String, E>) -> Result<(), E> {
     match value {
         Value::String(text) => reveal_text(text, reveal)?,
         Value::Array(items) => items.iter_mut().try_for_each(|item| reveal_in(item, reveal))?,
