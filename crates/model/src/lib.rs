@@ -16,8 +16,8 @@ pub mod digest;
 pub mod id;
 pub mod machine;
 pub mod name;
-pub mod span;
 pub mod places;
+pub mod span;
 pub mod trigger;
 
 pub use definition::TaskDef;
