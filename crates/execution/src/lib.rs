@@ -34,7 +34,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use cancel::{Cancel, CancelReason};
 pub use output::{OUTPUT_LIMIT, check_output};
 pub use request::{ExecEnd, ExecOutcome, ExecRequest, Progress, Stream};
-pub use secrets::reveal;
+pub use secrets::reveal_in;
 use serde_json::Value;
 
 /// Does the work of one kind of step.

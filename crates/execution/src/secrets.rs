@@ -11,7 +11,7 @@ impl ExecRequest {
     /// The first that `value` gives.
     pub fn reveal<E>(&mut self, mut value: impl FnMut(&str) -> Result<String, E>) -> Result<(), E> {
         for field in self.args.iter_mut().chain(self.kwargs.values_mut()).chain(self.with.values_mut()) {
-            reveal(field, &mut value)?;
+            reveal_in(field, &mut value)?;
         }
         for text in self.env.values_mut().chain(self.stdin.iter_mut()) {
             reveal_text(text, &mut value)?;
@@ -20,17 +20,17 @@ impl ExecRequest {
     }
 }
 
-/// Puts the values of secrets where their handles are: `{"$secret": "NAME"}` becomes the value; texts are looked through.
+/// `{"$secret": "NAME"}` becomes the value; texts are looked through.
 ///
 /// # Errors
 /// The first that `reveal` gives.
-pub fn reveal<E>(value: &mut Value, reveal: &mut impl FnMut(&str) -> Result<String, E>) -> Result<(), E> {
+pub fn reveal_in<E>(value: &mut Value, reveal: &mut impl FnMut(&str) -> Result<String, E>) -> Result<(), E> {
     match value {
         Value::String(text) => reveal_text(text, reveal)?,
-        Value::Array(items) => items.iter_mut().try_for_each(|item| self::reveal(item, reveal))?,
+        Value::Array(items) => items.iter_mut().try_for_each(|item| reveal_in(item, reveal))?,
         Value::Object(fields) => match handle(fields).map(str::to_owned) {
             Some(name) => *value = Value::String(reveal(&name)?),
-            None => fields.values_mut().try_for_each(|field| self::reveal(field, reveal))?,
+            None => fields.values_mut().try_for_each(|field| reveal_in(field, reveal))?,
         },
         _ => {}
     }

@@ -219,7 +219,7 @@ impl Ear {
         let names = Map::new();
         let template = Template::parse(source.url()).map_err(|e| wrong(&e))?;
         let mut value = template.render(&Scope::new(&names)).map_err(|e| wrong(&e))?;
-        ostler_execution::reveal(&mut value, &mut |name: &str| {
+        ostler_execution::reveal_in(&mut value, &mut |name: &str| {
             self.secrets.get(name).ok_or_else(|| {
                 wrong(&format!("there is no secret `{name}`; set OSTLER_SECRET_{name} for the node or put it into its file of secrets"))
             })

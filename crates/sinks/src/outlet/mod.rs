@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use ostler_brokers::BrokerError;
 use ostler_clock::Clock;
-use ostler_execution::Secrets;
+use ostler_execution::{Secrets, reveal_in};
 use ostler_expr::{Scope, Template};
 use ostler_model::definition;
 use serde_json::{Map, Value};
@@ -198,18 +198,14 @@ fn wrong(field: &'static str, error: &BrokerError) -> SinkError {
 fn with_secrets(field: &'static str, text: &str, secrets: &dyn Secrets) -> Result<String, SinkError> {
     let wrong = |words: String| SinkError::Setting { field, words };
     let template = Template::parse(text).map_err(|e| wrong(e.message))?;
-    let mut values = Map::new();
-    for reference in template.references() {
-        if let [root, name, ..] = reference.path.as_slice()
-            && root == "secrets"
-        {
-            let value = secrets.get(name).ok_or_else(|| {
-                wrong(format!("there is no secret `{name}` on this node; set OSTLER_SECRET_{name}"))
-            })?;
-            values.insert(name.clone(), Value::String(value));
-        }
+    let nothing = Map::new();
+    let mut value = template.render(&Scope::new(&nothing)).map_err(|e| wrong(e.message))?;
+    reveal_in(&mut value, &mut |name: &str| {
+        let missing = || wrong(format!("there is no secret `{name}` on this node; set OSTLER_SECRET_{name}"));
+        secrets.get(name).ok_or_else(missing)
+    })?;
+    match value {
+        Value::String(text) => Ok(text),
+        other => Ok(other.to_string()),
     }
-    let names = Map::from_iter([("secrets".to_owned(), Value::Object(values))]);
-    // The error of a template shows what it looked up, and a secret is nothing to be shown.
-    template.render_text(&Scope::new(&names)).map_err(|_| wrong("it cannot be worked out".to_owned()))
 }
