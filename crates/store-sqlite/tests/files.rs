@@ -102,7 +102,7 @@ fn what_was_answered_is_there_after_opening_again() {
     assert_eq!(queries.machine(id).unwrap().unwrap().namespace, "default");
     assert!(start(&mut store).unwrap() > id);
     let stats = queries.stats().unwrap();
-    assert_eq!((stats.schema, stats.queue, stats.last_event), (5, [0, 2, 0, 0], 2));
+    assert_eq!((stats.schema, stats.queue, stats.last_event), (6, [0, 2, 0, 0], 2));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_newer_file_is_refused() {
     let path = folder.path().join("store.db");
     drop(open(&path));
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version=9").unwrap();
-    let newer = StoreError::Newer { found: 9, known: 5 };
+    let newer = StoreError::Newer { found: 9, known: 6 };
     assert_eq!(SqliteStore::open(&path, &OpenOptions::default()).err(), Some(newer.clone()));
     assert_eq!(SqliteStore::open_read_only(&path).err(), Some(newer));
 }

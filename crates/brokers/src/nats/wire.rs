@@ -136,8 +136,11 @@ impl Decode for Wire {
     }
 }
 
+/// What a server says of a message instead of one, by number and words.
+type Status = (u16, String);
+
 /// `NATS/1.0 503 No Responders`, then a line for each header.
-fn headers(bytes: &[u8]) -> (Option<(u16, String)>, Vec<(String, String)>) {
+fn headers(bytes: &[u8]) -> (Option<Status>, Vec<(String, String)>) {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split("\r\n");
     let first = lines.next().and_then(|line| line.strip_prefix("NATS/1.0")).unwrap_or_default().trim();

@@ -239,9 +239,9 @@ fn a_fleet_is_replaced_member_by_member_and_no_run_fails() {
         }
         let _ended = OnDrop(over);
         for _ in 0..if support::is_long() { 5 } else { 1 } {
-            for which in 0..fleet.nodes.len() {
-                fleet.nodes[which].replace();
-                shop.wait_for("the node", || clients[which].info().is_ok());
+            for (node, client) in fleet.nodes.iter_mut().zip(clients) {
+                node.replace();
+                shop.wait_for("the node", || client.info().is_ok());
             }
             fleet.workers.iter_mut().for_each(members::Member::replace);
         }

@@ -44,7 +44,7 @@ const WAITING: &str = "WITH RECURSIVE head (machine) AS (
 #[cfg(test)]
 pub(super) const STATEMENTS: &[(&str, &str)] = &[
     (WITH_MAIL, "SEARCH tick USING INDEX tick_claimed (node=?)"),
-    (MAILBOX, "SEARCH mail USING COVERING INDEX mail_machine (machine=?)"),
+    (MAILBOX, "SEARCH mail USING INDEX mail_machine (machine=?)"),
     (WAITING, "SEARCH p USING INDEX tick_ready (lane=? AND priority>?)"),
     (WAITING, "SEARCH n USING INDEX tick_ready (lane>?)"),
     (CLAIMS, "SEARCH tick USING INDEX tick_claimed (node=?)"),
