@@ -73,11 +73,12 @@ impl Decode for Wire {
             return Ok(None);
         }
         let Some((head, length, at)) = head(input)? else { return Ok(None) };
-        if !matches!(head & 0xF0, CONNACK | PUBLISH | PUBACK | SUBACK | PINGRESP) {
-            return Err(format!("a packet of sort {head:#x}"));
-        }
         if head & 0xF0 == PUBLISH {
             return self.message(head, length, at, input);
+        }
+        // Only a message has flags (MQTT 3.1.1, 2.2.2).
+        if !matches!(head, CONNACK | PUBACK | SUBACK | PINGRESP) {
+            return Err(format!("a packet of sort {head:#x}"));
         }
         if length > SMALL {
             return Err(format!("a packet of sort {head:#x} has {length} bytes"));
